@@ -1,0 +1,159 @@
+"""X-Decoder's transformer: look at the picture → look at each other → feed forward, once per layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from xdecoder.attention import CROSS_ATTENTION, GROUPS, TokenGroup, names_of, own_mask, self_attention_mask
+from xdecoder.config import Config
+from xdecoder.heads import Heads, Prediction
+from xdecoder.layers import Attention, FeedForward, initialise_transformer, sine_positions
+
+
+class DecoderConfig(Config):
+    """The shared decoder; the defaults are Focal-T's."""
+
+    name: Literal["xdecoder"] = "xdecoder"
+    queries: int = 101
+    """Latent queries: objects, and as the last one the image token."""
+    layers: int = 9
+    width: int = 512
+    heads: int = 8
+    hidden: int = 2048
+    """Inner width of the feed-forward layers."""
+    joint_width: int = 512
+    """Size of the joint space of pictures and texts."""
+    caption_length: int = 77
+    """Longest caption in tokens."""
+
+    def build(self) -> Decoder:
+        return Decoder(self)
+
+
+class Decoder(nn.Module):
+    """Latent queries and the tasks' tokens read three maps in turn (section 3.2 of the paper)."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.query_content = nn.Embedding(config.queries, width)
+        self.query_position = nn.Embedding(config.queries, width)
+        self.level_embedding = nn.Embedding(3, width)
+        self.caption_position = nn.Embedding(config.caption_length, width)
+        self.layers = nn.ModuleList(DecoderLayer(width, config.heads, config.hidden) for _ in range(config.layers))
+        self.heads = Heads(width, config.joint_width)
+        initialise_transformer(self.layers)
+
+    def grounding_queries(self, batch: int) -> TokenGroup:
+        """Copies of the object queries, to be sent along with phrases."""
+        content, position = self.query_content.weight[:-1], self.query_position.weight[:-1]
+        return TokenGroup("grounding", content.expand(batch, -1, -1), position.expand(batch, -1, -1))
+
+    def forward(
+        self, mask_features: Tensor, maps: Sequence[Tensor], groups: Sequence[TokenGroup] = ()
+    ) -> Iterator[Prediction]:
+        """Predictions before the first layer and after each one, made as they are asked for.
+
+        Args:
+            mask_features: (B, C, H/4, W/4).
+            maps: three maps (B, C, h, w), coarse to fine; layer i reads map i mod 3.
+            groups: tokens that the tasks bring.
+        """
+        batch = mask_features.shape[0]
+        tokens = {group.name: group for group in (*self._latents(batch), *groups)}
+        names = [name for name in GROUPS if name in names_of(list(tokens.values()))]
+        lookers = [name for name in names if name in CROSS_ATTENTION]
+        content = {name: tokens[name].content for name in names}
+        position = {name: tokens[name].position for name in names}
+        sizes = {name: content[name].shape[1] for name in names}
+        present = {name: group.present for name, group in tokens.items() if group.present is not None}
+        peers = self_attention_mask(sizes, present, mask_features.device)
+        levels = self._levels(mask_features, maps)
+
+        prediction = self.heads(content)
+        yield prediction
+        for i, layer in enumerate(self.layers):
+            keys, values, small_features = levels[i % len(levels)]
+            visible = _visible(prediction, lookers, sizes, small_features)
+            looked = layer.look(
+                torch.cat([content[name] for name in lookers], dim=1),
+                torch.cat([position[name] for name in lookers], dim=1),
+                keys, values, visible,
+            )                                                                                       # fmt: skip
+            content |= _split(looked, lookers, sizes)
+            mixed = layer.mix(
+                torch.cat([content[name] for name in names], dim=1),
+                torch.cat([position[name] for name in names], dim=1),
+                peers,
+            )
+            content = _split(mixed, names, sizes)
+            prediction = self.heads(content)
+            yield prediction
+
+    def _latents(self, batch: int) -> tuple[TokenGroup, TokenGroup]:
+        content = self.query_content.weight.expand(batch, -1, -1)
+        position = self.query_position.weight.expand(batch, -1, -1)
+        return (
+            TokenGroup("object", content[:, :-1], position[:, :-1]),
+            TokenGroup("image", content[:, -1:], position[:, -1:]),
+        )
+
+    def _levels(self, mask_features: Tensor, maps: Sequence[Tensor]) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Per map: keys and values (B, h·w, C), and the mask features at that size, (B, C, h, w).
+
+        Resizing is linear, so a mask made of resized features is the resized mask: no layer needs a full-size one.
+        """
+        levels = []
+        for i, x in enumerate(maps):
+            size = x.shape[-2:]
+            values = x + self.level_embedding.weight[i][:, None, None]
+            keys = values + sine_positions(*size, x.shape[1], x.device).to(x.dtype)
+            with torch.no_grad():
+                small = F.interpolate(mask_features.float(), size=size, mode="bicubic", antialias=True).to(mask_features.dtype)
+            levels.append((keys.flatten(2).transpose(1, 2), values.flatten(2).transpose(1, 2), small))
+        return levels
+
+
+class DecoderLayer(nn.Module):
+    """Masked cross-attention, self-attention, feed-forward; each normed after its residual."""
+
+    def __init__(self, width: int, heads: int, hidden: int) -> None:
+        super().__init__()
+        self.cross_attention = Attention(width, heads)
+        self.norm1 = nn.LayerNorm(width)
+        self.self_attention = Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width)
+        self.feed_forward = FeedForward(width, hidden)
+        self.norm3 = nn.LayerNorm(width)
+
+    def look(self, tokens: Tensor, position: Tensor, keys: Tensor, values: Tensor, visible: Tensor) -> Tensor:
+        """Tokens (B, N, C) read the picture where `visible` (B, N, h·w) lets them."""
+        return self.norm1(tokens + self.cross_attention(tokens + position, keys, values, visible))
+
+    def mix(self, tokens: Tensor, position: Tensor, peers: Tensor) -> Tensor:
+        """Tokens read each other where `peers` (1 or B, N, N) lets them, then think it over."""
+        placed = tokens + position
+        tokens = self.norm2(tokens + self.self_attention(placed, placed, tokens, peers))
+        return self.norm3(tokens + self.feed_forward(tokens))
+
+
+@torch.no_grad()
+def _visible(prediction: Prediction, lookers: Sequence[str], sizes: dict[str, int], features: Tensor) -> Tensor:
+    """Where each looking token may look, (B, N, h·w) bool; features: (B, C, h, w)."""
+    visible = []
+    for name in lookers:
+        if CROSS_ATTENTION[name] == "own mask":
+            visible.append(own_mask(getattr(prediction, name).masks(features)))
+        else:
+            batch, _, height, width = features.shape
+            visible.append(features.new_ones(batch, sizes[name], height * width, dtype=torch.bool))
+    return torch.cat(visible, dim=1)
+
+
+def _split(tokens: Tensor, names: Sequence[str], sizes: dict[str, int]) -> dict[str, Tensor]:
+    return dict(zip(names, tokens.split([sizes[name] for name in names], dim=1), strict=True))

@@ -1,0 +1,1 @@
+"""Losses as pure functions of tensors; the tasks decide what goes in."""

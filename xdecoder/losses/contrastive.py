@@ -1,0 +1,53 @@
+"""Image–text contrast: whole pictures with whole captions, and queries with single words."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+MAX_SCALE = 100.0
+
+
+def scale_of(logit_scale: Tensor) -> Tensor:
+    """Factor on cosines: the exponential of the learnt scalar, at most 100 as in CLIP."""
+    return logit_scale.exp().clamp(max=MAX_SCALE)
+
+
+def cosine_logits(rows: Tensor, texts: Tensor, logit_scale: Tensor) -> Tensor:
+    """Scaled cosines of rows (…, N, D) with texts (…, T, D): (…, N, T)."""
+    cosines = F.normalize(rows.float(), dim=-1) @ F.normalize(texts.float(), dim=-1).transpose(-1, -2)
+    return scale_of(logit_scale) * cosines
+
+
+def symmetric_contrast(images: Tensor, texts: Tensor, logit_scale: Tensor, same: Tensor) -> Tensor:
+    """Mean of image→text and text→image cross-entropy over a batch of pairs.
+
+    Args:
+        images, texts: (B, D), pair by pair.
+        same: (B, B) bool: which texts say the same, so that none of them is a wrong answer.
+    """
+    logits = cosine_logits(images, texts, logit_scale)
+    wanted = same.float() / same.sum(dim=1, keepdim=True)
+    return (F.cross_entropy(logits, wanted) + F.cross_entropy(logits.T, wanted)) / 2
+
+
+def word_contrast(objects: Tensor, words: Tensor, present: Tensor, logit_scale: Tensor) -> Tensor:
+    """Fine contrast: every query of a picture with every word of every caption of the batch.
+
+    Words count in proportion to 1, 2, 3, … along their caption; 0.7 image→word plus 0.3 word→image.
+
+    Args:
+        objects: (B, Q, D).
+        words: (B, T, D).
+        present: (B, T) bool.
+    """
+    logits = cosine_logits(objects.flatten(0, 1), words[present], logit_scale)
+    logits = logits.unflatten(0, objects.shape[:2]).mean(dim=1)                     # (B, W): pictures by words
+    caption = torch.arange(len(words), device=words.device)[:, None].expand_as(present)[present]
+    ranks = present.cumsum(dim=1) * present
+    weight = (ranks / ranks.sum(dim=1, keepdim=True))[present]                      # sums to 1 over a caption
+    own = caption[None] == torch.arange(len(words), device=words.device)[:, None]   # (B, W)
+    to_words = -(logits.log_softmax(dim=1) * own * weight).sum(dim=1).mean()
+    to_images = (F.cross_entropy(logits.T, caption, reduction="none") * weight).sum() / len(words)
+    return 0.7 * to_words + 0.3 * to_images

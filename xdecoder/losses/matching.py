@@ -1,0 +1,92 @@
+"""Which query answers for which annotated region: Hungarian matching on class and mask costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from xdecoder.config import Config
+from xdecoder.ops.points import sample_points
+
+
+class MatchingConfig(Config):
+    """Weights of the matching costs, and where masks are compared."""
+
+    class_cost: float = 2.0
+    mask_cost: float = 5.0
+    dice_cost: float = 5.0
+    points: int = 12544
+    """Random points per picture at which masks are compared."""
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Matched pairs of all pictures in all layers, M in number."""
+
+    layer: Tensor     # (M,) int64
+    picture: Tensor   # (M,)
+    query: Tensor     # (M,)
+    target: Tensor    # (M,) index among the picture's targets
+
+
+@torch.no_grad()
+def match(
+    class_scores: Sequence[Tensor],
+    mask_embeddings: Tensor,
+    mask_features: Tensor,
+    targets: Sequence[Tensor],
+    config: MatchingConfig,
+) -> Matches:
+    """The cheapest one-to-one assignment of queries to targets, for every layer of every picture.
+
+    Args:
+        class_scores: per picture (L, Q, N): how well query q fits target n by its class, a probability.
+        mask_embeddings: (L, B, Q, C).
+        mask_features: (B, C, h, w).
+        targets: per picture (N, H, W) bool masks.
+    """
+    found: list[Tensor] = []
+    device = mask_features.device
+    for b, masks in enumerate(targets):
+        if len(masks) == 0:
+            continue
+        points = torch.rand(1, config.points, 2, device=device)
+        wanted = sample_points(masks[None].float(), points)[0]                        # (N, P)
+        features = sample_points(mask_features[b, None].float(), points)[0]           # (C, P)
+        logits = torch.einsum("lqc,cp->lqp", mask_embeddings[:, b].float(), features)
+        cost = (
+            -config.class_cost * class_scores[b].float()
+            + config.mask_cost * pairwise_bce(logits, wanted)
+            + config.dice_cost * pairwise_dice(logits, wanted)
+        )
+        found += [_assign(layer_cost, layer, b) for layer, layer_cost in enumerate(cost.cpu())]
+    if not found:
+        return Matches(*torch.zeros(4, 0, dtype=torch.int64, device=device))
+    return Matches(*torch.cat(found, dim=1).to(device))
+
+
+def _assign(cost: Tensor, layer: int, picture: int) -> Tensor:
+    """(4, n): layer, picture, query and target of the n pairs. A cost that is not a number counts as very high."""
+    query, target = linear_sum_assignment(cost.nan_to_num(nan=1e6, posinf=1e6, neginf=-1e6).numpy())
+    pairs = torch.stack((torch.from_numpy(query), torch.from_numpy(target)))
+    place = torch.tensor([[layer], [picture]]).expand(2, pairs.shape[1])
+    return torch.cat((place, pairs))
+
+
+def pairwise_bce(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean binary cross-entropy of each of (…, Q, P) logits with each of (N, P) targets: (…, Q, N)."""
+    points = logits.shape[-1]
+    # BCE(x, t) = softplus(x) - x t, so that one matrix product does for all pairs.
+    return (F.softplus(logits).sum(-1, keepdim=True) - logits @ targets.T) / points
+
+
+def pairwise_dice(logits: Tensor, targets: Tensor) -> Tensor:
+    """Dice loss of each of (…, Q, P) logits with each of (N, P) targets: (…, Q, N)."""
+    inside = logits.sigmoid()
+    overlap = inside @ targets.T
+    return 1 - (2 * overlap + 1) / (inside.sum(-1, keepdim=True) + targets.sum(-1) + 1)

@@ -1,0 +1,106 @@
+"""XDecoder: encode a picture, encode texts, decode queries (figure 2 of the paper)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from pydantic import model_validator
+from torch import Tensor, nn
+
+from xdecoder.attention import TokenGroup
+from xdecoder.backbones import BackboneConfig
+from xdecoder.config import Config
+from xdecoder.decoder import DecoderConfig
+from xdecoder.heads import Prediction
+from xdecoder.language.encoder import LanguageConfig, LanguageEncoder
+from xdecoder.pixel_decoders import PixelDecoderConfig
+
+PIXEL_MEAN = (123.675, 116.280, 103.530)
+PIXEL_STD = (58.395, 57.120, 57.375)
+STRIDE = 32
+
+
+class XDecoderConfig(Config):
+    """The network; the defaults are the published Focal-T."""
+
+    backbone: BackboneConfig = BackboneConfig()
+    pixel_decoder: PixelDecoderConfig = PixelDecoderConfig()
+    decoder: DecoderConfig = DecoderConfig()
+    language: LanguageConfig = LanguageConfig()
+
+    @model_validator(mode="after")
+    def _widths_agree(self) -> XDecoderConfig:
+        if self.pixel_decoder.width != self.decoder.width:
+            raise ValueError(
+                f"pixel_decoder.width ({self.pixel_decoder.width}) and decoder.width ({self.decoder.width}) must be equal"
+            )
+        if not self.language.output_width == self.decoder.joint_width == self.decoder.width:
+            raise ValueError(
+                f"language.output_width ({self.language.output_width}), decoder.joint_width ({self.decoder.joint_width}) "
+                f"and decoder.width ({self.decoder.width}) must be equal: texts become decoder tokens"
+            )
+        if self.language.width != self.decoder.joint_width:
+            raise ValueError(
+                f"language.width ({self.language.width}) must equal decoder.joint_width ({self.decoder.joint_width}): "
+                "captions are read off the word embeddings"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class Features:
+    """Encoded pictures; as many questions as one likes can be decoded from them."""
+
+    mask: Tensor                            # (B, C, H/4, W/4)
+    maps: tuple[Tensor, Tensor, Tensor]     # (B, C, h, w) of strides 32, 16, 8
+    pooled: Tensor                          # (B, D) mean of the coarsest backbone map, in the joint space
+    sizes: tuple[tuple[int, int], ...]      # height and width of each picture inside the padded H × W
+    padded: tuple[int, int]                 # H, W
+
+
+class XDecoder(nn.Module):
+    """Generalised decoding for pixels, pictures and language."""
+
+    def __init__(self, config: XDecoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = config.backbone.build()
+        self.pixel_decoder = config.pixel_decoder.build(config.backbone.widths)
+        self.decoder = config.decoder.build()
+        self.language = LanguageEncoder(config.language)
+        self.backbone_proj = nn.Parameter(torch.empty(config.backbone.widths[-1], config.decoder.joint_width))
+        nn.init.trunc_normal_(self.backbone_proj, std=0.02)
+
+    @property
+    def device(self) -> torch.device:
+        return self.backbone_proj.device
+
+    def encode(self, images: Sequence[Tensor]) -> Features:
+        """images: RGB pictures (3, h, w) with values 0…255; they may differ in size."""
+        pixels = self._prepare(images)
+        maps = self.backbone(pixels)
+        mask_features, pyramid = self.pixel_decoder(maps)
+        return Features(
+            mask=mask_features,
+            maps=pyramid,
+            pooled=maps[-1].mean(dim=(2, 3)) @ self.backbone_proj,
+            sizes=tuple((image.shape[-2], image.shape[-1]) for image in images),
+            padded=(pixels.shape[-2], pixels.shape[-1]),
+        )
+
+    def decode(self, features: Features, groups: Sequence[TokenGroup] = ()) -> list[Prediction]:
+        """Predictions before the first layer and after each one; the last is the result."""
+        return list(self.decoder(features.mask, features.maps, groups))
+
+    def _prepare(self, images: Sequence[Tensor]) -> Tensor:
+        """Normalise, then pad right and below with zeros to a common multiple of the stride: (B, 3, H, W)."""
+        mean = torch.tensor(PIXEL_MEAN, device=self.device)[:, None, None]
+        std = torch.tensor(PIXEL_STD, device=self.device)[:, None, None]
+        height, width = (-(-max(image.shape[i] for image in images) // STRIDE) * STRIDE for i in (-2, -1))
+        return torch.stack([
+            F.pad((image.to(self.device).float() - mean) / std, (0, width - image.shape[-1], 0, height - image.shape[-2]))
+            for image in images
+        ])                                                                                          # fmt: skip

@@ -1,0 +1,1 @@
+"""Operations on maps that the network and its losses share."""

@@ -1,0 +1,29 @@
+"""Reading maps at points, as PointRend does (Kirillov et al., 2020): masks are compared at samples, never in full."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def sample_points(maps: Tensor, points: Tensor) -> Tensor:
+    """Bilinear values of maps (N, C, h, w) at points (N, P, 2), (x, y) in 0…1 over the whole map: (N, C, P)."""
+    grid = (2 * points - 1)[:, :, None]
+    return F.grid_sample(maps, grid.to(maps.dtype), align_corners=False).squeeze(3)
+
+
+@torch.no_grad()
+def uncertain_points(logits: Tensor, count: int, oversampling: float = 3.0, important: float = 0.75) -> Tensor:
+    """Points (N, count, 2) at which to compare masks of logits (N, h, w).
+
+    Of `oversampling`·count random points the share `important` of `count` with the smallest |logit| is kept; the rest is
+    uniformly random.
+    """
+    masks = len(logits)
+    chosen = int(important * count)
+    candidates = torch.rand(masks, int(oversampling * count), 2, device=logits.device)
+    doubt = -sample_points(logits[:, None], candidates)[:, 0].abs()
+    best = doubt.topk(chosen, dim=1).indices
+    kept = candidates.gather(1, best[..., None].expand(-1, -1, 2))
+    return torch.cat((kept, torch.rand(masks, count - chosen, 2, device=logits.device)), dim=1)

@@ -1,0 +1,92 @@
+"""Feature pyramid with a transformer on its coarsest level: the pixel decoder of all published X-Decoder models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from xdecoder.config import Config
+from xdecoder.layers import Attention, FeedForward, initialise_transformer, sine_positions
+
+
+class FpnConfig(Config):
+    """Feature pyramid; the defaults are the published model's."""
+
+    name: Literal["fpn"] = "fpn"
+    width: int = 512
+    """Channels of every map it makes."""
+    layers: int = 6
+    """Transformer layers on the coarsest map."""
+    heads: int = 8
+    hidden: int = 2048
+    """Inner width of the transformer's feed-forward."""
+
+    def build(self, widths: Sequence[int]) -> FpnPixelDecoder:
+        """widths: channels of the backbone's four maps, fine to coarse."""
+        return FpnPixelDecoder(self, widths)
+
+
+class FpnPixelDecoder(nn.Module):
+    """Backbone maps (strides 4, 8, 16, 32) → (mask features of stride 4, maps of strides 32, 16, 8), all `width` channels."""
+
+    def __init__(self, config: FpnConfig, widths: Sequence[int]) -> None:
+        super().__init__()
+        width = config.width
+        self.input_proj = nn.Conv2d(widths[-1], width, 1)
+        self.encoder = nn.ModuleList(EncoderLayer(width, config.heads, config.hidden) for _ in range(config.layers))
+        self.laterals = nn.ModuleList(ConvNorm(inputs, width, kernel=1) for inputs in widths[:-1])
+        self.outputs = nn.ModuleList(ConvNorm(width, width, kernel=3) for _ in widths)
+        self.mask_features = nn.Conv2d(width, width, 3, padding=1)
+        initialise_transformer(self.encoder)
+        for convolution in (m for m in self.modules() if isinstance(m, nn.Conv2d)):
+            nn.init.kaiming_uniform_(convolution.weight, a=1)
+            if convolution.bias is not None:
+                nn.init.zeros_(convolution.bias)
+
+    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        x = F.relu(self.outputs[-1](self._encode(self.input_proj(maps[-1]))))
+        pyramid = [x]
+        for fine, lateral, output in zip(maps[-2::-1], reversed(self.laterals), self.outputs[-2::-1], strict=True):
+            x = lateral(fine) + F.interpolate(x, size=fine.shape[-2:], mode="nearest")
+            x = F.relu(output(x))
+            pyramid.append(x)
+        return self.mask_features(x), tuple(pyramid[:3])
+
+    def _encode(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        positions = sine_positions(height, width, x.shape[1], x.device).flatten(2).transpose(1, 2).to(x.dtype)
+        tokens = x.flatten(2).transpose(1, 2)
+        for layer in self.encoder:
+            tokens = layer(tokens, positions)
+        return tokens.transpose(1, 2).unflatten(2, (height, width))
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and feed-forward, normed after each residual; positions go to queries and keys only."""
+
+    def __init__(self, width: int, heads: int, hidden: int) -> None:
+        super().__init__()
+        self.attention = Attention(width, heads)
+        self.norm1 = nn.LayerNorm(width)
+        self.feed_forward = FeedForward(width, hidden)
+        self.norm2 = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor, positions: Tensor) -> Tensor:
+        placed = x + positions
+        x = self.norm1(x + self.attention(placed, placed, x))
+        return self.norm2(x + self.feed_forward(x))
+
+
+class ConvNorm(nn.Module):
+    """A convolution without bias, then GroupNorm of 32 groups."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
+        self.norm = nn.GroupNorm(32, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(x))

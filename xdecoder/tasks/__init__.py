@@ -1,0 +1,30 @@
+"""Tasks: one object in one file each; which are trained together is a list of names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from xdecoder.config import Config, ConfigError
+from xdecoder.tasks.captioning import CaptioningConfig
+from xdecoder.tasks.referring import ReferringConfig
+from xdecoder.tasks.retrieval import RetrievalConfig
+from xdecoder.tasks.segmentation import SegmentationConfig
+from xdecoder.tasks.task import Task, losses, predict
+
+__all__ = ["Task", "TasksConfig", "losses", "predict"]
+
+
+class TasksConfig(Config):
+    """Settings of each task, used wherever its name is listed."""
+
+    segmentation: SegmentationConfig = SegmentationConfig()
+    referring: ReferringConfig = ReferringConfig()
+    captioning: CaptioningConfig = CaptioningConfig()
+    retrieval: RetrievalConfig = RetrievalConfig()
+
+    def build(self, names: Sequence[str]) -> list[Task]:
+        """The tasks of these names; raises ConfigError for an unknown one."""
+        unknown = [name for name in names if name not in type(self).model_fields]
+        if unknown:
+            raise ConfigError(f"unknown task {unknown[0]!r}; tasks are {', '.join(type(self).model_fields)}")
+        return [getattr(self, name).build() for name in names]

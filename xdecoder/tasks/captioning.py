@@ -1,0 +1,86 @@
+"""Captioning: caption tokens look at the picture, at the latent queries and at earlier words, and name the next word."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from xdecoder.attention import TokenGroup
+from xdecoder.config import Config
+from xdecoder.heads import Prediction
+from xdecoder.language.encoder import Texts
+from xdecoder.losses.captioning import next_word_loss
+from xdecoder.model import Features, XDecoder
+from xdecoder.tasks.task import Prompt, TextReader, captions_of
+from xdecoder.types import Batch, CaptionResult
+
+
+class CaptioningConfig(Config):
+    """Weight of the loss and length of the captions."""
+
+    weight: float = 2.0
+    layers: int = 3
+    """Predictions that are supervised, counted from the last."""
+    steps: int = 50
+    """Longest caption that is written, in tokens."""
+
+    def build(self) -> Captioning:
+        return Captioning(self)
+
+
+@dataclass(frozen=True)
+class CaptionPrompt(Prompt):
+    texts: Texts | None = None
+
+
+class Captioning:
+    """Learns the next word under teacher forcing; writes greedily."""
+
+    name = "captioning"
+
+    def __init__(self, config: CaptioningConfig) -> None:
+        self.config = config
+
+    def prompt(self, model: XDecoder, batch: Batch, texts: TextReader) -> CaptionPrompt:
+        read = texts(captions_of(batch))
+        return CaptionPrompt((caption_tokens(model, read),), read)
+
+    def loss(
+        self, model: XDecoder, features: Features, layers: Sequence[Prediction], prompt: CaptionPrompt, batch: Batch
+    ) -> dict[str, Tensor]:
+        read, words = prompt.texts, model.language.token_embedding.weight
+        assert read is not None
+        per_layer = [
+            next_word_loss(layer.caption, words, read.ids, read.present)
+            for layer in layers[: self.config.layers]
+            if layer.caption is not None
+        ]
+        return {"word": self.config.weight * torch.stack(per_layer)}
+
+    def predict(self, model: XDecoder, features: Features, batch: Batch) -> list[CaptionResult]:
+        tokenizer = model.language.tokenizer
+        ids = torch.full((len(batch), 1), tokenizer.start, device=features.mask.device)
+        ended = torch.zeros(len(batch), dtype=torch.bool, device=ids.device)
+        for _ in range(min(self.config.steps, model.config.decoder.caption_length - 1)):
+            tokens = caption_tokens(model, model.language.encode_ids(ids))
+            caption = model.decode(features, [tokens])[-1].caption
+            assert caption is not None
+            word = (caption[:, -1] @ model.language.token_embedding.weight.T).argmax(dim=-1)
+            ids = torch.cat((ids, word[:, None]), dim=1)
+            ended |= word == tokenizer.end
+            if ended.all():
+                break
+        return [CaptionResult(_first_sentence(tokenizer.decode(row))) for row in ids.tolist()]
+
+
+def caption_tokens(model: XDecoder, texts: Texts) -> TokenGroup:
+    """A caption's tokens for the decoder: content detached, position with gradient plus the learnt place in the caption."""
+    places = model.decoder.caption_position.weight[: texts.tokens.shape[1]]
+    return TokenGroup("caption", texts.tokens.detach(), texts.tokens + places)
+
+
+def _first_sentence(text: str) -> str:
+    return text.split(".")[0].strip()

@@ -1,0 +1,148 @@
+"""Referring segmentation: find what each phrase means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from xdecoder import readout
+from xdecoder.attention import TokenGroup
+from xdecoder.config import Config
+from xdecoder.heads import Prediction, Rows
+from xdecoder.language.encoder import Texts
+from xdecoder.losses.contrastive import cosine_logits
+from xdecoder.losses.masks import mask_losses
+from xdecoder.losses.matching import Matches, MatchingConfig, match
+from xdecoder.model import Features, XDecoder
+from xdecoder.tasks.segmentation import to_canvas
+from xdecoder.tasks.task import Prompt, TextReader
+from xdecoder.types import Batch, Phrases, ReferringResult
+
+
+class ReferringConfig(Config):
+    """Weights of the terms."""
+
+    class_weight: float = 0.8
+    """Published: 0.4, doubled for written phrases."""
+    mask_weight: float = 1.0
+    dice_weight: float = 1.0
+    layers: int = 3
+    """Predictions that are supervised, counted from the last."""
+    points: int = 12544
+    """Points per mask in the losses."""
+    matching: MatchingConfig = MatchingConfig()
+
+    def build(self) -> Referring:
+        return Referring(self)
+
+
+@dataclass(frozen=True)
+class PhrasePrompt(Prompt):
+    phrases: tuple[Phrases, ...] = ()
+    vectors: tuple[Tensor, ...] = ()    # per picture (P, D), a text vector per phrase
+
+
+class Referring:
+    """Grounding queries read the phrases' words; the query whose meaning is nearest to a phrase paints its region."""
+
+    name = "referring"
+
+    def __init__(self, config: ReferringConfig) -> None:
+        self.config = config
+
+    def prompt(self, model: XDecoder, batch: Batch, texts: TextReader) -> PhrasePrompt:
+        phrases = phrases_of(batch)
+        distinct = sorted({text for picture in phrases for text in picture.texts})
+        if not distinct:
+            return PhrasePrompt(phrases=phrases)
+        read = texts(distinct)
+        number = {text: i for i, text in enumerate(distinct)}
+        vectors = tuple(read.vectors[[number[text] for text in picture.texts]] for picture in phrases)
+        words = word_tokens(read, [list(dict.fromkeys(number[text] for text in picture.texts)) for picture in phrases])
+        return PhrasePrompt((model.decoder.grounding_queries(len(batch)), words), phrases, vectors)
+
+    def loss(
+        self, model: XDecoder, features: Features, layers: Sequence[Prediction], prompt: PhrasePrompt, batch: Batch
+    ) -> dict[str, Tensor]:
+        rows = [layer.grounding for layer in layers[: self.config.layers] if layer.grounding is not None]
+        if not rows:
+            return {}
+        masks = [to_canvas(picture.masks, features.padded) for picture in prompt.phrases]
+        embeddings = torch.stack([row.mask for row in rows])
+        logits = self._logits(model, rows, prompt)
+        scores = [picture.detach().softmax(dim=1) for picture in logits]
+        matches = match(scores, embeddings, features.mask, masks, self.config.matching)
+        bce, dice = mask_losses(matches, embeddings, features.mask, masks, self.config.points)
+        return {
+            "class": self.config.class_weight * _query_loss(logits, matches, prompt.phrases),
+            "mask": self.config.mask_weight * bce,
+            "dice": self.config.dice_weight * dice,
+        }
+
+    def predict(self, model: XDecoder, features: Features, batch: Batch) -> list[ReferringResult]:
+        prompt = self.prompt(model, batch, TextReader(model.language))
+        if not prompt.groups:
+            return [_nothing(sample.output_size, features.mask.device) for sample in batch.samples]
+        rows = model.decode(features, prompt.groups)[-1].grounding
+        assert rows is not None
+        results = []
+        for b, (sample, logits) in enumerate(zip(batch.samples, self._logits(model, [rows], prompt), strict=True)):
+            if not len(prompt.vectors[b]):
+                results.append(_nothing(sample.output_size, features.mask.device))
+                continue
+            score, query = logits[0].max(dim=0)
+            mask = torch.einsum("pc,chw->phw", rows.mask[b, query], features.mask[b])
+            resized = readout.resize_masks(mask, features.padded, features.sizes[b], sample.output_size)
+            results.append(ReferringResult(resized > 0, score))
+        return results
+
+    def _logits(self, model: XDecoder, rows: Sequence[Rows], prompt: PhrasePrompt) -> list[Tensor]:
+        """Per picture (L, Q, P): scaled cosines of grounding queries and phrases."""
+        semantic = torch.stack([row.semantic for row in rows])
+        return [
+            cosine_logits(semantic[:, b], vectors, model.language.logit_scale) for b, vectors in enumerate(prompt.vectors)
+        ]
+
+
+def word_tokens(texts: Texts, chosen: Sequence[Sequence[int]]) -> TokenGroup:
+    """The words of each picture's phrases, one after the other.
+
+    Content comes detached from the text encoder, position is the same vector with gradient, as in the published model.
+    """
+    width = texts.tokens.shape[-1]
+    rows = [texts.tokens[numbers][texts.present[numbers]].reshape(-1, width) for numbers in map(list, chosen)]
+    padded = pad_sequence(rows, batch_first=True)
+    lengths = torch.tensor([len(row) for row in rows], device=padded.device)
+    present = torch.arange(padded.shape[1], device=padded.device)[None] < lengths[:, None]
+    return TokenGroup("word", padded.detach(), padded, present)
+
+
+def phrases_of(batch: Batch) -> tuple[Phrases, ...]:
+    for sample in batch.samples:
+        if sample.phrases is None:
+            raise ValueError(f"picture {sample.id} of {batch.source} has no phrases, which referring segmentation needs")
+    return tuple(sample.phrases for sample in batch.samples if sample.phrases is not None)
+
+
+def _query_loss(logits: Sequence[Tensor], matches: Matches, phrases: Sequence[Phrases]) -> Tensor:
+    """Cross-entropy over queries, one per phrase, (L,); phrases of equal text share their queries."""
+    total = logits[0].new_zeros(logits[0].shape[0])
+    for b, picture in enumerate(phrases):
+        if not picture.texts:
+            continue
+        wanted = torch.zeros_like(logits[b])                                            # (L, Q, P)
+        mine = matches.picture == b
+        wanted[matches.layer[mine], matches.query[mine], matches.target[mine]] = 1
+        equal = [[float(a == c) for c in picture.texts] for a in picture.texts]
+        wanted = wanted @ torch.tensor(equal, device=wanted.device)
+        wanted = wanted / wanted.sum(dim=1, keepdim=True).clamp(min=1)
+        total = total - (wanted * logits[b].log_softmax(dim=1)).sum(dim=(1, 2))
+    return total / max(sum(len(picture.texts) for picture in phrases), 1)
+
+
+def _nothing(size: tuple[int, int], device: torch.device) -> ReferringResult:
+    return ReferringResult(torch.zeros(0, *size, dtype=torch.bool, device=device), torch.zeros(0, device=device))

@@ -1,0 +1,100 @@
+"""What a task is: which tokens it brings, what it learns from, what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from xdecoder.attention import TokenGroup
+from xdecoder.heads import Prediction
+from xdecoder.language.encoder import LanguageEncoder, Texts
+from xdecoder.model import Features, XDecoder
+from xdecoder.types import Batch
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Tokens for the decoder; a task's own kind adds the texts that its loss compares with."""
+
+    groups: tuple[TokenGroup, ...] = ()
+
+
+class Task(Protocol):
+    """One way of asking the model; one file each."""
+
+    name: str
+
+    def prompt(self, model: XDecoder, batch: Batch, texts: TextReader) -> Prompt: ...
+
+    def loss(
+        self, model: XDecoder, features: Features, layers: Sequence[Prediction], prompt: Any, batch: Batch
+    ) -> dict[str, Tensor]:
+        """Weighted terms; `layers` runs from the last layer backwards. A term is a scalar, or (L,) over layers."""
+        ...
+
+    def predict(self, model: XDecoder, features: Features, batch: Batch) -> list[Any]:
+        """One result per picture."""
+        ...
+
+
+class TextReader:
+    """Encodes texts for one batch; tasks that read the same captions share the work."""
+
+    def __init__(self, language: LanguageEncoder) -> None:
+        self._language = language
+        self._read: dict[tuple[str, ...], Texts] = {}
+
+    def __call__(self, texts: Sequence[str]) -> Texts:
+        key = tuple(texts)
+        if key not in self._read:
+            self._read[key] = self._language.encode(key)
+        return self._read[key]
+
+
+def losses(model: XDecoder, tasks: Sequence[Task], batch: Batch) -> dict[str, Tensor]:
+    """Weighted scalar terms of all tasks on one batch, named like "referring/dice/layer0" (0 = last layer); their sum is the loss."""
+    batch = _with_one_caption(batch)
+    texts = TextReader(model.language)
+    features = model.encode(batch.images)
+    prompts = [task.prompt(model, batch, texts) for task in tasks]
+    groups = [group for prompt in prompts for group in prompt.groups]
+    layers = model.decode(features, groups)[::-1]
+    terms: dict[str, Tensor] = {}
+    for task, prompt in zip(tasks, prompts, strict=True):
+        for term, value in task.loss(model, features, layers, prompt, batch).items():
+            terms |= _by_layer(f"{task.name}/{term}", value)
+    return terms
+
+
+def predict(model: XDecoder, tasks: Sequence[Task], batch: Batch) -> dict[str, list[Any]]:
+    """Results by task name, in the order of the batch's samples; every picture is encoded once."""
+    features = model.encode(batch.images)
+    return {task.name: task.predict(model, features, batch) for task in tasks}
+
+
+def _by_layer(name: str, value: Tensor) -> dict[str, Tensor]:
+    if value.dim() == 0:
+        return {name: value}
+    return {f"{name}/layer{i}": term for i, term in enumerate(value)}
+
+
+def _with_one_caption(batch: Batch) -> Batch:
+    """Each picture keeps one of its captions, drawn at random."""
+    samples = []
+    for sample in batch.samples:
+        if len(sample.captions) > 1:
+            sample = replace(sample, captions=(sample.captions[int(torch.randint(len(sample.captions), ()))],))
+        samples.append(sample)
+    return replace(batch, samples=tuple(samples))
+
+
+def captions_of(batch: Batch) -> list[str]:
+    """The one caption of each picture; raises ValueError for a picture that has none."""
+    for sample in batch.samples:
+        if not sample.captions:
+            raise ValueError(f"picture {sample.id} of {batch.source} has no caption, which captioning and retrieval need")
+    return [sample.captions[0] for sample in batch.samples]

@@ -1,0 +1,138 @@
+"""What flows between the rooms: small frozen dataclasses, shapes in their comments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Class names in label order; `is_thing[i]` says whether class i is countable. "background" is not among them."""
+
+    names: tuple[str, ...]
+    is_thing: tuple[bool, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.names) != len(self.is_thing):
+            raise ValueError(f"a vocabulary of {len(self.names)} names needs as many thing flags, not {len(self.is_thing)}")
+        twice = sorted({name for name in self.names if self.names.count(name) > 1})
+        if twice:
+            raise ValueError(f"class names must differ, but {', '.join(map(repr, twice))} stands more than once")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Annotated regions of one picture. In training at the picture's size, in evaluation at the sample's `output_size`."""
+
+    masks: Tensor    # (N, H, W) bool
+    labels: Tensor   # (N,) int64, index into the vocabulary
+    crowd: Tensor    # (N,) bool: a group that is neither learnt nor counted as a miss
+
+
+@dataclass(frozen=True)
+class Phrases:
+    """Phrases of one picture and the region each refers to; sizes as in `Segments`."""
+
+    texts: tuple[str, ...]    # P
+    masks: Tensor             # (P, H, W) bool
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture and what is known of it."""
+
+    id: int | str
+    image: Tensor                     # (3, h, w) uint8, RGB
+    output_size: tuple[int, int]      # (height, width) of the original picture, in which predictions are asked for
+    segments: Segments | None = None
+    phrases: Phrases | None = None
+    captions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Samples of one data set; their pictures may differ in size."""
+
+    samples: tuple[Sample, ...]
+    vocabulary: Vocabulary | None     # what the segments' labels index; None where the set has no classes
+    source: str                       # name of the data set
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def images(self) -> list[Tensor]:
+        return [sample.image for sample in self.samples]
+
+
+@dataclass(frozen=True)
+class PanopticSegment:
+    id: int          # value in the id map, from 1
+    label: int
+    is_thing: bool
+    score: float
+
+
+@dataclass(frozen=True)
+class PanopticResult:
+    ids: Tensor                               # (H, W) int32; 0 = void
+    segments: tuple[PanopticSegment, ...]
+
+
+@dataclass(frozen=True)
+class InstanceResult:
+    masks: Tensor    # (N, H, W) bool
+    labels: Tensor   # (N,) int64
+    scores: Tensor   # (N,) float
+
+
+@dataclass(frozen=True)
+class SegmentationResult:
+    """What segmenting one picture gives, all at the sample's `output_size`."""
+
+    semantic: Tensor | None                   # (H, W) int64 label map
+    instances: InstanceResult | None
+    panoptic: PanopticResult | None
+
+
+@dataclass(frozen=True)
+class ReferringResult:
+    masks: Tensor    # (P, H, W) bool, in the order of the phrases
+    scores: Tensor   # (P,) cosine of the chosen query and the phrase
+
+
+@dataclass(frozen=True)
+class CaptionResult:
+    text: str
+
+
+@dataclass(frozen=True)
+class RetrievalResult:
+    """Unit vectors of one picture and of its captions; a similarity is the mean over the picture's views."""
+
+    image: Tensor    # (V, D): the decoder's and, if asked for, the backbone's view
+    texts: Tensor    # (T, D)
+
+
+Tree = TypeVar("Tree")
+
+
+def to_device(tree: Tree, device: torch.device | str) -> Tree:
+    """A copy of nested dataclasses, tuples, lists and dicts whose tensors lie on `device`."""
+    moved: Any = tree
+    if isinstance(tree, Tensor):
+        moved = tree.to(device, non_blocking=True)
+    elif is_dataclass(tree) and not isinstance(tree, type):
+        moved = replace(tree, **{f.name: to_device(getattr(tree, f.name), device) for f in fields(tree)})
+    elif isinstance(tree, dict):
+        moved = {key: to_device(value, device) for key, value in tree.items()}
+    elif isinstance(tree, (tuple, list)):
+        moved = type(tree)(to_device(value, device) for value in tree)
+    return moved
