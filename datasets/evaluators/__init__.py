@@ -1,0 +1,78 @@
+"""Scores, each computed as the field's official tool does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from datasets.evaluators.attributes import AttributeEvaluator
+from datasets.evaluators.captioning import CaptionEvaluator
+from datasets.evaluators.evaluator import Evaluator
+from datasets.evaluators.instance import InstanceEvaluator
+from datasets.evaluators.panoptic import PanopticEvaluator
+from datasets.evaluators.referring import ReferringEvaluator
+from datasets.evaluators.retrieval import RetrievalEvaluator
+from datasets.evaluators.semantic import SemanticEvaluator
+from datasets.shapes import COLOURS, SHAPES
+from datasets.spec import DatasetSpec, EvaluatorName, TaskName
+from xdecoder.types import Vocabulary
+
+__all__ = [
+    "AttributeEvaluator",
+    "CaptionEvaluator",
+    "Evaluator",
+    "InstanceEvaluator",
+    "PanopticEvaluator",
+    "ReferringEvaluator",
+    "RetrievalEvaluator",
+    "SemanticEvaluator",
+    "evaluators_for",
+]
+
+TASKS: dict[TaskName, tuple[EvaluatorName, ...]] = {
+    "segmentation": ("panoptic", "instance", "semantic"),
+    "referring": ("referring",),
+    "captioning": ("captioning", "attributes"),
+    "retrieval": ("retrieval",),
+}
+GENERATED_POOL = 100    # captions of generated scenes repeat themselves; among too many pictures no caption means only one
+
+
+def evaluators_for(
+    task: TaskName, spec: DatasetSpec, root: str | Path, vocabulary: Vocabulary | None
+) -> list[Evaluator[Any, Any]]:
+    """What measures `task` on a data set; empty where nothing applies.
+
+    Args:
+        task: segmentation, referring, captioning or retrieval.
+        root: data root, from which the paths in `spec` are counted.
+        vocabulary: the classes that the samples' labels index; needed for segmentation.
+    """
+    if task not in TASKS:
+        raise ValueError(f"no task is called {task!r}; expected one of {', '.join(TASKS)}")
+    applies = [name for name in TASKS[task] if name in spec.evaluators and spec.provides(task)]
+    if task == "segmentation":
+        return [_segmentation(name, spec, Path(root), vocabulary) for name in applies]
+    return [_language(name, spec, Path(root)) for name in applies]
+
+
+def _segmentation(name: str, spec: DatasetSpec, root: Path, vocabulary: Vocabulary | None) -> Evaluator[Any, Any]:
+    if vocabulary is None:
+        raise ValueError(f"data set {spec.name!r}: segmentation cannot be measured without class names")
+    if name == "panoptic":
+        return PanopticEvaluator(vocabulary)
+    if name == "instance":
+        return InstanceEvaluator(vocabulary, root / spec.instances if spec.instances else None)
+    return SemanticEvaluator(vocabulary)
+
+
+def _language(name: str, spec: DatasetSpec, root: Path) -> Evaluator[Any, Any]:
+    if name == "referring":
+        return ReferringEvaluator()
+    if name == "captioning":
+        return CaptionEvaluator()
+    if name == "retrieval":
+        return RetrievalEvaluator(GENERATED_POOL if spec.scenes else None)
+    if spec.scenes is None:
+        raise ValueError(f"data set {spec.name!r}: evaluator 'attributes' needs the key scenes")
+    return AttributeEvaluator(root / spec.scenes, COLOURS, SHAPES)

@@ -1,0 +1,139 @@
+"""Caption scores as the COCO caption tool defines them: BLEU, ROUGE-L and CIDEr over Penn-Treebank words."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+from datasets.evaluators.evaluator import Evaluator
+from datasets.evaluators.ptb import tokenise
+from xdecoder.types import CaptionResult, Sample
+
+Words = tuple[str, ...]
+NGrams = Counter[Words]
+Pair = tuple[Words, tuple[Words, ...]]    # a candidate and its references
+
+LONGEST = 4    # words in an n-gram
+
+
+class CaptionEvaluator(Evaluator[CaptionResult, Pair]):
+    """caption_CIDEr, caption_BLEU-1 … caption_BLEU-4 and caption_ROUGE-L, all times 100 so that every score is on one scale.
+
+    CIDEr may exceed 100. It weighs words by how rare they are among the references of the evaluated pictures, so it depends on
+    which pictures those are, and is 0 for a single one.
+    """
+
+    def update(self, result: CaptionResult, sample: Sample) -> None:
+        """Tokenise one caption and its references; raises ValueError for a sample without captions."""
+        if not sample.captions:
+            raise ValueError(f"picture {sample.id}: has no reference captions to compare with")
+        self._records[sample.id] = (tuple(tokenise(result.text)), tuple(tuple(tokenise(text)) for text in sample.captions))
+
+    def compute(self) -> dict[str, float]:
+        """caption_CIDEr, caption_BLEU-1..4, caption_ROUGE-L, times 100; NaN without pictures."""
+        names = ["caption_CIDEr", *(f"caption_BLEU-{n}" for n in range(1, LONGEST + 1)), "caption_ROUGE-L"]
+        pairs = [pair for _, pair in self._sorted()]
+        if not pairs:
+            return dict.fromkeys(names, float("nan"))
+        scores = [cider(pairs), *bleu(pairs), rouge_l(pairs)]
+        return {name: 100.0 * score for name, score in zip(names, scores, strict=True)}
+
+
+def bleu(pairs: Sequence[Pair]) -> list[float]:
+    """BLEU-1..4 of a corpus, 0..1 (Papineni et al., 2002), against the reference nearest in length.
+
+    Precisions are smoothed by the official tool's tiny constants, which matter only where nothing matches.
+    """
+    correct, guessed = [0] * LONGEST, [0] * LONGEST
+    for candidate, references in pairs:
+        allowed: NGrams = Counter()
+        for reference in references:
+            allowed |= _ngrams(reference)
+        for ngram, count in (_ngrams(candidate) & allowed).items():
+            correct[len(ngram) - 1] += count
+        for n in range(LONGEST):
+            guessed[n] += max(0, len(candidate) - n)
+    length = sum(len(candidate) for candidate, _ in pairs)
+    wanted = sum(_nearest_length(candidate, references) for candidate, references in pairs)
+    ratio = (length + 1e-15) / (wanted + 1e-9)
+    brevity = math.exp(1 - 1 / ratio) if ratio < 1 else 1.0
+    scores, product = [], 1.0
+    for n in range(LONGEST):
+        product *= (correct[n] + 1e-15) / (guessed[n] + 1e-9)
+        scores.append(brevity * product ** (1 / (n + 1)))
+    return scores
+
+
+def _nearest_length(candidate: Words, references: Sequence[Words]) -> int:
+    return min((len(reference) for reference in references), key=lambda length: (abs(length - len(candidate)), length))
+
+
+def rouge_l(pairs: Sequence[Pair], beta: float = 1.2) -> float:
+    """Mean F-score of the longest common subsequence, 0..1 (Lin, 2004); best precision and best recall over the references."""
+    total = 0.0
+    for candidate, references in pairs:
+        common = [_common_length(candidate, reference) for reference in references]
+        precision = max(common) / max(len(candidate), 1)
+        recall = max(shared / max(len(reference), 1) for shared, reference in zip(common, references, strict=True))
+        if precision and recall:
+            total += (1 + beta**2) * precision * recall / (recall + beta**2 * precision)
+    return total / len(pairs)
+
+
+def _common_length(a: Words, b: Words) -> int:
+    """Length of the longest common subsequence."""
+    row = [0] * (len(b) + 1)
+    for word in a:
+        above = row
+        row = [0]
+        for j, other in enumerate(b):
+            row.append(above[j] + 1 if word == other else max(row[j], above[j + 1]))
+    return row[-1]
+
+
+def cider(pairs: Sequence[Pair], sigma: float = 6.0) -> float:
+    """CIDEr-D (Vedantam et al., CVPR 2015), 0..10: mean over pictures of the TF-IDF cosine with the references, n = 1..4.
+
+    Counts are clipped to the reference's and a difference in length is damped by a Gaussian of width `sigma`.
+    """
+    candidates = [_ngrams(candidate) for candidate, _ in pairs]
+    references = [[_ngrams(reference) for reference in many] for _, many in pairs]
+    pictures_with: NGrams = Counter()
+    for many in references:
+        pictures_with.update({ngram for reference in many for ngram in reference})
+    rarity = {ngram: math.log(len(pairs)) - math.log(count) for ngram, count in pictures_with.items()}
+    unseen = math.log(len(pairs))
+
+    total = 0.0
+    for candidate, many in zip(candidates, references, strict=True):
+        ours = _Weighted(candidate, rarity, unseen)
+        similarity = [ours.similarity(_Weighted(reference, rarity, unseen), sigma) for reference in many]
+        total += 10 * sum(similarity) / len(many)
+    return total / len(pairs)
+
+
+class _Weighted:
+    """TF-IDF weights of one caption's n-grams."""
+
+    def __init__(self, counts: NGrams, rarity: dict[Words, float], unseen: float) -> None:
+        self.weights = {ngram: count * rarity.get(ngram, unseen) for ngram, count in counts.items()}
+        squares = [0.0] * LONGEST
+        for ngram, weight in self.weights.items():
+            squares[len(ngram) - 1] += weight * weight
+        self.norms = [math.sqrt(square) for square in squares]
+        self.length = sum(count for ngram, count in counts.items() if len(ngram) == 2)    # the official tool's length: bigrams
+
+    def similarity(self, reference: _Weighted, sigma: float) -> float:
+        products = [0.0] * LONGEST
+        for ngram, weight in self.weights.items():
+            other = reference.weights.get(ngram, 0.0)
+            products[len(ngram) - 1] += min(weight, other) * other
+        norms = zip(self.norms, reference.norms, strict=True)
+        cosines = [product / (a * b) if a and b else 0.0 for product, (a, b) in zip(products, norms, strict=True)]
+        damping = math.exp(-((self.length - reference.length) ** 2) / (2 * sigma**2))
+        return damping * sum(cosines) / LONGEST
+
+
+def _ngrams(words: Words) -> NGrams:
+    return Counter(words[i : i + n] for n in range(1, LONGEST + 1) for i in range(len(words) - n + 1))

@@ -1,0 +1,62 @@
+"""What every evaluator is: a scorer that remembers one small record a picture."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+from xdecoder.types import Sample, Vocabulary
+
+Result = TypeVar("Result")
+Record = TypeVar("Record")
+PictureId = int | str
+
+
+class Evaluator(ABC, Generic[Result, Record]):
+    """Scores one task. Fed picture by picture, asked once at the end; a metric that nothing defines is NaN.
+
+    A picture that comes twice, in one process or in several, counts once. Scores do not depend on the order of the pictures.
+    """
+
+    def __init__(self) -> None:
+        self._records: dict[PictureId, Record] = {}
+
+    @abstractmethod
+    def update(self, result: Result, sample: Sample) -> None:
+        """Take in the result for one picture; raises ValueError where it does not fit the sample."""
+
+    @abstractmethod
+    def compute(self) -> dict[str, float]:
+        """Metric -> value in percent, over all pictures so far."""
+
+    def state(self) -> dict[PictureId, Record]:
+        """What has been taken in, as plain values that can be sent to another process."""
+        return dict(self._records)
+
+    def merge(self, states: Iterable[Mapping[PictureId, Any]]) -> None:
+        """Take in what other processes' `state()` gave; one's own may be among them."""
+        for state in states:
+            self._records.update(state)
+
+    def _sorted(self) -> list[tuple[PictureId, Record]]:
+        """Records in the order of the picture ids."""
+        return sorted(self._records.items(), key=lambda item: (isinstance(item[0], str), item[0]))
+
+
+def percent(part: float, whole: float) -> float:
+    """100 * part / whole; NaN where there is no whole."""
+    return 100.0 * part / whole if whole else float("nan")
+
+
+def check_size(found: tuple[int, ...], sample: Sample, what: str) -> None:
+    """Raise ValueError unless a map or mask has the size in which the sample's prediction is asked for."""
+    if tuple(found) != tuple(sample.output_size):
+        raise ValueError(f"picture {sample.id}: {what} is {tuple(found)} (height, width), expected {tuple(sample.output_size)}")
+
+
+def check_labels(labels: Sequence[int], vocabulary: Vocabulary, sample: Sample, whose: str) -> None:
+    """Raise ValueError unless every label names a class of the vocabulary."""
+    outside = [label for label in labels if not 0 <= label < len(vocabulary)]
+    if outside:
+        raise ValueError(f"picture {sample.id}: {whose} label {outside[0]}, but there are {len(vocabulary)} classes, from 0")

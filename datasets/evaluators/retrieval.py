@@ -1,0 +1,80 @@
+"""Image-text retrieval: does a caption find its picture, and a picture one of its captions?"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets.evaluators.evaluator import Evaluator, percent
+from xdecoder.types import RetrievalResult, Sample
+
+Vectors = NDArray[np.float32]
+Numbers = NDArray[np.int64]
+DEPTHS = (1, 5, 10)
+QUERIES_AT_ONCE = 256    # bounds the memory of a full 5 000 x 25 000 comparison
+
+
+class RetrievalEvaluator(Evaluator[RetrievalResult, tuple[Vectors, Vectors]]):
+    """Recall at 1, 5 and 10, both ways.
+
+    IR@k: share of captions whose picture is among the k most similar pictures. TR@k: share of pictures with at least one of
+    their own captions among the k most similar captions. Similarity is the mean over the picture's views of the cosine. Of
+    equally similar candidates the one with the lower picture id ranks first, so telling nothing apart scores as chance.
+
+    Args:
+        pool: compare only within consecutive disjoint pools of so many pictures, in the order of their ids; a score is the mean
+            over the pools. Pictures that do not fill a last pool are left out, unless there is no full pool at all.
+            None: one pool of all pictures, as the COCO and Flickr protocols have it.
+    """
+
+    def __init__(self, pool: int | None = None) -> None:
+        super().__init__()
+        if pool is not None and pool < 1:
+            raise ValueError(f"a retrieval pool needs at least 1 picture, not {pool}")
+        self.pool = pool
+
+    def update(self, result: RetrievalResult, sample: Sample) -> None:
+        """Keep one picture's vectors; raises ValueError for a picture without captions."""
+        if not len(result.texts):
+            raise ValueError(f"picture {sample.id}: has no captions to look for")
+        image = _unit(result.image.float().cpu().numpy()).mean(0)    # the mean of cosines is the cosine with the mean
+        self._records[sample.id] = (image, _unit(result.texts.float().cpu().numpy()))
+
+    def compute(self) -> dict[str, float]:
+        """retrieval_IR@1, @5, @10 and retrieval_TR@1, @5, @10, in percent; NaN without pictures."""
+        records = [record for _, record in self._sorted()]
+        size = min(self.pool or len(records), len(records))
+        pools = [records[i : i + size] for i in range(0, len(records) - size + 1, size)] if size else []
+        ranks = [_pool_ranks(pool) for pool in pools]
+        return {
+            f"retrieval_{name}@{k}": percent(sum(float((pair[way] < k).mean()) for pair in ranks), len(ranks))
+            for way, name in enumerate(("IR", "TR"))
+            for k in DEPTHS
+        }
+
+
+def _pool_ranks(pool: list[tuple[Vectors, Vectors]]) -> tuple[Numbers, Numbers]:
+    """Rank from 0 of each caption's picture, and of each picture's best caption."""
+    images = np.stack([image for image, _ in pool])
+    texts = np.concatenate([captions for _, captions in pool])
+    owner = np.repeat(np.arange(len(pool)), [len(captions) for _, captions in pool])
+    return _ranks(texts, owner, images, np.arange(len(pool))), _ranks(images, np.arange(len(pool)), texts, owner)
+
+
+def _ranks(queries: Vectors, query_owner: Numbers, items: Vectors, item_owner: Numbers) -> Numbers:
+    """(Q,) number of items ranked before the first one of the query's owner."""
+    ranks = []
+    for start in range(0, len(queries), QUERIES_AT_ONCE):
+        part = slice(start, start + QUERIES_AT_ONCE)
+        scores = queries[part] @ items.T                                                  # (q, N)
+        own = np.where(query_owner[part, None] == item_owner, scores, -np.inf)
+        first = own.argmax(1)
+        best = np.take_along_axis(own, first[:, None], 1)
+        earlier = np.arange(len(items)) < first[:, None]
+        ranks.append(((scores > best) | ((scores == best) & earlier)).sum(1))
+    return np.concatenate(ranks)
+
+
+def _unit(vectors: Vectors) -> Vectors:
+    unit: Vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+    return unit

@@ -1,0 +1,84 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from tests.tiny import tiny_batch, tiny_model, tiny_tasks
+
+from xdecoder.config import ConfigError
+from xdecoder.tasks import losses, predict
+from xdecoder.types import Phrases
+
+ALL = ["segmentation", "referring", "captioning", "retrieval"]
+
+
+def test_terms_are_named_by_task_term_and_layer():
+    terms = losses(tiny_model(), tiny_tasks().build(ALL), tiny_batch())
+    layers = [f"layer{i}" for i in range(5)]
+    expected = {f"segmentation/{term}/{layer}" for term in ("class", "mask", "dice") for layer in layers}
+    expected |= {f"referring/{term}/{layer}" for term in ("class", "mask", "dice") for layer in layers[:3]}
+    expected |= {f"captioning/word/{layer}" for layer in layers[:3]}
+    expected |= {f"retrieval/{term}/{layer}" for term in ("pair", "word") for layer in layers[:3]} | {"retrieval/backbone"}
+    assert set(terms) == expected
+    assert all(value.dim() == 0 and torch.isfinite(value) for value in terms.values())
+
+
+def test_a_few_steps_on_one_batch_lower_every_loss():
+    model = tiny_model().train()
+    tasks = tiny_tasks().build(ALL)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    totals = []
+    torch.manual_seed(0)
+    for _ in range(25):
+        terms = losses(model, tasks, tiny_batch())
+        totals.append({name: sum(v.item() for k, v in terms.items() if k.startswith(name)) for name in ALL})
+        optimizer.zero_grad()
+        sum(terms.values()).backward()
+        optimizer.step()
+    for name in ALL:
+        assert totals[-1][name] < 0.9 * totals[0][name], name
+
+
+@torch.inference_mode()
+def test_results_have_the_size_that_was_asked_for():
+    model, batch = tiny_model(), tiny_batch()
+    samples = tuple(replace(sample, output_size=(30, 50)) for sample in batch.samples)
+    results = predict(model, tiny_tasks().build(ALL), replace(batch, samples=samples))
+    for segmented, referred in zip(results["segmentation"], results["referring"], strict=True):
+        assert segmented.semantic.shape == segmented.panoptic.ids.shape == (30, 50)
+        assert segmented.instances.masks.shape[1:] == referred.masks.shape[1:] == (30, 50)
+    assert [len(r.masks) for r in results["referring"]] == [3, 1]
+    assert all(isinstance(r.text, str) for r in results["captioning"])
+    assert [tuple(r.image.shape) for r in results["retrieval"]] == [(2, 32), (2, 32)]
+    assert [len(r.texts) for r in results["retrieval"]] == [1, 2]
+    assert torch.allclose(results["retrieval"][0].image.norm(dim=-1), torch.ones(2))
+
+
+def test_pictures_without_phrases_or_regions_train_through():
+    batch = tiny_batch()
+    bare = replace(
+        batch.samples[0],
+        phrases=Phrases((), torch.zeros(0, 64, 96, dtype=torch.bool)),
+        segments=replace(batch.samples[0].segments, masks=torch.zeros(0, 64, 96).bool(), labels=torch.zeros(0).long(), crowd=torch.zeros(0).bool()),
+    )  # fmt: skip
+    model, tasks = tiny_model(), tiny_tasks().build(["segmentation", "referring"])
+    for samples in ((bare, batch.samples[1]), (bare, bare)):
+        terms = losses(model, tasks, replace(batch, samples=samples))
+        assert all(torch.isfinite(value) for value in terms.values())
+    with torch.inference_mode():
+        results = predict(model, tasks, replace(batch, samples=(bare, batch.samples[1])))
+    assert len(results["referring"][0].masks) == 0 and len(results["referring"][1].masks) == 1
+
+
+def test_missing_annotations_are_named():
+    batch = tiny_batch()
+    samples = tuple(replace(s, captions=(), phrases=None, segments=None) for s in batch.samples)
+    bare = replace(batch, samples=samples)
+    for task, message in (
+        ("segmentation", "picture first of tiny has no annotated regions"),
+        ("referring", "picture first of tiny has no phrases"),
+        ("captioning", "picture first of tiny has no caption"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            losses(tiny_model(), tiny_tasks().build([task]), bare)
+    with pytest.raises(ConfigError, match="unknown task 'painting'; tasks are segmentation"):
+        tiny_tasks().build(["painting"])

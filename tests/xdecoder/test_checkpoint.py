@@ -1,0 +1,71 @@
+import pickle
+
+import pytest
+import torch
+from tests.tiny import tiny_batch, tiny_model
+
+from xdecoder import checkpoint
+
+
+def test_round_trip_is_bit_identical(tmp_path):
+    model = tiny_model()
+    checkpoint.save(model, tmp_path / "model.pt")
+    loaded = checkpoint.load(tmp_path / "model.pt")
+    assert loaded.config == model.config
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), loaded.state_dict().values(), strict=True))
+    with torch.no_grad():
+        a, b = (m.decode(m.encode(tiny_batch().images))[-1].object.semantic for m in (model, loaded))
+    assert torch.equal(a, b)
+
+
+def test_refusals_name_the_file(tmp_path):
+    with pytest.raises(ValueError, match=r"nowhere\.pt: no such checkpoint"):
+        checkpoint.load(tmp_path / "nowhere.pt")
+
+    checkpoint.save(tiny_model(), tmp_path / "model.pt")
+    (tmp_path / "half.pt").write_bytes((tmp_path / "model.pt").read_bytes()[:5000])
+    with pytest.raises(ValueError, match=r"half\.pt: truncated or not a checkpoint"):
+        checkpoint.load(tmp_path / "half.pt")
+
+    torch.save({"model": {}}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match=r"other\.pt: not an X-Decoder checkpoint"):
+        checkpoint.load(tmp_path / "other.pt")
+
+
+class Attack:
+    def __reduce__(self):
+        return print, ("code from a checkpoint ran",)
+
+
+def test_a_pickle_that_runs_code_is_refused(tmp_path, capsys):
+    torch.save({"format": checkpoint.FORMAT, "model": Attack()}, tmp_path / "attack.pt")
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps(Attack()))
+    for name in ("attack.pt", "plain.pt"):
+        with pytest.raises(ValueError, match=f"{name}: refused"):
+            checkpoint.load(tmp_path / name)
+    assert capsys.readouterr().out == ""
+
+
+def test_another_architecture_is_refused(tmp_path):
+    model = tiny_model()
+    weights = model.state_dict()
+    weights["decoder.heads.semantic"] = torch.zeros(2, 2)
+    content = {"format": checkpoint.FORMAT, "config": model.config.model_dump(mode="json"), "model": weights}
+    torch.save(content, tmp_path / "model.pt")
+    with pytest.raises(ValueError, match=r"another architecture .*1 of another shape; for example 'decoder.heads.semantic'"):
+        checkpoint.load(tmp_path / "model.pt")
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "model.pt"
+    checkpoint.save(tiny_model(), path)
+    before = path.read_bytes()
+
+    def no_space(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", no_space)
+    with pytest.raises(OSError, match=r"model\.pt could not be written \(No space left on device\)"):
+        checkpoint.save(tiny_model(1), path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
