@@ -10,7 +10,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -76,7 +76,9 @@ def _read_chain(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     base = settings.pop("base", None)
     if base is None:
         return settings
-    return merge(_read_chain(path.parent / str(base), (*seen, path.resolve())), settings)
+    if not isinstance(base, str):
+        raise ConfigError(f"{path}: key 'base' must be the path of one other configuration file, not {base!r}")
+    return merge(_read_chain(path.parent / base, (*seen, path.resolve())), settings)
 
 
 def merge(base: Mapping[str, Any], refinement: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,18 +104,28 @@ def _parse_yaml(text: str, where: str) -> Any:
         line = f" line {mark.line + 1}:" if mark else ""
         if mark and any("\t" in row for row in text.splitlines()[mark.line : mark.line + 1]):
             raise ConfigError(f"{where}:{line} YAML does not allow tabs for indentation; use spaces") from None
-        problem = getattr(error, "problem", None) or str(error)
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise ConfigError(f"{where}:{line} not valid YAML ({problem})") from None
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML whose numbers include `1e-4`, which YAML 1.1 would read as text."""
+    """Safe YAML whose numbers include `1e-4`, which YAML 1.1 would read as text, and whose keys may not stand twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        written: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in written:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} stands twice", key.start_mark)
+            written.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
+    re.compile(r"^[-+]?([0-9][0-9_]*(\.[0-9_]*)?|\.[0-9][0-9_]*)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
 )
 
 
@@ -130,8 +142,9 @@ def _replace(node: Any, keys: Sequence[str], value: Any, item: str) -> Any:
         return value
     head, rest = keys[0], keys[1:]
     if isinstance(node, list):
-        if not head.isdigit() or int(head) >= len(node):
-            raise ConfigError(f"override {item!r}: {head!r} is not one of the list's items 0 to {len(node) - 1}")
+        if not head.isdecimal() or int(head) >= len(node):
+            items = f"one of the list's items 0 to {len(node) - 1}" if node else "in the list, which is empty"
+            raise ConfigError(f"override {item!r}: {head!r} is not {items}")
         return [_replace(old, rest, value, item) if i == int(head) else old for i, old in enumerate(node)]
     if node is not None and not isinstance(node, Mapping):
         raise ConfigError(f"override {item!r}: {head!r} lies below a plain value")
@@ -140,40 +153,63 @@ def _replace(node: Any, keys: Sequence[str], value: Any, item: str) -> Any:
 
 
 def _explain(error: ValidationError, schema: type[Config]) -> str:
-    fault = error.errors()[0]
-    path = [str(part) for part in fault["loc"]]
-    where = ".".join(path)
-    if fault["type"] == "extra_forbidden":
-        known = _fields_at(schema, path[:-1])
-        close = difflib.get_close_matches(path[-1], known, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known keys here: {', '.join(sorted(known))}"
-        return f"unknown key {where!r}; {hint}"
-    if fault["type"] == "missing":
-        return f"key {where!r} is required"
-    if fault["type"] == "union_tag_invalid":
-        return f"key {where + '.name'!r} is {fault['ctx']['tag']!r}; expected one of {fault['ctx']['expected_tags']}"
+    """One sentence for the first fault; an unknown key goes first, since a misspelt key is also a missing one."""
+    fault = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
+    keys, models = _walk(schema, [str(part) for part in fault["loc"]])
+    where = ".".join(keys)
+    match fault["type"]:
+        case "extra_forbidden":
+            return f"unknown key {where!r}; {_suggest(keys[-1], models)}"
+        case "missing":
+            return f"key {where!r} is required"
+        case "union_tag_invalid":
+            return f"key {where + '.name'!r} is {fault['ctx']['tag']!r}; expected one of {fault['ctx']['expected_tags']}"
+        case "union_tag_not_found":
+            kinds = [repr(kind) for model in models for kind in _kinds(model)]
+            return f"key {where + '.name'!r} is required; expected one of {', '.join(kinds)}"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return f"key {where!r}: expected a mapping of settings (given: {fault['input']!r})"
     message = fault["msg"].removeprefix("Value error, ")
     given = fault.get("input")
     shown = f" (given: {given!r})" if isinstance(given, (str, int, float, bool, type(None))) else ""
     return f"key {where!r}: {message[0].lower() + message[1:]}{shown}" if where else message
 
 
-def _fields_at(schema: type[BaseModel], path: Sequence[str]) -> list[str]:
-    """Names of the fields of the model that `path` (as pydantic reports it) leads to."""
+def _suggest(key: str, models: Sequence[type[BaseModel]]) -> str:
+    known = sorted({name for model in models for name in model.model_fields})
+    close = difflib.get_close_matches(key, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known keys here: {', '.join(known)}"
+
+
+def _walk(schema: type[BaseModel], path: Sequence[str]) -> tuple[list[str], list[type[BaseModel]]]:
+    """Follow `path`, as pydantic reports it, through the schema.
+
+    Returns:
+        The keys as they stand in the YAML (pydantic puts the name of a union's chosen member between them), and the models
+        that the settings at the end of the path may be, or, if that is a plain value or an unknown key, those around it.
+    """
+    keys: list[str] = []
     models: list[type[BaseModel]] = [schema]
     for part in path:
-        inner = [model for parent in models for model in _models_in(parent, part)]
-        models = inner or models                       # list numbers and union tags stay at the same model
-        tagged = [m for m in models if "name" in m.model_fields and part in str(m.model_fields["name"].annotation)]
-        models = tagged or models
-    return sorted({name for model in models for name in model.model_fields})
+        inner = [found for model in models if part in model.model_fields for found in _models_of(model, part)]
+        chosen = [model for model in models if part in _kinds(model)] if not inner else []
+        if not chosen or len(models) == 1:
+            keys.append(part)
+        models = inner or chosen or models
+    return keys, models
 
 
-def _models_in(parent: type[BaseModel], field: str) -> list[type[BaseModel]]:
-    return _models_of(parent.model_fields[field].annotation) if field in parent.model_fields else []
+def _kinds(model: type[BaseModel]) -> tuple[str, ...]:
+    """The values of the literal `name` that tells a union's members apart."""
+    field = model.model_fields.get("name")
+    return get_args(field.annotation) if field and get_origin(field.annotation) is Literal else ()
 
 
-def _models_of(annotation: Any) -> list[type[BaseModel]]:
+def _models_of(model: type[BaseModel], field: str) -> list[type[BaseModel]]:
+    return _models_in(model.model_fields[field].annotation)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [model for inner in getattr(annotation, "__args__", ()) for model in _models_of(inner)]
+    return [model for inner in get_args(annotation) for model in _models_in(inner)]

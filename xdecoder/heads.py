@@ -54,8 +54,8 @@ class Heads(nn.Module):
         self.semantic = nn.Parameter(torch.empty(width, joint_width))
         self.caption = nn.Parameter(torch.empty(width, joint_width))
         self.mask = Mlp(width, width, width, width)
-        nn.init.trunc_normal_(self.semantic, std=0.02)
-        nn.init.trunc_normal_(self.caption, std=0.02)
+        for projection in (self.semantic, self.caption):
+            nn.init.trunc_normal_(projection, std=width**-0.5)      # keeps the size of what it projects, at any width
 
     def forward(self, groups: dict[str, Tensor]) -> Prediction:
         """groups: decoder tokens by name, each (B, N, C)."""

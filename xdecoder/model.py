@@ -30,6 +30,10 @@ class XDecoderConfig(Config):
     pixel_decoder: PixelDecoderConfig = PixelDecoderConfig()
     decoder: DecoderConfig = DecoderConfig()
     language: LanguageConfig = LanguageConfig()
+    image_size: int = 512
+    """Shorter side of the pictures that this network segments best; the predictor resizes to it."""
+    caption_image_size: int = 224
+    """Side of the square pictures that it captions and retrieves best."""
 
     @model_validator(mode="after")
     def _widths_agree(self) -> XDecoderConfig:
@@ -72,7 +76,7 @@ class XDecoder(nn.Module):
         self.decoder = config.decoder.build()
         self.language = LanguageEncoder(config.language)
         self.backbone_proj = nn.Parameter(torch.empty(config.backbone.widths[-1], config.decoder.joint_width))
-        nn.init.trunc_normal_(self.backbone_proj, std=0.02)
+        nn.init.trunc_normal_(self.backbone_proj, std=config.backbone.widths[-1] ** -0.5)
 
     @property
     def device(self) -> torch.device:

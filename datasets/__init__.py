@@ -1,0 +1,1 @@
+"""What is on disk, as samples: specifications, readers, transforms, loaders, and the evaluators that score results."""

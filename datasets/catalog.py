@@ -1,0 +1,97 @@
+"""The data sets known by name."""
+
+from __future__ import annotations
+
+import difflib
+
+from datasets.spec import DatasetSpec, EvaluatorName
+
+SHAPES_PROTOCOL = "generated scenes, see datasets/shapes.py; pictures at their own size"
+CAMVID_PROTOCOL = "11 classes, unlabelled pixels (value 11) ignored, 480x360 pictures, one confusion matrix over the split"
+
+
+def _shapes(split: str, evaluators: tuple[EvaluatorName, ...]) -> DatasetSpec:
+    return DatasetSpec(
+        name=f"shapes_{split}", reader="coco", images=f"shapes/images/{split}",
+        panoptic=f"shapes/annotations/panoptic_{split}.json", panoptic_images=f"shapes/annotations/panoptic_{split}",
+        instances=f"shapes/annotations/instances_{split}.json", phrases=f"shapes/annotations/phrases_{split}.json",
+        captions=f"shapes/annotations/captions_{split}.json", scenes=f"shapes/annotations/scenes_{split}.json",
+        evaluators=evaluators, protocol=SHAPES_PROTOCOL,
+    )  # fmt: skip
+
+
+def _camvid(split: str, count: int) -> DatasetSpec:
+    return DatasetSpec(
+        name=f"camvid_{split}", reader="label_images", images="camvid", split=f"camvid/{split}.txt",
+        classes="camvid/classes.txt", ignore_value=11, count=count, evaluators=("semantic",), protocol=CAMVID_PROTOCOL,
+    )  # fmt: skip
+
+
+def _coco(split: str, count: int) -> DatasetSpec:
+    return DatasetSpec(
+        name=f"coco_2017_{split}_panoptic", reader="coco", images=f"coco/{split}2017",
+        panoptic=f"coco/annotations/panoptic_{split}2017.json", panoptic_images=f"coco/panoptic_{split}2017",
+        instances=f"coco/annotations/instances_{split}2017.json", captions=f"coco/annotations/captions_{split}2017.json",
+        count=count, evaluators=("panoptic", "instance", "semantic", "captioning", "retrieval"),
+        protocol="133 classes; AP against the official instances; mIoU against labels painted from the panoptic PNGs",
+    )  # fmt: skip
+
+
+def _coco_kit(split: str) -> DatasetSpec:
+    folder = "coco_panoptic/annotations"
+    return DatasetSpec(
+        name=f"coco_kit_{split}", reader="coco", images=f"coco_panoptic/images/{split}2017",
+        panoptic=f"{folder}/panoptic_{split}2017.json", panoptic_images=f"{folder}/panoptic_{split}2017",
+        instances=f"{folder}/instances_train2017.json" if split == "train" else None,
+        captions=f"{folder}/captions_val2017.json" if split == "val" else None,
+        count=100, evaluators=("panoptic", "instance", "semantic", "captioning", "retrieval"),
+        protocol="100 pictures of COCO 2017 with official annotations, 133 classes; not comparable with the whole split",
+    )  # fmt: skip
+
+
+def _flickr8k(split: str, list_file: str, count: int) -> DatasetSpec:
+    return DatasetSpec(
+        name=f"flickr8k_{split}", reader="captions", images="flickr8k/images", captions="flickr8k/Flickr8k.token.txt",
+        split=f"flickr8k/{list_file}", count=count, evaluators=("captioning", "retrieval"),
+        protocol="five captions a picture, pictures at 224x224",
+    )  # fmt: skip
+
+
+_ALL: tuple[EvaluatorName, ...] = ("panoptic", "instance", "semantic", "referring", "captioning", "retrieval", "attributes")
+
+CATALOG: dict[str, DatasetSpec] = {
+    spec.name: spec
+    for spec in (
+        _shapes("train", _ALL),
+        _shapes("val", _ALL),
+        _shapes("novel", _ALL),
+        _camvid("train", 367),
+        _camvid("val", 101),
+        _camvid("test", 233),
+        _coco("train", 118287),
+        _coco("val", 5000),
+        _coco_kit("train"),
+        _coco_kit("val"),
+        DatasetSpec(
+            name="coco_refs",
+            reader="coco",
+            images="coco_refs/images",
+            phrases="coco_refs/refs.json",
+            count=47,
+            evaluators=("referring",),
+            protocol="207 expressions of RefCOCO/+/g and refcocos on 47 pictures, every sentence",
+        ),
+        _flickr8k("train", "train450.txt", 450),
+        _flickr8k("test", "test.txt", 1000),
+    )
+}
+"""Every data set that a configuration may name. Another one may stand in the YAML as a mapping of `DatasetSpec` fields."""
+
+
+def find(name: str) -> DatasetSpec:
+    """The specification of a named data set; raises ValueError with the nearest known name."""
+    if name in CATALOG:
+        return CATALOG[name]
+    close = difflib.get_close_matches(name, CATALOG, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(CATALOG)}"
+    raise ValueError(f"unknown data set {name!r}; {hint}")

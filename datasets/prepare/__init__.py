@@ -1,0 +1,1 @@
+"""Making data sets ready: `python -m datasets.prepare shapes`."""

@@ -1,0 +1,25 @@
+"""Pictures with captions in one text file, as Flickr8k has them: `picture.jpg#number<TAB>caption`."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+from datasets.readers.label_images import read_lines
+from datasets.spec import DatasetSpec, Record
+
+
+def read(spec: DatasetSpec, root: Path) -> tuple[None, list[Record]]:
+    """Records of the pictures that the list file names, or of all that have captions."""
+    path = root / str(spec.captions)
+    texts: dict[str, list[str]] = defaultdict(list)
+    for number, line in enumerate(read_lines(path), start=1):
+        key, tab, caption = line.partition("\t")
+        if not tab or "#" not in key:
+            raise ValueError(f"{path}: line {number} should read picture.jpg#number, a tab, and the caption")
+        texts[key.rpartition("#")[0]].append(caption.strip())
+    names = read_lines(root / spec.split) if spec.split else sorted(texts)
+    silent = [name for name in names if name not in texts]
+    if silent:
+        raise ValueError(f"{path}: has no caption of {silent[0]}, which {root / str(spec.split)} lists")
+    return None, [Record(id=name, image=root / spec.images / name, captions=tuple(texts[name])) for name in names]

@@ -1,0 +1,171 @@
+"""COCO's JSONs: panoptic, instances, captions, and referring expressions in RefCOCO's merged form.
+
+Formats: https://cocodataset.org/#format-data and https://github.com/lichengunc/refer.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as rle
+
+from datasets.spec import DatasetSpec, Record, Reference, Region
+from xdecoder.files import read_json
+from xdecoder.types import Vocabulary
+
+Json = dict[str, Any]
+
+
+def read(spec: DatasetSpec, root: Path) -> tuple[Vocabulary | None, list[Record]]:
+    """Records of all pictures that the JSONs list, in the order of the first of panoptic, instances, phrases, captions.
+
+    Labels are the positions of the category ids in ascending order; they come from the JSON itself.
+    """
+    paths = {kind: root / name for kind in ("panoptic", "instances", "phrases", "captions") if (name := getattr(spec, kind))}
+    if "panoptic" in paths:
+        paths.pop("instances", None)        # these serve the evaluator, which reads them itself
+    files = {kind: _read(path) for kind, path in paths.items()}
+    main = next(iter(files))
+    vocabulary: Vocabulary | None = None
+    regions: dict[Any, tuple[Region, ...]] | None = None
+    maps: dict[Any, Path] = {}
+    if main in ("panoptic", "instances"):
+        vocabulary, label_of = _categories(files[main], paths[main])
+        if main == "panoptic":
+            regions, maps = _panoptic(files[main], paths[main], label_of, root / str(spec.panoptic_images))
+        else:
+            regions = _instances(files[main], paths[main], label_of)
+    references = _references(files["phrases"], paths["phrases"]) if "phrases" in files else {}
+    captions = _captions(files["captions"], paths["captions"]) if "captions" in files else {}
+
+    def record(picture: Json) -> Record:
+        key = picture["id"]
+        return Record(
+            id=key,
+            image=root / spec.images / picture["file_name"],
+            height=picture.get("height"),
+            width=picture.get("width"),
+            id_map=maps.get(key),
+            regions=None if regions is None else regions.get(key, ()),
+            references=references.get(key, ()),
+            captions=captions.get(key, ()),
+        )
+
+    try:
+        pictures = _pictures(files[main])
+        return vocabulary, [record(picture) for picture in pictures if main != "panoptic" or picture["id"] in maps]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{paths[main]}: each entry of 'images' needs an id and a file_name (missing: {error})") from None
+
+
+def outline_mask(outline: Any, height: int, width: int, where: str) -> np.ndarray:
+    """(H, W) bool mask of COCO polygons (their union) or an RLE, compressed or not; raises ValueError naming `where`."""
+    try:
+        if isinstance(outline, Mapping):
+            counts = outline["counts"]
+            code = rle.frPyObjects(outline, *outline["size"]) if isinstance(counts, list) else dict(outline)
+            if tuple(code["size"]) != (height, width):
+                raise ValueError(f"its size {tuple(code['size'])} is not the picture's {(height, width)}")
+            return _decode(code)
+        polygons = [points for points in outline if len(points) >= 6]
+        if not polygons:
+            return np.zeros((height, width), dtype=bool)
+        return _decode(rle.merge(rle.frPyObjects(polygons, height, width)))
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{where}: its segmentation is neither a list of polygons nor an RLE ({error})") from None
+
+
+def _decode(code: Any) -> np.ndarray:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)     # pycocotools has not caught up with NumPy 2
+        return np.asarray(rle.decode(code).astype(bool))
+
+
+def _read(path: Path) -> Json:
+    content = read_json(path)
+    if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
+        raise ValueError(f"{path}: expected a COCO JSON, an object with a list 'annotations'")
+    return content
+
+
+def _pictures(file: Json) -> list[Json]:
+    """The `images` list; some panoptic files carry file names of the PNGs only."""
+    if "images" in file:
+        return list(file["images"])
+    return [{"id": a["image_id"], "file_name": Path(a["file_name"]).stem + ".jpg"} for a in file["annotations"]]
+
+
+def _categories(file: Json, path: Path) -> tuple[Vocabulary, dict[int, int]]:
+    try:
+        rows = sorted(file["categories"], key=lambda row: row["id"])
+        names, things = tuple(row["name"] for row in rows), tuple(bool(row.get("isthing", 1)) for row in rows)
+        return Vocabulary(names, things), {row["id"]: label for label, row in enumerate(rows)}
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path}: expected 'categories' with an id and a name each (missing: {error})") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _label(label_of: Mapping[int, int], category: int, path: Path, picture: Any) -> int:
+    if category not in label_of:
+        raise ValueError(f"{path}: picture {picture} has category {category}, which 'categories' does not list")
+    return label_of[category]
+
+
+def _panoptic(
+    file: Json, path: Path, label_of: Mapping[int, int], folder: Path
+) -> tuple[dict[Any, tuple[Region, ...]], dict[Any, Path]]:
+    regions, maps = {}, {}
+    for annotation in _complete(file["annotations"], ("image_id", "file_name", "segments_info"), path):
+        picture = annotation["image_id"]
+        maps[picture] = folder / annotation["file_name"]
+        regions[picture] = tuple(
+            Region(_label(label_of, info["category_id"], path, picture), id=info["id"], crowd=bool(info.get("iscrowd", 0)))
+            for info in _complete(annotation["segments_info"], ("id", "category_id"), path)
+        )
+    return regions, maps
+
+
+def _instances(file: Json, path: Path, label_of: Mapping[int, int]) -> dict[Any, tuple[Region, ...]]:
+    regions = defaultdict(list)
+    for annotation in _complete(file["annotations"], ("image_id", "category_id", "segmentation"), path):
+        label = _label(label_of, annotation["category_id"], path, annotation["image_id"])
+        crowd = bool(annotation.get("iscrowd", 0))
+        regions[annotation["image_id"]].append(Region(label, crowd=crowd, outline=annotation["segmentation"]))
+    return {picture: tuple(found) for picture, found in regions.items()}
+
+
+def _references(file: Json, path: Path) -> dict[Any, tuple[Reference, ...]]:
+    """Sentences stand in the annotation itself (merged form), or in `refs` that point at it; one entry an object."""
+    said: dict[Any, list[Json]] = defaultdict(list)
+    for ref in _complete(file.get("refs", []), ("ann_id", "sentences"), path):
+        said[ref["ann_id"]] += ref["sentences"]
+    references = defaultdict(list)
+    for annotation in _complete(file["annotations"], ("id", "image_id", "segmentation"), path):
+        sentences = _complete([*annotation.get("sentences", []), *said[annotation["id"]]], (), path)
+        texts = tuple(str(s.get("raw") or s.get("sent", "")).strip().lower() for s in sentences)
+        texts = tuple(text for text in texts if text)
+        if texts:
+            references[annotation["image_id"]].append(Reference(annotation["segmentation"], texts, annotation["id"]))
+    return {picture: tuple(found) for picture, found in references.items()}
+
+
+def _captions(file: Json, path: Path) -> dict[Any, tuple[str, ...]]:
+    captions = defaultdict(list)
+    for annotation in _complete(file["annotations"], ("image_id", "caption"), path):
+        captions[annotation["image_id"]].append(annotation["caption"].strip())
+    return {picture: tuple(texts) for picture, texts in captions.items()}
+
+
+def _complete(rows: Iterable[Json], keys: tuple[str, ...], path: Path) -> Iterable[Json]:
+    """The rows, each checked to be an object that has the keys."""
+    for row in rows:
+        absent = [key for key in keys if key not in row] if isinstance(row, dict) else list(keys)
+        if absent or not isinstance(row, dict):
+            raise ValueError(f"{path}: an annotation lacks {absent[0]!r}" if absent else f"{path}: {row!r} is not an object")
+        yield row

@@ -1,0 +1,126 @@
+"""Decoding one record: its pixels, and its regions as a compact map."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from datasets.readers.coco import outline_mask
+from datasets.spec import DatasetSpec, Record
+from xdecoder.types import Vocabulary
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Regions of one picture: as one map where they do not overlap, as one plane each where they may."""
+
+    planes: np.ndarray      # (1, H, W) uint8 or int32 map: 0 = void, k + 1 = region k; or (N, H, W) bool
+    labels: np.ndarray      # (N,) int64
+    crowd: np.ndarray       # (N,) bool
+
+    def masks(self, planes: np.ndarray | None = None) -> np.ndarray:
+        """(N, h, w) bool masks, of `planes` after a transform if given."""
+        planes = self.planes if planes is None else planes
+        if planes.dtype == bool:
+            return planes
+        numbers = np.arange(1, len(self.labels) + 1, dtype=planes.dtype)
+        return np.asarray(planes == numbers[:, None, None])
+
+
+def read_image(record: Record) -> np.ndarray:
+    """(H, W, 3) uint8 RGB. The camera's orientation tag is obeyed only where no annotation is tied to stored pixels.
+
+    Raises:
+        ValueError: for a missing, truncated or too large file, or a size that differs from the annotation's.
+    """
+    with _opened(record.image, "picture") as image:
+        if record.id_map is None and record.regions is None and not record.references:
+            image = ImageOps.exif_transpose(image)
+        pixels = np.array(image.convert("RGB"))
+    stated = (record.height or pixels.shape[0], record.width or pixels.shape[1])
+    if pixels.shape[:2] != stated:
+        raise ValueError(f"{record.image}: is {_size(pixels)} pixels, but its annotation says {stated[1]}x{stated[0]}")
+    return pixels
+
+
+def read_regions(record: Record, spec: DatasetSpec, vocabulary: Vocabulary, size: tuple[int, int]) -> Regions:
+    """The annotated regions at the picture's `size` (height, width); raises ValueError naming the file at fault."""
+    if record.regions is None:
+        return _label_image(record, spec, vocabulary, size)
+    labels = np.array([region.label for region in record.regions], dtype=np.int64)
+    crowd = np.array([region.crowd for region in record.regions], dtype=bool)
+    if record.id_map is not None:
+        return Regions(_panoptic(record, record.id_map, size), labels, crowd)
+    where = f"data set {spec.name!r}, picture {record.id}"
+    masks = [outline_mask(region.outline, *size, where=where) for region in record.regions]
+    return Regions(np.stack(masks) if masks else np.zeros((0, *size), dtype=bool), labels, crowd)
+
+
+def _panoptic(record: Record, path: Path, size: tuple[int, int]) -> np.ndarray:
+    with _opened(path, "panoptic PNG") as image:
+        if image.mode not in ("RGB", "RGBA"):
+            raise ValueError(f"{path}: is a {image.mode} image; a panoptic PNG is RGB (id = R + 256 G + 65536 B)")
+        colours = np.array(image.convert("RGB"))
+    _check_size(path, colours, size)
+    ids = colours[..., 0] + 256 * colours[..., 1].astype(np.int32) + 65536 * colours[..., 2].astype(np.int32)
+    listed = np.array([region.id for region in record.regions or ()], dtype=np.int64)
+    number_of = np.zeros(1 << 24, dtype=np.uint8 if len(listed) < 256 else np.int32)    # untouched pages cost nothing
+    number_of[listed] = np.arange(1, len(listed) + 1)
+    numbers = number_of[ids]
+    strange = ids[(numbers == 0) & (ids != 0)]
+    if len(strange):
+        raise ValueError(f"{path}: holds id {strange[0]}, which its JSON's segments_info does not list")
+    absent = listed[np.bincount(numbers.ravel(), minlength=len(listed) + 1)[1:] == 0]
+    if len(absent):
+        raise ValueError(f"{path}: holds no pixel of id {absent[0]}, which its JSON's segments_info lists")
+    return numbers[None]
+
+
+def _label_image(record: Record, spec: DatasetSpec, vocabulary: Vocabulary, size: tuple[int, int]) -> Regions:
+    assert record.id_map is not None
+    with _opened(record.id_map, "label image") as image:
+        values = np.array(image)
+    _check_size(record.id_map, values, size)
+    if values.ndim != 2:
+        raise ValueError(f"{record.id_map}: has {values.shape[2]} channels; a label image has one, of class numbers")
+    found = np.flatnonzero(np.bincount(values.ravel()))
+    known = found != spec.ignore_value
+    labels = found - spec.label_offset
+    wrong = found[known & ((labels < 0) | (labels >= len(vocabulary)))]
+    if len(wrong):
+        last = spec.label_offset + len(vocabulary) - 1
+        ignored = "" if spec.ignore_value is None else f", or {spec.ignore_value} to ignore"
+        raise ValueError(f"{record.id_map}: holds value {wrong[0]}; expected {spec.label_offset} to {last}{ignored}")
+    number_of = np.zeros(int(found[-1]) + 1, dtype=np.uint8 if known.sum() < 256 else np.int32)
+    number_of[found] = np.where(known, np.cumsum(known), 0)
+    kept = labels[known].astype(np.int64)
+    return Regions(number_of[values][None], kept, np.zeros(len(kept), dtype=bool))
+
+
+@contextmanager
+def _opened(path: Path, what: str) -> Iterator[Image.Image]:
+    """A decoded image file; every way it can fail becomes one sentence."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+            yield image
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such {what}") from None
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{path}: the {what} is too large to be decoded safely ({error})") from None
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"{path}: the {what} is damaged or incomplete ({error}); fetch it again") from None
+
+
+def _check_size(path: Path, pixels: np.ndarray, size: tuple[int, int]) -> None:
+    if pixels.shape[:2] != size:
+        raise ValueError(f"{path}: is {_size(pixels)} pixels, but its picture is {size[1]}x{size[0]}")
+
+
+def _size(pixels: np.ndarray) -> str:
+    return f"{pixels.shape[1]}x{pixels.shape[0]}"

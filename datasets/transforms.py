@@ -1,0 +1,191 @@
+"""Resizing, mirroring, cropping and padding a picture together with its maps.
+
+A transform's settings draw a `View`, the geometry; the view is then applied to pixels (bilinear, antialiased, as Pillow does)
+and to maps (nearest). Everything random comes from the generator that is handed in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from xdecoder.config import Config
+
+PADDING = 128       # grey that the published crop puts beside the picture; maps get 0 there
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Pixels = Annotated[int, Field(gt=0)]
+Factor = Annotated[float, Field(gt=0)]
+
+
+@dataclass(frozen=True)
+class View:
+    """A picture resized, perhaps mirrored, then cropped, and padded at the right and the bottom. Sizes: (height, width)."""
+
+    resized: tuple[int, int]
+    size: tuple[int, int]
+    corner: tuple[int, int] = (0, 0)
+    mirrored: bool = False
+
+    def image(self, pixels: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint8 -> (h, w, 3) uint8."""
+        if pixels.shape[:2] != self.resized:
+            resized = Image.fromarray(pixels).resize(self.resized[::-1], Image.Resampling.BILINEAR)
+            pixels = np.asarray(resized)
+        if self.mirrored:
+            pixels = pixels[:, ::-1]
+        (top, left), (height, width) = self.corner, self.size
+        seen = pixels[top : top + height, left : left + width]
+        if seen.shape[:2] == self.size:
+            return np.ascontiguousarray(seen)
+        canvas = np.full((height, width, 3), PADDING, dtype=np.uint8)
+        canvas[: seen.shape[0], : seen.shape[1]] = seen
+        return canvas
+
+    def maps(self, maps: np.ndarray) -> np.ndarray:
+        """(N, H, W) of any type -> (N, h, w), nearest neighbour; 0 or False in the padding."""
+        if maps.shape[1:] == self.resized == self.size and not self.mirrored:
+            return maps
+        rows = self._source(0, maps.shape[1])
+        columns = self._source(1, maps.shape[2])
+        out = np.zeros((len(maps), *self.size), dtype=maps.dtype)
+        out[:, : len(rows), : len(columns)] = maps[:, rows[:, None], columns]
+        return out
+
+    def _source(self, axis: int, length: int) -> np.ndarray:
+        """Which row or column of the original each one of the view shows: the one its centre falls on."""
+        start, resized = self.corner[axis], self.resized[axis]
+        places = np.arange(start, min(start + self.size[axis], resized))
+        if axis == 1 and self.mirrored:
+            places = resized - 1 - places
+        return (2 * places + 1) * length // (2 * resized)
+
+
+class LargeScaleJitter(Config):
+    """Resize to a random scale of a square, then a square crop (published for segmentation: size 1024, scale 0.1 to 2)."""
+
+    name: Literal["lsj"] = "lsj"
+    size: Pixels = 1024
+    """Side of the square that comes out."""
+    min_scale: Factor = 0.1
+    max_scale: Factor = 2.0
+    """The picture is fitted into a square of `size` times a scale drawn from this range."""
+    flip: Probability = 0.5
+    """Chance of mirroring left and right."""
+    colour: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Strength of random brightness, contrast and saturation, as a share; 0 = none (published)."""
+
+    @model_validator(mode="after")
+    def _check(self) -> LargeScaleJitter:
+        _check_scales(self.min_scale, self.max_scale)
+        return self
+
+    def view(self, size: tuple[int, int], rng: np.random.Generator) -> View:
+        mirrored = bool(rng.random() < self.flip)
+        side = self.size * rng.uniform(self.min_scale, self.max_scale)
+        factor = side / max(size)
+        resized = (max(1, round(size[0] * factor)), max(1, round(size[1] * factor)))
+        share = rng.random()        # one number for both axes, as published
+        corner = (round(max(resized[0] - self.size, 0) * share), round(max(resized[1] - self.size, 0) * share))
+        return View(resized, (self.size, self.size), corner, mirrored)
+
+
+class RandomCrop(Config):
+    """A rectangular window of the picture at a random scale, for sets of one aspect such as CamVid."""
+
+    name: Literal["crop"] = "crop"
+    size: tuple[Pixels, Pixels]
+    """Height and width that come out."""
+    min_scale: Factor = 0.5
+    max_scale: Factor = 2.0
+    """Range of the scale, relative to the picture's own size."""
+    flip: Probability = 0.5
+    """Chance of mirroring left and right."""
+    colour: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Strength of random brightness, contrast and saturation, as a share."""
+
+    @model_validator(mode="after")
+    def _check(self) -> RandomCrop:
+        _check_scales(self.min_scale, self.max_scale)
+        return self
+
+    def view(self, size: tuple[int, int], rng: np.random.Generator) -> View:
+        mirrored = bool(rng.random() < self.flip)
+        scale = rng.uniform(self.min_scale, self.max_scale)
+        resized = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+        top = int(rng.integers(max(resized[0] - self.size[0], 0) + 1))
+        left = int(rng.integers(max(resized[1] - self.size[1], 0) + 1))
+        return View(resized, self.size, (top, left), mirrored)
+
+
+class ShortestEdge(Config):
+    """Resize so that the short side is `size`, but the long one at most `max_size` (published for measuring)."""
+
+    name: Literal["shortest_edge"] = "shortest_edge"
+    size: Pixels = 800
+    max_size: Pixels = 1333
+    colour: Literal[0] = 0
+
+    def view(self, size: tuple[int, int], rng: np.random.Generator) -> View:
+        factor = min(self.size / min(size), self.max_size / max(size))
+        resized = (max(1, int(size[0] * factor + 0.5)), max(1, int(size[1] * factor + 0.5)))
+        return View(resized, resized)
+
+
+class Stretch(Config):
+    """Resize to a square whatever the aspect (published for image-text pairs: 224)."""
+
+    name: Literal["stretch"] = "stretch"
+    size: Pixels = 224
+    colour: Literal[0] = 0
+
+    def view(self, size: tuple[int, int], rng: np.random.Generator) -> View:
+        return View((self.size, self.size), (self.size, self.size))
+
+
+TransformConfig = Annotated[LargeScaleJitter | RandomCrop | ShortestEdge | Stretch, Field(discriminator="name")]
+
+
+class Transform:
+    """Applies one random view, and colour jitter if asked for."""
+
+    def __init__(self, config: LargeScaleJitter | RandomCrop | ShortestEdge | Stretch) -> None:
+        self.config = config
+
+    def __call__(self, pixels: np.ndarray, maps: list[np.ndarray], rng: np.random.Generator) -> tuple[Tensor, list[np.ndarray]]:
+        """Transform a picture and its maps alike.
+
+        Args:
+            pixels: (H, W, 3) uint8 RGB.
+            maps: arrays (N, H, W) of any type; none at evaluation, where labels stay at the original size.
+            rng: where everything random comes from.
+
+        Returns:
+            (3, h, w) uint8 picture and the maps at its size.
+        """
+        view = self.config.view((pixels.shape[0], pixels.shape[1]), rng)
+        if self.config.colour:
+            pixels = _jitter(pixels, self.config.colour, rng)
+        image = view.image(pixels)
+        return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), [view.maps(each) for each in maps]
+
+
+def _jitter(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Brightness, contrast and saturation, each times 1 +- `strength`, as one affine map of the colours."""
+    brightness, contrast, saturation = rng.uniform(1 - strength, 1 + strength, 3)
+    luma = np.array([0.299, 0.587, 0.114])
+    mix = saturation * np.eye(3) + (1 - saturation) * luma
+    shift = (1 - contrast) * float(image[::4, ::4].mean())
+    return np.asarray(cv2.transform(image, np.hstack([contrast * brightness * mix, np.full((3, 1), brightness * shift)])))
+
+
+def _check_scales(low: float, high: float) -> None:
+    if low > high:
+        raise ValueError(f"min_scale {low} is larger than max_scale {high}")

@@ -1,0 +1,182 @@
+"""Order, resumption, sharing among processes, and what samples carry."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from datasets.loader import DataConfig, EvaluationConfig, Shuffled, StreamConfig, evaluation_loader, train_loader
+from datasets.prepare.shapes import prepare
+from xdecoder.config import ConfigError, parse
+from xdecoder.types import Batch
+
+KIT = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
+needs_kit = pytest.mark.skipif(not KIT.is_dir(), reason="the real-data kit is not at ../shared/data")
+JITTER = {"name": "lsj", "size": 64, "min_scale": 0.5, "max_scale": 2.0}
+EDGE = {"name": "shortest_edge", "size": 64, "max_size": 64}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    prepare(root, train=23, val=7, novel=2, seed=5)
+    return root
+
+
+def _stream(**changes: Any) -> StreamConfig:
+    settings = {"dataset": "shapes_train", "tasks": ["segmentation", "referring"], "batch_size": 4, "transform": JITTER}
+    return parse(StreamConfig, settings | changes)
+
+
+def _entry(**changes: Any) -> EvaluationConfig:
+    return parse(EvaluationConfig, {"dataset": "shapes_val", "tasks": ["segmentation"], "transform": EDGE} | changes)
+
+
+def _same(first: Batch, second: Batch) -> bool:
+    """Whether two batches agree in every tensor and text."""
+    for a, b in zip(first.samples, second.samples, strict=True):
+        if a.id != b.id or not torch.equal(a.image, b.image) or a.captions != b.captions:
+            return False
+        if a.segments is not None and b.segments is not None and not torch.equal(a.segments.masks, b.segments.masks):
+            return False
+        if a.phrases is not None and b.phrases is not None and a.phrases.texts != b.phrases.texts:
+            return False
+    return True
+
+
+def _ids(batches: Any, count: int) -> list[int | str]:
+    return [sample.id for batch in itertools.islice(batches, count) for sample in batch.samples]
+
+
+def test_each_epoch_is_another_permutation() -> None:
+    order = [key for batch in itertools.islice(Shuffled(10, 4, seed=1), 10) for key in batch]
+    epochs = [[index for index, epoch in order if epoch == number] for number in range(4)]
+    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+
+
+def test_processes_share_each_epoch() -> None:
+    alone = list(itertools.islice(Shuffled(10, 4, seed=1), 15))
+    shares = [list(itertools.islice(Shuffled(10, 4, 1, rank, 2), 15)) for rank in range(2)]
+    for together, first, second in zip(alone, *shares, strict=True):
+        assert sorted(together) == sorted(first + second) and len(first) == len(second) == 2
+
+
+def test_resumed_stream_goes_on_exactly(root: Path) -> None:
+    whole = list(itertools.islice(train_loader(_stream(), root, seed=3), 9))
+    rest = train_loader(_stream(), root, seed=3, start=6)
+    assert all(_same(a, b) for a, b in zip(whole[6:], itertools.islice(rest, 3), strict=True))
+    assert not _same(whole[0], next(train_loader(_stream(), root, seed=4)))
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_workers_and_cache_change_nothing(root: Path, cache: bool) -> None:
+    plain = itertools.islice(train_loader(_stream(), root), 7)
+    worked = itertools.islice(train_loader(_stream(cache=cache), root, workers=1 if cache else 0), 7)
+    assert all(_same(a, b) for a, b in zip(plain, worked, strict=True))
+
+
+def test_views_differ_between_epochs(root: Path) -> None:
+    seen: dict[int | str, list[torch.Tensor]] = {}
+    for batch in itertools.islice(train_loader(_stream(limit=4), root), 2):
+        for sample in batch.samples:
+            seen.setdefault(sample.id, []).append(sample.image)
+    assert len(seen) == 4 and all(not torch.equal(*images) for images in seen.values())
+
+
+def test_streams_of_one_set_go_different_ways(root: Path) -> None:
+    other = _stream(tasks=["captioning", "retrieval"], transform={"name": "stretch", "size": 32})
+    assert _ids(train_loader(_stream(), root), 5) != _ids(train_loader(other, root), 5)
+
+
+def test_training_sample(root: Path) -> None:
+    batch = next(train_loader(_stream(max_phrases=2, batch_size=16), root))
+    assert batch.source == "shapes_train" and batch.vocabulary is not None
+    for sample in batch.samples:
+        assert sample.image.dtype == torch.uint8 and sample.image.shape == (3, 64, 64) and sample.output_size == (128, 128)
+        assert sample.segments is not None and sample.phrases is not None and sample.captions == ()
+        masks = sample.segments.masks
+        assert masks.dtype == torch.bool and masks.shape[1:] == (64, 64) and bool(masks.flatten(1).any(1).all())
+        assert len(sample.segments.labels) == len(masks) and not sample.segments.crowd.any()
+        assert bool((masks.sum(0) <= 1).all())
+        assert len(sample.phrases.texts) == len(sample.phrases.masks) <= 2
+        assert bool(sample.phrases.masks.flatten(1).any(1).all())
+        for text, mask in zip(sample.phrases.texts, sample.phrases.masks, strict=True):
+            shape = next(word for word in text.split() if word in batch.vocabulary.names)
+            matching = masks[sample.segments.labels == batch.vocabulary.names.index(shape)]
+            assert any(torch.equal(mask, other) for other in matching), "a phrase's mask moves with its picture"
+
+
+def test_captions_only_where_asked(root: Path) -> None:
+    sample = next(train_loader(_stream(tasks=["retrieval"]), root)).samples[0]
+    assert sample.segments is None and sample.phrases is None and len(sample.captions) >= 3
+
+
+def test_class_names_stand_in_for_phrases(root: Path) -> None:
+    spec = {
+        "name": "plain", "reader": "coco", "images": "shapes/images/train",
+        "panoptic": "shapes/annotations/panoptic_train.json", "panoptic_images": "shapes/annotations/panoptic_train",
+    }  # fmt: skip
+    batch = next(train_loader(_stream(dataset=spec, max_phrases=3, batch_size=8), root))
+    for sample in batch.samples:
+        assert sample.phrases is not None and sample.segments is not None and batch.vocabulary is not None
+        assert 2 <= len(sample.phrases.texts) <= 3 and len(set(sample.phrases.texts)) == len(sample.phrases.texts)
+        for name, mask in zip(sample.phrases.texts, sample.phrases.masks, strict=True):
+            of_class = sample.segments.masks[sample.segments.labels == batch.vocabulary.names.index(name)]
+            assert torch.equal(of_class.any(0), mask)
+
+
+def test_evaluation_keeps_labels_at_the_original_size(root: Path) -> None:
+    loader = evaluation_loader(_entry(tasks=["segmentation", "referring", "captioning"], batch_size=3), root)
+    assert len(loader) == 3 and loader.pictures == 7
+    samples = [sample for batch in loader for sample in batch.samples]
+    assert [sample.id for sample in samples] == list(range(1, 8))
+    for sample in samples:
+        assert sample.image.shape == (3, 64, 64) and sample.output_size == (128, 128)
+        assert sample.segments is not None and sample.segments.masks.shape[1:] == (128, 128)
+        assert sample.phrases is not None and sample.phrases.masks.shape == (len(sample.phrases.texts), 128, 128)
+        assert len(sample.captions) >= 3
+
+
+def test_evaluation_shares_cover_once(root: Path) -> None:
+    shares = [_ids(evaluation_loader(_entry(), root, rank=rank, world_size=3), 99) for rank in range(3)]
+    assert [len(share) for share in shares] == [3, 2, 2]
+    assert list(itertools.chain(*shares)) == list(range(1, 8))
+    assert _ids(evaluation_loader(_entry(limit=2), root), 99) == [1, 2]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_broken_picture_is_one_sentence(tmp_path: Path, workers: int) -> None:
+    prepare(tmp_path, train=2, val=2, novel=1)
+    (tmp_path / "shapes/images/val/000002.jpg").write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(ValueError, match=r"000002.jpg: the picture is damaged") as caught:
+        list(evaluation_loader(_entry(), tmp_path, workers=workers))
+    assert "\n" not in str(caught.value) and "worker" not in str(caught.value)
+
+
+def test_wrong_settings(root: Path) -> None:
+    with pytest.raises(ValueError, match="batch_size 4 is not a multiple of the 3 processes"):
+        train_loader(_stream(), root, world_size=3)
+    with pytest.raises(ValueError, match="data set 'camvid_train' has nothing for task 'captioning'"):
+        train_loader(_stream(dataset="camvid_train", tasks=["captioning"]), root)
+    with pytest.raises(ConfigError, match="tasks"):
+        _stream(tasks=["segmenting"])
+    with pytest.raises(ConfigError, match="did you mean 'workers'"):
+        parse(DataConfig, {"worker": 2})
+
+
+@needs_kit
+def test_real_pictures() -> None:
+    """Crowds are dropped in training and kept in measuring; pictures without captions are left out of a caption stream."""
+    kept = list(evaluation_loader(_entry(dataset="coco_kit_val"), KIT))
+    assert sum(int(sample.segments.crowd.sum()) for batch in kept for sample in batch.samples if sample.segments) > 0
+    stream = _stream(dataset="coco_kit_val", tasks=["segmentation"], batch_size=100)
+    batch = next(train_loader(stream, KIT))
+    assert len({sample.id for sample in batch.samples}) == 100
+    assert not any(sample.segments is None or bool(sample.segments.crowd.any()) for sample in batch.samples)
+    refs = next(iter(evaluation_loader(_entry(dataset="coco_refs", tasks=["referring"]), KIT))).samples[0]
+    assert refs.phrases is not None and refs.phrases.masks.shape[0] == len(refs.phrases.texts) > 1 and refs.segments is None

@@ -1,0 +1,85 @@
+"""Imports point one way, and only the library is installed."""
+
+from __future__ import annotations
+
+import ast
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+MAY_IMPORT: dict[str, set[str]] = {
+    "xdecoder": {"xdecoder"},
+    "datasets": {"xdecoder", "datasets"},
+    "trainer": {"xdecoder", "datasets", "trainer"},
+    "demo": {"xdecoder", "datasets", "trainer", "demo"},
+    "benchmarks": {"xdecoder", "datasets", "trainer", "benchmarks"},
+}
+OURS = {*MAY_IMPORT, "train", "eval", "configs", "tests"}
+NEVER = {"detectron2", "panopticapi", "mpi4py", "transformers", "open_clip"}
+OPTIONAL = {"demo", "benchmarks"}    # these may compare with other people's models
+
+
+def imported(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and absolute name of every import of a file, those inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: imports are written in full here"
+            yield node.lineno, node.module or ""
+
+
+def sources(root: Path, room: str) -> list[Path]:
+    return sorted((root / room).rglob("*.py"))
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_imports_point_one_way(root: Path, room: str) -> None:
+    wrong = [
+        f"{path.relative_to(root)}:{line} imports {name}"
+        for path in sources(root, room)
+        for line, name in imported(path)
+        if name.split(".")[0] in OURS - MAY_IMPORT[room]
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("room", sorted(MAY_IMPORT.keys() - OPTIONAL))
+def test_heavy_or_optional_packages_are_never_needed(root: Path, room: str) -> None:
+    wrong = [
+        f"{path.relative_to(root)}:{line} imports {name}"
+        for path in sources(root, room)
+        for line, name in imported(path)
+        if name.split(".")[0] in NEVER and not is_guarded(path, line)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def is_guarded(path: Path, line: int) -> bool:
+    """Whether the import stands in a `try`, so that the file works without it."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tries = (node for node in ast.walk(tree) if isinstance(node, ast.Try))
+    return any(node.lineno < line <= (node.body[-1].end_lineno or 0) for node in tries)
+
+
+def test_the_library_reads_no_arguments_and_no_environment(root: Path) -> None:
+    wrong = [
+        f"{path.relative_to(root)}:{node.lineno}"
+        for path in sources(root, "xdecoder")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr in {"argv", "environ", "getenv", "getcwd"}
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_only_the_library_is_installed(root: Path) -> None:
+    settings = tomllib.loads((root / "pyproject.toml").read_text())
+    assert settings["tool"]["setuptools"]["packages"]["find"]["include"] == ["xdecoder", "xdecoder.*"]
+
+
+def test_every_folder_of_the_library_is_a_package(root: Path) -> None:
+    folders = {path.parent for path in sources(root, "xdecoder")}
+    missing = [str(folder.relative_to(root)) for folder in folders if not (folder / "__init__.py").is_file()]
+    assert not missing, f"without __init__.py: {', '.join(sorted(missing))}"

@@ -1,0 +1,272 @@
+"""train.py and eval.py on a small real network and a few pictures made here."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from trainer import commands
+from trainer.evaluation import table
+from trainer.experiment import ExperimentConfig, first_difference
+from trainer.trainer import Trainer
+from xdecoder.config import ConfigError, load
+
+Program = Callable[..., int]
+WIDTH = 64
+
+
+def settings(root: Path, output: Path) -> dict[str, Any]:
+    things = {"name": "plates", "reader": "label_images", "images": "images", "labels": "labels", "classes": ["red", "blue"]}
+    texts = {"name": "texts", "reader": "captions", "images": "images", "captions": "captions.txt"}
+    stretch = {"name": "stretch", "size": 32}
+    things["evaluators"], texts["evaluators"] = ["semantic"], ["retrieval"]  # type: ignore[assignment]
+    return {
+        "model": {
+            "backbone": {"name": "focal", "width": 8, "depths": [1, 1, 1, 1], "drop_path": 0.3},
+            "pixel_decoder": {"name": "fpn", "width": WIDTH, "layers": 1, "heads": 2, "hidden": 16},
+            "decoder": {"queries": 5, "layers": 1, "width": WIDTH, "heads": 2, "hidden": 16, "joint_width": WIDTH},
+            "language": {"merges": 0, "width": WIDTH, "heads": 2, "layers": 1, "output_width": WIDTH},
+        },
+        "tasks": {"segmentation": {"points": 32, "templates": "none"}},
+        "data": {
+            "root": str(root),
+            "train": [
+                {"dataset": things, "tasks": ["segmentation"], "batch_size": 2, "transform": {"name": "lsj", "size": 32}},
+                {"dataset": texts, "tasks": ["captioning", "retrieval"], "batch_size": 2, "transform": stretch},
+            ],
+            "evaluate": [
+                {"dataset": things, "tasks": ["segmentation"], "batch_size": 2, "transform": stretch},
+                {"dataset": texts, "tasks": ["retrieval"], "transform": stretch, "label": "pairs"},
+            ],
+        },
+        "trainer": {"steps": 4, "log_every": 2, "save_every": 2, "device": "cpu", "learning_rate": 1e-3},
+        "output": str(output),
+    }
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Path:
+    """An experiment file with its pictures: plates of a red and a blue half, and what they are called."""
+    root, rng, captions = tmp_path / "data", np.random.default_rng(0), []
+    for folder in ("images", "labels"):
+        (root / folder).mkdir(parents=True)
+    for i in range(5):
+        labels = np.zeros((24, 30), dtype=np.uint8)
+        labels[:, int(rng.integers(5, 25)) :] = 1
+        pixels = np.where(labels[..., None] == 0, [220, 30, 30], [30, 30, 220]).astype(np.uint8)
+        Image.fromarray(pixels).save(root / "images" / f"{i}.png")
+        Image.fromarray(labels).save(root / "labels" / f"{i}.png")
+        captions.append(f"{i}.png#0\tplate {i}\n")
+    (root / "captions.txt").write_text("".join(captions))
+    path = tmp_path / "plates.yaml"
+    path.write_text(yaml.safe_dump(settings(root, tmp_path / "run")))
+    return path
+
+
+def script(root: Path, name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"script_{name}", root / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def train(root: Path) -> Program:
+    """train.py, called with its arguments; returns its exit status."""
+    return lambda *arguments: script(root, "train").main([str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def measure(root: Path) -> Program:
+    return lambda *arguments: script(root, "eval").main([str(argument) for argument in arguments])
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = torch.load(run / "model.pt", weights_only=True)["model"]
+    return found
+
+
+def test_train_measure_and_train_again(
+    experiment: Path, train: Program, measure: Program, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = experiment.parent / "run"
+    assert train(experiment) == 0
+    assert [json.loads(line)["step"] for line in (run / "log.jsonl").read_text().splitlines()] == [2, 4]
+    assert measure(experiment) == 0
+    assert "plates/mIoU" in capsys.readouterr().out
+    results = json.loads((run / "results.json").read_text())
+    assert results["seconds/train"] > 0
+    assert results["seconds/evaluate"] > 0
+    assert 0 <= results["plates/mIoU"] <= 100
+    assert "pairs/retrieval_IR@1" in results
+    protocol = json.loads((run / "protocol.json").read_text())
+    assert protocol["plates"]["segmentation"]["pictures"] == 5
+    assert protocol["plates"]["segmentation"]["templates"] == "none"
+    assert "class_weight" not in protocol["plates"]["segmentation"]
+    assert protocol["pairs"]["dataset"] == "texts"
+    assert load(ExperimentConfig, run / "config.yaml") == load(ExperimentConfig, experiment)
+
+    before = (run / "model.pt").stat().st_mtime_ns
+    assert train(experiment) == 0
+    assert "is trained already" in capsys.readouterr().out
+    assert (run / "model.pt").stat().st_mtime_ns == before
+
+
+def test_resumed_equals_undisturbed(experiment: Path, train: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = experiment.parent
+    assert train(experiment, f"output={folder / 'whole'}", "trainer.steps=6") == 0
+    original = Trainer._after_step
+
+    def power_cut(self: Trainer, *rest: Any) -> None:
+        original(self, *rest)
+        if self.step == 3:
+            raise OSError(28, "power cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_after_step", power_cut)
+        assert train(experiment, "trainer.steps=6") == 2
+    assert not (folder / "run" / "model.pt").exists()
+    assert train(experiment, "trainer.steps=6") == 0
+    whole, resumed = weights(folder / "whole"), weights(folder / "run")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_fresh_moves_the_old_run_aside(experiment: Path, train: Program) -> None:
+    assert train(experiment) == 0
+    old = (experiment.parent / "run" / "model.pt").read_bytes()
+    assert train(experiment, "seed=1", "--fresh") == 0
+    assert (experiment.parent / "run.old1" / "model.pt").read_bytes() == old
+    assert load(ExperimentConfig, experiment.parent / "run" / "config.yaml").seed == 1
+
+
+def test_longer_training_goes_on(experiment: Path, train: Program, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(experiment) == 0
+    assert train(experiment, "trainer.steps=6") == 0
+    assert "going on from step 4 of 6" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        (["trainer.learning_rate=1"], r"holds a run with other settings \(trainer.learning_rate is 0.001 there and 1.0 here\)"),
+        (["model.decoder.queries=7"], "a checkpoint of another architecture .model.decoder.queries is 5 there and 7 here"),
+        (["data.train.0.batch_size=1"], "data.train.0.batch_size is 2 there and 1 here"),
+    ],
+)
+def test_another_experiment_does_not_go_on(
+    experiment: Path, train: Program, capsys: pytest.CaptureFixture[str], changes: list[str], complaint: str
+) -> None:
+    assert train(experiment, "trainer.steps=1") == 0
+    capsys.readouterr()
+    assert train(experiment, "trainer.steps=1", *changes) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert re.search(complaint, said)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["trainer.stps=1"], "unknown key 'trainer.stps'; did you mean 'steps'"),
+        (["data.root=/nowhere"], "data root /nowhere does not exist"),
+        (["trainer.lr_multipliers={bakbone: 0.1}"], "did you mean 'backbone'"),
+        (["trainer.learning_rate=1e30", "trainer.warmup_steps=0"], "step 2: the loss is nan on pictures plates/"),
+        (["data.train=[]"], "data.train: an experiment that trains needs at least one stream"),
+    ],
+)
+def test_faults_are_one_sentence(
+    experiment: Path, train: Program, capsys: pytest.CaptureFixture[str], arguments: list[str], complaint: str
+) -> None:
+    assert train(experiment, *arguments) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    assert complaint in said
+
+
+def test_debug_shows_where_an_error_came_from(experiment: Path, train: Program) -> None:
+    with pytest.raises(ConfigError, match="unknown key"):
+        train(experiment, "--debug", "trainer.stps=1")
+
+
+def test_a_truncated_picture_is_named(experiment: Path, train: Program, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = experiment.parent / "data" / "images" / "3.png"
+    picture.write_bytes(picture.read_bytes()[:60])
+    assert train(experiment) == 2
+    assert str(picture) in capsys.readouterr().err
+
+
+def test_measuring_needs_the_right_network(
+    experiment: Path, train: Program, measure: Program, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert measure(experiment) == 2
+    assert "model.pt: no trained network there" in capsys.readouterr().err
+    assert train(experiment, "trainer.steps=1") == 0
+    file = experiment.parent / "run" / "model.pt"
+    capsys.readouterr()
+    assert measure(experiment, "model.decoder.queries=7", "--checkpoint", file) == 2
+    assert "model.pt: checkpoint of another architecture" in capsys.readouterr().err
+    assert measure(experiment, "--checkpoint", file, f"output={experiment.parent / 'other'}") == 0
+    assert (experiment.parent / "other" / "results.json").exists()
+
+
+def test_results_of_one_name_are_refused(
+    experiment: Path, train: Program, measure: Program, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(experiment, "trainer.steps=1") == 0
+    content = yaml.safe_load(experiment.read_text())
+    content["data"]["evaluate"].append(content["data"]["evaluate"][0])
+    experiment.write_text(yaml.safe_dump(content))
+    capsys.readouterr()
+    assert measure(experiment) == 2
+    assert "'plates' is measured on segmentation twice; give one of the entries a label" in capsys.readouterr().err
+
+
+def test_two_processes_train_and_measure_as_one(experiment: Path, measure: Program, root: Path) -> None:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    for program in ("train.py", "eval.py"):
+        done = subprocess.run([*launcher, root / program, experiment], cwd=root, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+    run = experiment.parent / "run"
+    assert [json.loads(line)["step"] for line in (run / "log.jsonl").read_text().splitlines()] == [2, 4]
+    together = json.loads((run / "results.json").read_text())
+    assert measure(experiment) == 0
+    alone = json.loads((run / "results.json").read_text())
+    scores = [name for name in alone if not name.startswith("seconds")]
+    assert len(scores) > 5
+    assert [together[name] for name in scores] == pytest.approx([alone[name] for name in scores], nan_ok=True)
+
+
+def test_first_difference() -> None:
+    assert first_difference({"a": {"b": [1, 2]}}, {"a": {"b": [1, 2]}}) is None
+    assert first_difference({"a": {"b": [1, 2]}}, {"a": {"b": [1, 3]}}) == "a.b.1"
+    assert first_difference({"a": 1}, {"a": 1, "c": 2}) == "c"
+    assert first_difference({"a": [1]}, {"a": [1, 2]}) == "a"
+
+
+def test_errors_as_sentences() -> None:
+    assert commands.sentence(FileNotFoundError(2, "No such file or directory", "x.txt")) == "x.txt: No such file or directory"
+    assert commands.sentence(OSError(28, "model.pt could not be written")) == "model.pt could not be written"
+    assert "lower batch_size" in commands.sentence(torch.OutOfMemoryError("CUDA out of memory.\nTried"))
+    assert commands.sentence(ValueError("two\nlines")) == "two lines"
+
+
+def test_the_table_is_aligned() -> None:
+    assert table({"a/x": 1.0, "a/longer": 22.5, "b/x": 100.0}).splitlines() == [
+        "a/x          1.00", "a/longer    22.50", "", "b/x        100.00",
+    ]  # fmt: skip

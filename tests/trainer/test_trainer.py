@@ -1,0 +1,230 @@
+"""The loop on its own, with a stand-in model and losses of one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from trainer import checkpointing
+from trainer import trainer as loop
+from trainer.meter import NonFiniteError
+from trainer.optim import Constant
+from trainer.trainer import Stream, Trainer, TrainerConfig
+from xdecoder.config import ConfigError
+from xdecoder.types import Batch, Sample
+
+CPU = torch.device("cpu")
+Losses = Callable[[nn.Module, Any, Batch], dict[str, Tensor]]
+
+
+class Model(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.backbone = nn.Linear(12, 8)
+        self.language = nn.Linear(8, 8)
+        self.drop = nn.Dropout(0.5)
+        self.head = nn.Linear(8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.drop(self.language(self.backbone(x).tanh()).tanh()))
+
+
+def losses(model: nn.Module, tasks: Any, batch: Batch) -> dict[str, Tensor]:
+    """The mean over pictures of the squared distance to the picture's mean: any large batch is the mean of its parts."""
+    x = torch.stack(batch.images).flatten(1).float() / 255
+    return {f"{task}/square": (model(x)[:, 0] - x.mean(1)).square().mean() for task in tasks}
+
+
+def batches(start: int, size: int = 4, source: str = "set") -> Iterator[Batch]:
+    """Endless, the n-th batch always the same; draws from torch's own generator as a loader's start does."""
+    torch.rand(())
+    while True:
+        samples = []
+        for number in range(start * size, (start + 1) * size):
+            image = torch.randint(256, (3, 2, 2), generator=torch.Generator().manual_seed(number)).byte()
+            samples.append(Sample(number, image, (2, 2)))
+        yield Batch(tuple(samples), None, source)
+        start += 1
+
+
+def config(**changes: Any) -> TrainerConfig:
+    return TrainerConfig(**{"steps": 10, "learning_rate": 0.01, "log_every": 2, "save_every": 3, "device": "cpu", **changes})
+
+
+def trainer(folder: Path, settings: TrainerConfig, **arguments: Any) -> Trainer:
+    torch.manual_seed(0)
+    streams = arguments.pop("streams", [Stream(["a"], batches), Stream(["a", "b"], batches, weight=0.5)])
+    return Trainer(settings, Model(), streams, CPU, folder, **arguments)
+
+
+@pytest.fixture(autouse=True)
+def _stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "losses", losses)
+
+
+def weights(trained: Trainer) -> list[Tensor]:
+    return [parameter.detach().clone() for parameter in trained.model.parameters()]
+
+
+def same(a: list[Tensor], b: list[Tensor]) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def log_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_a_whole_run(tmp_path: Path) -> None:
+    trained = trainer(tmp_path, config())
+    assert trained.train()
+    log = log_of(tmp_path)
+    assert [line["step"] for line in log] == [2, 4, 6, 8, 10]
+    assert set(log[0]) == {"step", "seconds", "loss", "losses", "learning_rate", "gradient_norm", "images_per_second"}
+    assert set(log[0]["losses"]) == {"a/square", "b/square"}
+    assert log[0]["loss"] == pytest.approx(sum(log[0]["losses"].values()))
+    assert log[-1]["loss"] < log[0]["loss"]
+    assert log[0]["learning_rate"] == pytest.approx(0.002), "the second of ten warm-up steps"
+    assert [path.name for path in checkpointing.states(tmp_path / "checkpoints")] == ["step_00000009.pt", "step_00000010.pt"]
+
+
+def test_stream_weights_and_shared_terms(tmp_path: Path) -> None:
+    streams = [Stream(["a"], batches), Stream(["a", "b"], batches, weight=0.5)]
+    learner = loop.Learner(Model().eval(), streams)
+    batch = next(batches(0))
+    terms = learner([batch, batch])
+    one = losses(learner.model, ["a"], batch)["a/square"]
+    assert terms["a/square"].item() == pytest.approx(1.5 * one.item())
+    assert terms["b/square"].item() == pytest.approx(0.5 * one.item())
+
+
+def test_a_resumed_run_equals_the_undisturbed_one(tmp_path: Path) -> None:
+    whole = trainer(tmp_path / "whole", config())
+    whole.train()
+    # The same run, thrown away after step 7 and taken up from the state of step 6.
+    broken = trainer(tmp_path / "broken", config())
+    original = broken._after_step
+
+    def fail_after_seven(*arguments: Any) -> None:
+        original(*arguments)
+        if broken.step == 7:
+            raise RuntimeError("power cut")
+
+    broken._after_step = fail_after_seven  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError, match="power cut"):
+        broken.train()
+    resumed = trainer(tmp_path / "broken", config())
+    assert resumed.step == 6
+    assert resumed.seconds > 0
+    assert resumed.train()
+    assert same(weights(whole), weights(resumed))
+    ours, theirs = log_of(tmp_path / "broken"), log_of(tmp_path / "whole")
+    assert [(line["step"], line["losses"]) for line in ours] == [(line["step"], line["losses"]) for line in theirs]
+
+
+def test_accumulation_equals_the_large_batch(tmp_path: Path) -> None:
+    settings = {"steps": 3, "clip_norm": 0.01}
+    for name, accumulation, size in (("parts", 2, 4), ("whole", 1, 8)):
+        one = Stream(["a"], lambda start, size=size: batches(start, size))  # type: ignore[misc]
+        trained = trainer(tmp_path / name, config(accumulation=accumulation, **settings), streams=[one])
+        trained.model.drop.p = 0.0
+        trained.train()
+        assert trained.consumed == 3 * accumulation
+        if name == "parts":
+            parts = weights(trained)
+    for a, b in zip(parts, weights(trained), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+    assert log_of(tmp_path / "parts")[0]["loss"] == pytest.approx(log_of(tmp_path / "whole")[0]["loss"], rel=1e-4)
+
+
+def test_the_whole_gradient_is_clipped(tmp_path: Path) -> None:
+    settings = {"steps": 1, "clip_norm": 0.001, "schedule": Constant()}
+    trained = trainer(tmp_path, config(**settings))
+    trained.train()
+    gradients = [parameter.grad for parameter in trained.model.parameters() if parameter.grad is not None]
+    assert torch.nn.utils.get_total_norm(gradients).item() == pytest.approx(0.001, rel=1e-3)
+    assert log_of(tmp_path)[0]["gradient_norm"] > 0.01, "the log tells the norm before clipping"
+
+
+def test_a_bad_loss_stops_before_the_update(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def sometimes_nan(model: nn.Module, tasks: Any, batch: Batch) -> dict[str, Tensor]:
+        bad = any(sample.id == 17 for sample in batch.samples)
+        return {name: value * (float("nan") if bad else 1.0) for name, value in losses(model, tasks, batch).items()}
+
+    monkeypatch.setattr(loop, "losses", sometimes_nan)
+    trained = trainer(tmp_path, config(), streams=[Stream(["a"], batches)])
+    kept: list[list[Tensor]] = []
+    original = trained._after_step
+    trained._after_step = lambda *rest: (original(*rest), kept.append(weights(trained)))  # type: ignore[assignment, func-returns-value]
+    with pytest.raises(NonFiniteError, match="step 5: the loss is nan on pictures set/16, set/17, set/18, set/19"):
+        trained.train()
+    assert same(weights(trained), kept[-1])
+    assert len(kept) == 4
+    assert [path.name for path in checkpointing.states(trained.checkpoints)] == ["step_00000003.pt"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_the_same_command_goes_on(tmp_path: Path, number: int) -> None:
+    whole = trainer(tmp_path / "whole", config())
+    whole.train()
+
+    def asked_to_stop(start: int) -> Iterator[Batch]:
+        for i, batch in enumerate(batches(start), start=start):
+            if i == 4:
+                os.kill(os.getpid(), number)
+            yield batch
+
+    handlers = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
+    stopped = trainer(
+        tmp_path / "run", config(), streams=[Stream(["a"], asked_to_stop), Stream(["a", "b"], batches, weight=0.5)]
+    )
+    assert not stopped.train()
+    assert stopped.step == 5
+    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == handlers
+    resumed = trainer(tmp_path / "run", config())
+    assert resumed.step == 5
+    assert resumed.train()
+    assert same(weights(whole), weights(resumed))
+
+
+def test_evaluations_do_not_change_the_training(tmp_path: Path) -> None:
+    plain = trainer(tmp_path / "plain", config())
+    plain.train()
+
+    def evaluate() -> dict[str, float]:
+        torch.rand(5)
+        watched.model.eval()
+        return {"set/PQ": 1.0}
+
+    watched = trainer(tmp_path / "watched", config(evaluate_every=4), evaluate=evaluate)
+    watched.train()
+    assert same(weights(plain), weights(watched))
+    steps = [json.loads(line)["step"] for line in (tmp_path / "watched" / "evaluations.jsonl").read_text().splitlines()]
+    assert steps == [4, 8]
+
+
+def test_a_state_of_another_network_is_refused(tmp_path: Path) -> None:
+    trainer(tmp_path, config(steps=3)).train()
+    other = Model()
+    other.head = nn.Linear(8, 2)
+    with pytest.raises(ValueError, match=r"step_00000003\.pt: checkpoint of another architecture .*'head\.weight'"):
+        Trainer(config(), other, [Stream(["a"], batches)], CPU, tmp_path)
+
+
+def test_a_full_log_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"log\.jsonl could not be written \(No space left on device\)"):
+        loop.RunLog._append(tmp_path / "log.jsonl", {"step": 1})
+
+
+def test_fp16_without_a_gpu_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="fp16 needs a GPU"):
+        trainer(tmp_path, config(precision="fp16"))

@@ -1,0 +1,42 @@
+"""Train an experiment: python train.py CONFIG [key=value ...]"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from trainer import distributed
+from trainer.commands import EXIT_INTERRUPTED, experiment_parser, run
+from trainer.evaluation import evaluate
+from trainer.experiment import ExperimentConfig, build_trainer, finish, open_run
+
+
+def train(config: ExperimentConfig, options: argparse.Namespace) -> int:
+    world = distributed.detect(os.environ)
+    device = distributed.pick_device(config.trainer.device, world)
+    with distributed.group(world, device, os.environ):
+        if not open_run(config, world, options.fresh):
+            print(f"{config.model_file} is trained already; --fresh trains it anew")
+            return 0
+        trainer = build_trainer(config, device, world, lambda model: evaluate(model, config, device, world).results)
+        if world.is_main and trainer.step:
+            print(f"going on from step {trainer.step} of {config.trainer.steps}")
+        if not trainer.train():
+            print(f"stopped after step {trainer.step} of {config.trainer.steps}; the same command goes on from there")
+            return EXIT_INTERRUPTED
+        finish(config, trainer)
+        if world.is_main:
+            print(f"{config.model_file}: trained for {trainer.seconds:.0f} s")
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = experiment_parser("Train an experiment, or go on with one that was interrupted.")
+    parser.add_argument("--fresh", action="store_true", help="begin anew; an old run folder is kept under another name")
+    return run(train, parser, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""Training states on disk: enough to go on as if nothing had happened."""
+
+from __future__ import annotations
+
+import logging
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from xdecoder import checkpoint
+from xdecoder.files import atomic
+
+FORMAT = "xdecoder-training/1"
+logger = logging.getLogger(__name__)
+
+
+def save(state: dict[str, Any], folder: Path, step: int, keep_last: int) -> Path:
+    """Write `state` as the step's file, atomically, then drop all but the `keep_last` newest.
+
+    Args:
+        state: tensors and plain values only, so that reading it back runs no code.
+
+    Raises:
+        OSError: naming the file, if it cannot be written; older states stay.
+    """
+    path = folder / f"step_{step:08}.pt"
+    try:
+        with atomic(path) as file:
+            torch.save({"format": FORMAT, **state}, file)
+    except RuntimeError as error:
+        # torch covers the error of a failed write, such as on a full disk, with one of its own.
+        if not isinstance(error.__context__, OSError):
+            raise
+        cause = error.__context__
+        raise OSError(cause.errno, f"{path} could not be written ({cause.strerror}); nothing was changed") from error
+    for old in states(folder)[:-keep_last]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def states(folder: Path) -> list[Path]:
+    """The training states in a folder, oldest first."""
+    return sorted(path for path in folder.glob("step_*.pt") if re.fullmatch(r"step_\d+", path.stem))
+
+
+def step_of(path: Path) -> int:
+    """The number of finished steps that a training state's name tells."""
+    return int(path.stem.removeprefix("step_"))
+
+
+def latest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The newest training state that can be read, and its content; None if there is none. Says which ones it skips."""
+    for path in reversed(states(folder)):
+        try:
+            state = checkpoint.read(path)
+        except ValueError as error:
+            logger.warning("%s; going back to an earlier state", error)
+            continue
+        if state.get("format") == FORMAT:
+            return path, state
+        logger.warning("%s: not a training state (expected format %r); going back to an earlier state", path, FORMAT)
+    return None
+
+
+def random_state(device: torch.device) -> dict[str, Any]:
+    """The state of every random generator that training draws from, as tensors and plain values."""
+    version, words, cached = random.getstate()
+    kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    return {
+        "python": [version, list(words), cached],
+        "numpy": [kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, gauss],
+        "torch": torch.get_rng_state(),
+        "device": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+    }
+
+
+def restore_random_state(state: dict[str, Any], device: torch.device) -> None:
+    """Set the random generators back to what `random_state` found."""
+    version, words, cached = state["python"]
+    random.setstate((version, tuple(words), cached))
+    kind, keys, position, has_gauss, gauss = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
+    torch.set_rng_state(state["torch"])
+    if device.type == "cuda" and state["device"] is not None:
+        torch.cuda.set_rng_state(state["device"], device)
+
+
+def seed_everything(seed: int) -> None:
+    """Start all random generators from `seed`."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)

@@ -1,0 +1,190 @@
+"""An experiment as one YAML file: the network, its tasks, the data, how to train, where to write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from datasets.loader import DataConfig, train_loader
+from trainer import checkpointing
+from trainer.distributed import World, barrier
+from trainer.results import record
+from trainer.trainer import Stream, Trainer, TrainerConfig
+from xdecoder import checkpoint
+from xdecoder.config import Config, ConfigError, read_yaml
+from xdecoder.files import atomic
+from xdecoder.model import XDecoder, XDecoderConfig
+from xdecoder.tasks import TasksConfig
+
+FREE_TO_CHANGE = (
+    "output", "data.root", "data.workers", "data.evaluate", "trainer.steps", "trainer.log_every", "trainer.save_every",
+    "trainer.keep_last", "trainer.evaluate_every", "trainer.compile", "trainer.device",
+)  # fmt: skip
+"""Settings with which a run may go on although they differ from those it began with."""
+
+
+class ExperimentConfig(Config):
+    """Everything about one run; `train.py` and `eval.py` read the same file."""
+
+    model: XDecoderConfig = XDecoderConfig()
+    tasks: TasksConfig = TasksConfig()
+    """Settings of each task, wherever a stream or an evaluation lists it."""
+    data: DataConfig
+    trainer: TrainerConfig
+    output: Path
+    """The run folder, relative to the current directory."""
+    seed: int = 0
+    """Of the initial weights, the order of samples and all that is drawn while training."""
+
+    @property
+    def model_file(self) -> Path:
+        """Where the trained network stands when the run is finished."""
+        return self.output / "model.pt"
+
+
+def open_run(config: ExperimentConfig, world: World, fresh: bool = False) -> bool:
+    """Make or reopen the run folder and write config.yaml into it.
+
+    Args:
+        fresh: begin anew; a folder that is there is moved aside, not overwritten.
+
+    Returns:
+        Whether there is anything left to train.
+
+    Raises:
+        ConfigError: if the folder holds a run with other settings.
+    """
+    if not config.data.train:
+        raise ConfigError("data.train: an experiment that trains needs at least one stream")
+    if world.is_main and fresh:
+        _move_aside(config.output)
+    barrier(world)
+    settings_file = config.output / "config.yaml"
+    settings = config.model_dump(mode="json")
+    if settings_file.exists():
+        _refuse_other_settings(settings_file, settings)
+    if is_finished(config):
+        return False
+    barrier(world)
+    if world.is_main:
+        with atomic(settings_file, "w") as file:
+            yaml.safe_dump(settings, file, sort_keys=False)
+    return True
+
+
+def is_finished(config: ExperimentConfig) -> bool:
+    """Whether the run folder holds a network that was trained to the last step."""
+    states = checkpointing.states(config.output / "checkpoints")
+    return config.model_file.exists() and (not states or checkpointing.step_of(states[-1]) >= config.trainer.steps)
+
+
+def build_trainer(
+    config: ExperimentConfig,
+    device: torch.device,
+    world: World,
+    evaluate: Callable[[XDecoder], Mapping[str, float]] | None = None,
+) -> Trainer:
+    """The experiment's trainer, all random generators seeded; if the run folder holds a state, it goes on from there."""
+    checkpointing.seed_everything(config.seed)
+    model = XDecoder(config.model)
+    checkpointing.seed_everything(config.seed + world.rank)     # processes start from equal weights, then draw differently
+    streams = [
+        Stream(
+            tasks=config.tasks.build(stream.tasks),
+            open=partial(_open, stream, config, world),
+            weight=stream.weight,
+        )
+        for stream in config.data.train
+    ]
+    measure = partial(evaluate, model) if evaluate else None
+    return Trainer(config.trainer, model, streams, device, config.output, world, measure)
+
+
+def finish(config: ExperimentConfig, trainer: Trainer) -> None:
+    """Write the trained network and how long it took."""
+    if trainer.world.is_main:
+        assert isinstance(trainer.model, XDecoder)
+        checkpoint.save(trainer.model, config.model_file)
+        record(config.output, {"seconds/train": trainer.seconds})
+
+
+def load_model(config: ExperimentConfig, path: Path | None, device: torch.device) -> XDecoder:
+    """The network in `path`, by default the one that the run has trained.
+
+    Raises:
+        ConfigError: if there is none, or it is not the network that the experiment describes.
+    """
+    path = path or config.model_file
+    if not path.is_file():
+        raise ConfigError(f"{path}: no trained network there; train one with train.py, or name one with --checkpoint")
+    model = checkpoint.load(path, device)
+    if model.config != config.model:
+        key = first_difference(model.config.model_dump(mode="json"), config.model.model_dump(mode="json"))
+        raise ConfigError(f"{path}: checkpoint of another architecture than the experiment's (they differ in model.{key})")
+    return model
+
+
+def _open(stream: Any, config: ExperimentConfig, world: World, start: int) -> Any:
+    return train_loader(
+        stream, config.data.root,
+        seed=config.seed, rank=world.rank, world_size=world.size, workers=config.data.workers, start=start,
+    )  # fmt: skip
+
+
+def _move_aside(folder: Path) -> None:
+    if not folder.exists():
+        return
+    number = next(n for n in range(1, 10**6) if not folder.with_name(f"{folder.name}.old{n}").exists())
+    aside = folder.with_name(f"{folder.name}.old{number}")
+    folder.rename(aside)
+    print(f"{folder} was moved to {aside}")
+
+
+def _refuse_other_settings(path: Path, settings: Mapping[str, Any]) -> None:
+    old, new = (_without(each, FREE_TO_CHANGE) for each in (read_yaml(path), settings))
+    key = first_difference(old, new)
+    if key is None:
+        return
+    what = "a checkpoint of another architecture" if key.startswith("model.") else "a run with other settings"
+    there, here = (_at(each, key) for each in (old, new))
+    raise ConfigError(
+        f"{path.parent}: holds {what} ({key} is {there!r} there and {here!r} here); "
+        "choose another output, or begin anew with --fresh, which keeps the old folder under another name"
+    )
+
+
+def _without(settings: Mapping[str, Any], keys: tuple[str, ...], prefix: str = "") -> dict[str, Any]:
+    return {
+        name: _without(value, keys, f"{prefix}{name}.") if isinstance(value, Mapping) else value
+        for name, value in settings.items()
+        if prefix + name not in keys
+    }
+
+
+def first_difference(old: Any, new: Any) -> str | None:
+    """Dotted key of the first place in which two trees of plain settings differ; None if they are equal."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        pairs = {key: (old.get(key), new.get(key)) for key in [*new, *old]}
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        pairs = {str(i): pair for i, pair in enumerate(zip(old, new, strict=True))}
+    else:
+        return None if old == new else ""
+    for key, (a, b) in pairs.items():
+        inner = first_difference(a, b)
+        if inner is not None:
+            return f"{key}.{inner}" if inner else str(key)
+    return None
+
+
+def _at(settings: Any, key: str) -> Any:
+    for part in key.split("."):
+        if isinstance(settings, list):
+            settings = settings[int(part)]
+        else:
+            settings = settings.get(part) if isinstance(settings, Mapping) else None
+    return settings

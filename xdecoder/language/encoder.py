@@ -1,0 +1,235 @@
+"""The text encoder: a causal transformer whose output at a text's end stands for the text (CLIP; section 3.1 of the paper)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from xdecoder.config import Config
+from xdecoder.language.prompts import TEMPLATES, fill, random_prompt
+from xdecoder.language.tokenizer import ALL_MERGES, Tokenizer
+
+Prompting = Literal["ensemble", "random", "none"]
+Self = TypeVar("Self", bound="LanguageEncoder")
+
+_BATCH = 256            # texts a pass when a vocabulary is encoded
+_REMEMBERED = 20_000    # names whose ensembles are kept
+
+
+class LanguageConfig(Config):
+    """The text encoder; the defaults are the published one."""
+
+    merges: int = Field(ALL_MERGES, ge=0, le=ALL_MERGES)
+    """How many of CLIP's byte-pair merges to use; the table of words has 514 rows more."""
+    context_length: int = Field(77, ge=3)
+    """Most tokens of a text, start and end included; longer texts are cut."""
+    width: int = Field(512, gt=0)
+    """Size of a token inside the encoder."""
+    heads: int = Field(8, gt=0)
+    """Attention heads; must divide the width."""
+    layers: int = Field(12, ge=0)
+    """Transformer blocks."""
+    output_width: int = Field(512, gt=0)
+    """Size D of the joint space of pictures and texts."""
+    initial_logit_scale: float = 1.0
+    """Logarithm of the factor on cosines before training."""
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> LanguageConfig:
+        if self.width % self.heads:
+            raise ValueError(f"language.width ({self.width}) must be a multiple of language.heads ({self.heads})")
+        return self
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Encoded texts, cut to the longest of them: T texts of n tokens."""
+
+    ids: Tensor        # (T, n) int64
+    tokens: Tensor     # (T, n, D) output of every token, in the joint space
+    vectors: Tensor    # (T, D) output at the first end token, not normalised
+    lengths: Tensor    # (T,) int64, start and end token included
+    present: Tensor    # (T, n) bool, False behind the first end token
+
+    def __len__(self) -> int:
+        return self.ids.shape[0]
+
+
+class LanguageEncoder(nn.Module):
+    """Texts to token outputs and vectors of the joint space.
+
+    `token_embedding` doubles as the captioner's output table. `logit_scale` is the logarithm of the factor on cosines.
+    """
+
+    def __init__(self, config: LanguageConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.tokenizer = Tokenizer(config.merges, config.context_length)
+        self.token_embedding = nn.Embedding(self.tokenizer.vocab_size, config.width)
+        self.position_embedding = nn.Parameter(torch.empty(config.context_length, config.width))
+        self.blocks = nn.ModuleList(Block(config.width, config.heads) for _ in range(config.layers))
+        self.final_norm = nn.LayerNorm(config.width, eps=1e-12)
+        self.projection = nn.Parameter(torch.empty(config.width, config.output_width))
+        self.logit_scale = nn.Parameter(torch.tensor(config.initial_logit_scale))
+        self._ensembles: dict[str, Tensor] = {}
+        self._ensembles_of: tuple[int, ...] = ()
+        self._initialise()
+
+    def forward(self, texts: Sequence[str]) -> Texts:
+        """Encode texts as they stand, without templates; as many as fit into memory at once."""
+        ids = self.tokenizer.encode(texts).to(self.projection.device)
+        return self.encode_ids(ids)
+
+    def encode(self, texts: Sequence[str]) -> Texts:
+        """The same as calling the module."""
+        return self(texts)
+
+    def vocabulary(
+        self, names: Sequence[str], templates: Prompting = "ensemble", generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Unit vectors (C, D) of class names.
+
+        Args:
+            names: C class names; COCO's suffixes such as "-merged" are left out of templates' sentences.
+            templates: "ensemble" averages the unit vectors of all 81 templates, without gradient and in full precision;
+                "random" draws one template a name, with gradient; "none" encodes the names as they stand, with gradient.
+            generator: CPU generator for "random"; torch's default one if None.
+
+        In eval mode an ensemble is remembered name by name until a parameter changes, the module is moved or cast, or `train()`
+        is called; in training mode it is computed anew, since fused optimisers change parameters unnoticed by autograd.
+        """
+        if templates == "ensemble":
+            return self._ensemble_vectors(names)
+        texts = [random_prompt(name, generator) for name in names] if templates == "random" else names
+        return _unit(self(texts).vectors)
+
+    def train(self: Self, mode: bool = True) -> Self:
+        """As of any module; training mode also forgets the remembered ensembles."""
+        if mode:
+            self._ensembles.clear()
+        return super().train(mode)
+
+    def encode_ids(self, ids: Tensor) -> Texts:
+        """Encode token numbers (T, n); n may be shorter than the context, since no token looks at later ones.
+
+        A row without an end token is a text still being written: its last token stands for it.
+        """
+        n = ids.shape[1]
+        x = self.token_embedding(ids) + self.position_embedding[:n]
+        for block in self.blocks:
+            x = block(x)
+        tokens = self.final_norm(x) @ self.projection
+        ends = ids == self.tokenizer.end
+        last = torch.where(ends.any(dim=1), ends.int().argmax(dim=1), n - 1)
+        return Texts(
+            ids=ids,
+            tokens=tokens,
+            vectors=tokens[torch.arange(len(ids), device=ids.device), last],
+            lengths=last + 1,
+            present=torch.arange(n, device=ids.device) <= last[:, None],
+        )
+
+    def _ensemble_vectors(self, names: Sequence[str]) -> Tensor:
+        state = self._state()
+        if self.training or state != self._ensembles_of or len(self._ensembles) > _REMEMBERED:
+            self._ensembles.clear()
+            self._ensembles_of = state
+        missing = [name for name in dict.fromkeys(names) if name not in self._ensembles]
+        if missing:
+            self._ensembles.update(zip(missing, self._encode_ensembles(missing), strict=True))
+        if not names:
+            return self.projection.new_empty(0, self.config.output_width)
+        return torch.stack([self._ensembles[name] for name in names])
+
+    def _encode_ensembles(self, names: Sequence[str]) -> Tensor:
+        """Mean of the unit vectors of all templates, a unit vector again: (C, D)."""
+        texts = [fill(name, template) for name in names for template in TEMPLATES]
+        # Texts of one length share a batch, so that hardly any padding is computed.
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        # Remembered vectors must serve in training too, hence never as tensors of inference mode.
+        with torch.inference_mode(False), torch.no_grad(), torch.autocast(self.projection.device.type, enabled=False):
+            vectors = self.projection.new_empty(len(texts), self.config.output_width)
+            for batch in (order[i : i + _BATCH] for i in range(0, len(order), _BATCH)):
+                vectors[batch] = _unit(self([texts[i] for i in batch]).vectors)
+            return _unit(vectors.unflatten(0, (len(names), len(TEMPLATES))).mean(dim=1))
+
+    def _state(self) -> tuple[int, ...]:
+        """Differs whenever a parameter was replaced, or written in place with autograd's knowledge."""
+        return tuple(number for p in self.parameters() for number in (p.data_ptr(), 0 if p.is_inference() else p._version))
+
+    def _initialise(self) -> None:
+        """CLIP's: deviations fall with width, and with depth where a branch joins the residual stream."""
+        width, layers = self.config.width, max(self.config.layers, 1)
+        nn.init.normal_(self.token_embedding.weight, std=0.02)
+        nn.init.normal_(self.position_embedding, std=0.01)
+        nn.init.normal_(self.projection, std=width**-0.5)
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            block.initialise(branch_scale=(2 * layers) ** -0.5)
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block: causal attention, then an MLP four times as wide."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=1e-12)
+        self.attention = CausalAttention(width, heads)
+        self.norm2 = nn.LayerNorm(width, eps=1e-12)
+        self.mlp = QuickMlp(width, 4 * width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attention(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+    def initialise(self, branch_scale: float) -> None:
+        """Fresh weights; `branch_scale` shrinks the two layers whose outputs are added to the residual stream."""
+        width = self.norm1.normalized_shape[0]
+        deviations = {
+            self.attention.in_proj: width**-0.5,
+            self.attention.out_proj: width**-0.5 * branch_scale,
+            self.mlp.linear1: (2 * width) ** -0.5,
+            self.mlp.linear2: width**-0.5 * branch_scale,
+        }
+        for linear, deviation in deviations.items():
+            nn.init.normal_(linear.weight, std=deviation)
+            nn.init.zeros_(linear.bias)
+
+
+class CausalAttention(nn.Module):
+    """Multi-head self-attention in which a token sees itself and those before it."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.in_proj = nn.Linear(width, 3 * width)
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.in_proj(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)    # (T, heads, n, width/heads)
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return self.out_proj(mixed.transpose(1, 2).flatten(2))
+
+
+class QuickMlp(nn.Module):
+    """Two linear layers around CLIP's approximation of GELU, x · sigmoid(1.702 x)."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.linear1 = nn.Linear(width, hidden)
+        self.linear2 = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.linear1(x)
+        return self.linear2(x * torch.sigmoid(1.702 * x))
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    # The norm plus 1e-7, rather than at least 1e-12, is what published ensembles were made with.
+    return vectors / (vectors.norm(dim=-1, keepdim=True) + 1e-7)
