@@ -11,11 +11,7 @@ READY := $(VENV)/.ready
 .PHONY: quickstart test lint bench clean
 
 quickstart: $(READY)
-	$(BIN)/python -m datasets.prepare shapes
-	$(BIN)/python train.py $(CONFIG) output=$(RUN)
-	$(BIN)/python eval.py $(CONFIG) output=$(RUN)
-	$(BIN)/python demo/report.py $(RUN) --command "make quickstart"
-	@echo "The report is $(abspath $(RUN))/report.html"
+	$(BIN)/python demo/quickstart.py $(CONFIG) output=$(RUN)
 
 test: $(READY)
 	$(BIN)/python -m pytest

@@ -18,12 +18,14 @@ def tiny_config() -> XDecoderConfig:
         {
             "backbone": {"width": 16, "depths": [1, 1, 1, 1], "levels": 2, "layer_scale": 1.0, "drop_path": 0.0},
             "pixel_decoder": {"width": 32, "layers": 1, "heads": 4, "hidden": 64},
-            "decoder": {"queries": 9, "layers": 4, "width": 32, "heads": 4, "hidden": 64, "joint_width": 32, "caption_length": 24},
+            "decoder": {
+                "queries": 9, "layers": 4, "width": 32, "heads": 4, "hidden": 64, "joint_width": 32, "caption_length": 24,
+            },
             "language": {"merges": 500, "context_length": 24, "width": 32, "heads": 4, "layers": 1, "output_width": 32},
             "image_size": 64,
             "caption_image_size": 64,
         },
-    )
+    )  # fmt: skip
 
 
 def tiny_model(seed: int = 0) -> XDecoder:

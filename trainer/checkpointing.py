@@ -28,15 +28,8 @@ def save(state: dict[str, Any], folder: Path, step: int, keep_last: int) -> Path
         OSError: naming the file, if it cannot be written; older states stay.
     """
     path = folder / f"step_{step:08}.pt"
-    try:
-        with atomic(path) as file:
-            torch.save({"format": FORMAT, **state}, file)
-    except RuntimeError as error:
-        # torch covers the error of a failed write, such as on a full disk, with one of its own.
-        if not isinstance(error.__context__, OSError):
-            raise
-        cause = error.__context__
-        raise OSError(cause.errno, f"{path} could not be written ({cause.strerror}); nothing was changed") from error
+    with atomic(path) as file:
+        torch.save({"format": FORMAT, **state}, file)
     for old in states(folder)[:-keep_last]:
         old.unlink(missing_ok=True)
     return path

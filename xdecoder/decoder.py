@@ -78,6 +78,7 @@ class Decoder(nn.Module):
         prediction = self.heads(content)
         yield prediction
         for i, layer in enumerate(self.layers):
+            assert isinstance(layer, DecoderLayer)
             keys, values, small_features = levels[i % len(levels)]
             visible = _visible(prediction, lookers, sizes, small_features)
             looked = layer.look(
@@ -112,7 +113,7 @@ class Decoder(nn.Module):
         for i, x in enumerate(maps):
             size = x.shape[-2:]
             values = x + self.level_embedding.weight[i][:, None, None]
-            keys = values + sine_positions(*size, x.shape[1], x.device).to(x.dtype)
+            keys = values + sine_positions(size[0], size[1], x.shape[1], x.device).to(x.dtype)
             with torch.no_grad():
                 small = F.interpolate(mask_features.float(), size=size, mode="bicubic", antialias=True).to(mask_features.dtype)
             levels.append((keys.flatten(2).transpose(1, 2), values.flatten(2).transpose(1, 2), small))

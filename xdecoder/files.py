@@ -26,8 +26,12 @@ def atomic(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(draft, path)
-    except OSError as error:
-        raise OSError(error.errno, f"{path} could not be written ({error.strerror or error}); nothing was changed") from error
+    except (OSError, RuntimeError) as error:
+        # torch covers the error of a failed write, such as on a full disk, with a RuntimeError of its own.
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError):
+            raise
+        raise OSError(cause.errno, f"{path} could not be written ({cause.strerror or cause}); nothing was changed") from error
     finally:
         draft.unlink(missing_ok=True)
 

@@ -84,7 +84,7 @@ class XDecoder(nn.Module):
 
     def encode(self, images: Sequence[Tensor]) -> Features:
         """images: RGB pictures (3, h, w) with values 0…255; they may differ in size."""
-        pixels = self._prepare(images)
+        pixels = self.prepare(images, self.device)
         maps = self.backbone(pixels)
         mask_features, pyramid = self.pixel_decoder(maps)
         return Features(
@@ -99,12 +99,12 @@ class XDecoder(nn.Module):
         """Predictions before the first layer and after each one; the last is the result."""
         return list(self.decoder(features.mask, features.maps, groups))
 
-    def _prepare(self, images: Sequence[Tensor]) -> Tensor:
+    @staticmethod
+    def prepare(images: Sequence[Tensor], device: torch.device) -> Tensor:
         """Normalise, then pad right and below with zeros to a common multiple of the stride: (B, 3, H, W)."""
-        mean = torch.tensor(PIXEL_MEAN, device=self.device)[:, None, None]
-        std = torch.tensor(PIXEL_STD, device=self.device)[:, None, None]
+        mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (PIXEL_MEAN, PIXEL_STD))
         height, width = (-(-max(image.shape[i] for image in images) // STRIDE) * STRIDE for i in (-2, -1))
         return torch.stack([
-            F.pad((image.to(self.device).float() - mean) / std, (0, width - image.shape[-1], 0, height - image.shape[-2]))
+            F.pad((image.to(device).float() - mean) / std, (0, width - image.shape[-1], 0, height - image.shape[-2]))
             for image in images
         ])                                                                                          # fmt: skip

@@ -128,7 +128,8 @@ def to_device(tree: Tree, device: torch.device | str) -> Tree:
     """A copy of nested dataclasses, tuples, lists and dicts whose tensors lie on `device`."""
     moved: Any = tree
     if isinstance(tree, Tensor):
-        moved = tree.to(device, non_blocking=True)
+        # Copies from a GPU must have arrived before anybody reads them; those to a GPU are ordered by the GPU itself.
+        moved = tree.to(device, non_blocking=torch.device(device).type != "cpu")
     elif is_dataclass(tree) and not isinstance(tree, type):
         moved = replace(tree, **{f.name: to_device(getattr(tree, f.name), device) for f in fields(tree)})
     elif isinstance(tree, dict):

@@ -2,8 +2,8 @@ import pickle
 
 import pytest
 import torch
-from tests.tiny import tiny_batch, tiny_model
 
+from tests.tiny import tiny_batch, tiny_model
 from xdecoder import checkpoint
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
-from tests.tiny import tiny_batch, tiny_model
 
+from tests.tiny import tiny_batch, tiny_model
 from xdecoder.attention import TokenGroup
 from xdecoder.tasks.captioning import caption_tokens
 from xdecoder.tasks.referring import word_tokens

@@ -1,9 +1,9 @@
 import pytest
 import torch
-from tests.tiny import tiny_batch, tiny_config, tiny_model
 
+from tests.tiny import tiny_batch, tiny_config, tiny_model
 from xdecoder.config import ConfigError, parse
-from xdecoder.model import PIXEL_MEAN, XDecoderConfig
+from xdecoder.model import PIXEL_MEAN, XDecoder, XDecoderConfig
 
 
 def test_pictures_of_different_size_share_a_canvas():
@@ -16,15 +16,14 @@ def test_pictures_of_different_size_share_a_canvas():
 
 
 def test_padding_is_the_mean_colour():
-    model = tiny_model()
     mean = torch.tensor(PIXEL_MEAN)[:, None, None].expand(3, 10, 20)
-    pixels = model._prepare([mean])
+    pixels = XDecoder.prepare([mean], torch.device("cpu"))
     assert pixels.shape == (1, 3, 32, 32)
     assert pixels.abs().max() < 1e-5
 
 
 def test_a_white_picture_is_normalised():
-    pixels = tiny_model()._prepare([torch.full((3, 32, 32), 255, dtype=torch.uint8)])
+    pixels = XDecoder.prepare([torch.full((3, 32, 32), 255, dtype=torch.uint8)], torch.device("cpu"))
     assert torch.allclose(pixels[0, :, 0, 0], torch.tensor([2.2489, 2.4286, 2.6400]), atol=1e-3)
 
 
@@ -37,7 +36,6 @@ def test_widths_must_agree():
 
 def test_every_parameter_learns_from_some_task():
     from tests.tiny import tiny_tasks
-
     from xdecoder.tasks import losses
 
     model = tiny_model().train()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -26,7 +27,7 @@ class FocalConfig(Config):
     window: int = 3
     """Kernel of the first context; every further one is 2 larger."""
     depthwise: bool = True
-    """X-Decoder's Focal-T: 3x3 depth-wise residuals in each block, norms after the residual sum. False: Focal-L, norms on the branches."""
+    """True (Focal-T): 3x3 depth-wise residuals in each block, norms after the sums. False (Focal-L): norms on the branches."""
     mlp_ratio: float = 4.0
     layer_scale: float = 1e-4
     """Initial weight of the residual branches."""
@@ -60,7 +61,7 @@ class FocalNet(nn.Module):
             for width, depth in zip(widths, config.depths, strict=True)
         )
         self.downsamples = nn.ModuleList(
-            Downsample(a, b, kernel=3, stride=2, padding=1) for a, b in zip(widths, widths[1:], strict=False)
+            Downsample(a, b, kernel=3, stride=2, padding=1) for a, b in pairwise(widths)
         )
         self.norms = nn.ModuleList(nn.LayerNorm(width) for width in widths)
         self.apply(_initialise)
@@ -71,7 +72,7 @@ class FocalNet(nn.Module):
         for i, (stage, norm) in enumerate(zip(self.stages, self.norms, strict=True)):
             if i:
                 x = self.downsamples[i - 1](x)
-            for block in stage:
+            for block in stage.children():
                 x = block(x)
             maps.append(norm(x).permute(0, 3, 1, 2))
         return tuple(maps)

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch.nn.functional as F
+from pydantic import field_validator
 from torch import Tensor, nn
 
 from xdecoder.config import Config
 from xdecoder.layers import Attention, FeedForward, initialise_transformer, sine_positions
+
+GROUPS = 32
 
 
 class FpnConfig(Config):
@@ -23,6 +26,13 @@ class FpnConfig(Config):
     heads: int = 8
     hidden: int = 2048
     """Inner width of the transformer's feed-forward."""
+
+    @field_validator("width")
+    @classmethod
+    def _divisible(cls, width: int) -> int:
+        if width % GROUPS:
+            raise ValueError(f"must be a multiple of {GROUPS}, the groups of its norms")
+        return width
 
     def build(self, widths: Sequence[int]) -> FpnPixelDecoder:
         """widths: channels of the backbone's four maps, fine to coarse."""
@@ -86,7 +96,7 @@ class ConvNorm(nn.Module):
     def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
-        self.norm = nn.GroupNorm(32, outputs)
+        self.norm = nn.GroupNorm(GROUPS, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(self.conv(x))

@@ -77,6 +77,6 @@ class Retrieval:
         images = F.normalize(torch.stack(views, dim=1).float(), dim=-1)
         results = []
         for image, sample in zip(images, batch.samples, strict=True):
-            vectors = model.language.encode(sample.captions).vectors.float() if sample.captions else image.new_zeros(0, image.shape[-1])
+            vectors = model.language.encode(sample.captions).vectors.float()
             results.append(RetrievalResult(image, F.normalize(vectors, dim=-1)))
         return results

@@ -13,13 +13,14 @@ from torch import Tensor
 from xdecoder import readout
 from xdecoder.config import Config
 from xdecoder.heads import Prediction
+from xdecoder.language.encoder import Prompting
 from xdecoder.losses.contrastive import cosine_logits
 from xdecoder.losses.masks import mask_losses
 from xdecoder.losses.matching import Matches, MatchingConfig, match
 from xdecoder.model import Features, XDecoder
 from xdecoder.readout import ReadoutConfig
 from xdecoder.tasks.task import Prompt, TextReader
-from xdecoder.types import Batch, Segments, SegmentationResult, Vocabulary
+from xdecoder.types import Batch, SegmentationResult, Segments, Vocabulary
 
 BACKGROUND = "background"
 
@@ -38,8 +39,8 @@ class SegmentationConfig(Config):
     """Points per mask in the losses."""
     matching: MatchingConfig = MatchingConfig()
     readout: ReadoutConfig = ReadoutConfig()
-    templates: Literal["ensemble", "none"] = "ensemble"
-    """Prompts of class names when predicting: ensemble (mean over 81 templates) or none."""
+    templates: Literal["published", "none"] = "published"
+    """Sentences around class names: published (one of 81 at random in training, their mean when predicting) or none."""
 
     def build(self) -> Segmentation:
         return Segmentation(self)
@@ -60,7 +61,8 @@ class Segmentation:
 
     def prompt(self, model: XDecoder, batch: Batch, texts: TextReader) -> VocabularyPrompt:
         names = (*vocabulary_of(batch).names, BACKGROUND)
-        return VocabularyPrompt(classes=model.language.vocabulary(names, templates="random"))
+        templates: Prompting = "random" if self.config.templates == "published" else "none"
+        return VocabularyPrompt(classes=model.language.vocabulary(names, templates))
 
     def loss(
         self, model: XDecoder, features: Features, layers: Sequence[Prediction], prompt: VocabularyPrompt, batch: Batch
@@ -97,7 +99,8 @@ class Segmentation:
 
     def predict(self, model: XDecoder, features: Features, batch: Batch) -> list[SegmentationResult]:
         vocabulary = vocabulary_of(batch)
-        classes = model.language.vocabulary((*vocabulary.names, BACKGROUND), templates=self.config.templates)
+        templates: Prompting = "ensemble" if self.config.templates == "published" else "none"
+        classes = model.language.vocabulary((*vocabulary.names, BACKGROUND), templates)
         rows = model.decode(features)[-1].latent()
         probabilities = cosine_logits(rows.semantic, classes, model.language.logit_scale).softmax(-1)
         is_thing = torch.tensor(vocabulary.is_thing, device=probabilities.device)

@@ -56,7 +56,10 @@ class TextReader:
 
 
 def losses(model: XDecoder, tasks: Sequence[Task], batch: Batch) -> dict[str, Tensor]:
-    """Weighted scalar terms of all tasks on one batch, named like "referring/dice/layer0" (0 = last layer); their sum is the loss."""
+    """Weighted scalar terms of all tasks on one batch; their sum is the loss.
+
+    They are named like "referring/dice/layer0", where layer 0 is the last one.
+    """
     batch = _with_one_caption(batch)
     texts = TextReader(model.language)
     features = model.encode(batch.images)

@@ -24,7 +24,7 @@ def test_a_right_mask_costs_nothing_and_a_wrong_one_much():
     right = mask_losses(one_match(0), embeddings, features, masks, 256)
     wrong = mask_losses(one_match(1), embeddings, features, masks, 256)
     # Points crowd at the border, where half-covered samples cost even the right mask something.
-    assert right[0] < wrong[0] / 3 and right[1] < 0.2
+    assert right[0] < wrong[0] / 3 and right[1] < 0.3
     assert wrong[0] > 10 and wrong[1] > 0.7
 
 

@@ -46,8 +46,9 @@ def test_masks_decide_where_classes_agree():
 
 
 def test_empty_targets_and_broken_costs():
-    none = match([torch.ones(1, 2, 0)], torch.zeros(1, 1, 2, 1), torch.zeros(1, 1, 4, 4), [torch.zeros(0, 4, 4).bool()], MatchingConfig())
+    embeddings, features, config = torch.zeros(1, 1, 2, 1), torch.zeros(1, 1, 4, 4), MatchingConfig(points=4)
+    none = match([torch.ones(1, 2, 0)], embeddings, features, [torch.zeros(0, 4, 4).bool()], config)
     assert len(none.query) == 0
     scores = torch.tensor([[[float("nan")], [0.5]]])
-    found = match([scores], torch.zeros(1, 1, 2, 1), torch.zeros(1, 1, 4, 4), [torch.ones(1, 4, 4).bool()], MatchingConfig(points=4))
+    found = match([scores], embeddings, features, [torch.ones(1, 4, 4).bool()], config)
     assert found.query.tolist() == [1], "a query whose cost is not a number must not win"

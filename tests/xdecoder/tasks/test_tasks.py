@@ -2,11 +2,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.tiny import tiny_batch, tiny_model, tiny_tasks
 
+from tests.tiny import tiny_batch, tiny_model, tiny_tasks
 from xdecoder.config import ConfigError
 from xdecoder.tasks import losses, predict
-from xdecoder.types import Phrases
+from xdecoder.types import Phrases, Segments
 
 ALL = ["segmentation", "referring", "captioning", "retrieval"]
 
@@ -58,8 +58,8 @@ def test_pictures_without_phrases_or_regions_train_through():
     bare = replace(
         batch.samples[0],
         phrases=Phrases((), torch.zeros(0, 64, 96, dtype=torch.bool)),
-        segments=replace(batch.samples[0].segments, masks=torch.zeros(0, 64, 96).bool(), labels=torch.zeros(0).long(), crowd=torch.zeros(0).bool()),
-    )  # fmt: skip
+        segments=Segments(torch.zeros(0, 64, 96).bool(), torch.zeros(0).long(), torch.zeros(0).bool()),
+    )
     model, tasks = tiny_model(), tiny_tasks().build(["segmentation", "referring"])
     for samples in ((bare, batch.samples[1]), (bare, bare)):
         terms = losses(model, tasks, replace(batch, samples=samples))
