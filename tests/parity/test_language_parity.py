@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,45 +13,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xdecoder.language.encoder import LanguageConfig, LanguageEncoder
-
-PREFIX = "sem_seg_head.predictor.lang_encoder."
-RENAMED = {
-    "lang_encoder.": "",
-    "resblocks": "blocks",
-    "positional_embedding": "position_embedding",
-    "attn.in_proj_": "attention.in_proj.",
-    "attn.": "attention.",
-    "ln_1": "norm1",
-    "ln_2": "norm2",
-    "c_fc": "linear1",
-    "c_proj": "linear2",
-    "ln_final": "final_norm",
-    "lang_proj": "projection",
-}
-
-
-def our_name(published: str) -> str:
-    name = published.removeprefix(PREFIX)
-    for theirs, ours in RENAMED.items():
-        name = name.replace(theirs, ours)
-    return name
+from xdecoder.published.names import convert
 
 
 @pytest.fixture(scope="module")
-def oracle(shared: Path) -> dict[str, Any]:
-    return torch.load(shared / "oracle/values/focalt_text.pt", weights_only=True)
+def recorded(oracle: Path) -> dict[str, Any]:
+    return torch.load(oracle / "values/focalt_text.pt", weights_only=True)
 
 
 @pytest.fixture(scope="module")
-def encoder(shared: Path) -> LanguageEncoder:
-    spec = importlib.util.spec_from_file_location("seeded", shared / "oracle/seeded.py")
-    assert spec and spec.loader
-    seeded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(seeded)
-    names = json.loads((shared / "oracle/names/focalt_state_dict.json").read_text())
-    values = {our_name(key): seeded.seeded_value(key, shape) for key, (shape, _) in names.items() if key.startswith(PREFIX)}
+def encoder(oracle: Path, seeded: ModuleType) -> LanguageEncoder:
+    names = json.loads((oracle / "names/focalt_state_dict.json").read_text())
+    texts = {name: entry for name, entry in names.items() if ".lang_encoder." in name}
+    weights = convert(seeded.seeded_state_dict(texts))
     encoder = LanguageEncoder(LanguageConfig())
-    encoder.load_state_dict(values)
+    encoder.load_state_dict({name.removeprefix("language."): value for name, value in weights.items()})
     return encoder.eval().requires_grad_(False)
 
 
@@ -60,34 +36,34 @@ def assert_near(ours: Tensor, theirs: Tensor) -> None:
     assert ((ours - theirs).norm() / theirs.norm()).item() < 1e-5
 
 
-def test_caption_tokens(encoder: LanguageEncoder, oracle: dict[str, Any]) -> None:
-    texts = encoder([oracle["caption"]])
+def test_caption_tokens(encoder: LanguageEncoder, recorded: dict[str, Any]) -> None:
+    texts = encoder([recorded["caption"]])
     n = texts.ids.shape[1]
-    assert torch.equal(texts.ids, oracle["caption_ids"][:, :n])
-    assert texts.lengths.tolist() == oracle["caption_mask"].sum(dim=1).tolist()
-    assert_near(texts.tokens, oracle["caption_token_emb"][:, :n])
-    assert_near(texts.vectors, oracle["caption_class_emb"])
+    assert torch.equal(texts.ids, recorded["caption_ids"][:, :n])
+    assert texts.lengths.tolist() == recorded["caption_mask"].sum(dim=1).tolist()
+    assert_near(texts.tokens, recorded["caption_token_emb"][:, :n])
+    assert_near(texts.vectors, recorded["caption_class_emb"])
 
 
-def test_phrases(encoder: LanguageEncoder, oracle: dict[str, Any], shared: Path) -> None:
+def test_phrases(encoder: LanguageEncoder, recorded: dict[str, Any], shared: Path) -> None:
     phrases = torch.load(shared / "oracle/values/inputs.pt", weights_only=True)["ground_texts"]
     texts = encoder([text for group in phrases for text in group])
     n = texts.ids.shape[1]
-    assert torch.equal(texts.ids, oracle["ground_ids"][:, :n])
-    assert torch.equal(texts.present.long(), oracle["ground_mask"][:, :n])
-    assert_near(texts.vectors, oracle["ground_class_emb"])
+    assert torch.equal(texts.ids, recorded["ground_ids"][:, :n])
+    assert torch.equal(texts.present.long(), recorded["ground_mask"][:, :n])
+    assert_near(texts.vectors, recorded["ground_class_emb"])
 
 
-def test_single_templates(encoder: LanguageEncoder, oracle: dict[str, Any]) -> None:
-    assert_near(F.normalize(encoder(oracle["train_prompt_texts"]).vectors, dim=-1), oracle["train_prompt_emb"])
+def test_single_templates(encoder: LanguageEncoder, recorded: dict[str, Any]) -> None:
+    assert_near(F.normalize(encoder(recorded["train_prompt_texts"]).vectors, dim=-1), recorded["train_prompt_emb"])
 
 
-def test_bare_names(encoder: LanguageEncoder, oracle: dict[str, Any]) -> None:
-    assert_near(encoder.vocabulary(oracle["class_prompts"], "none"), oracle["noprompt_emb"])
+def test_bare_names(encoder: LanguageEncoder, recorded: dict[str, Any]) -> None:
+    assert_near(encoder.vocabulary(recorded["class_prompts"], "none"), recorded["noprompt_emb"])
 
 
-def test_ensembles(encoder: LanguageEncoder, oracle: dict[str, Any]) -> None:
+def test_ensembles(encoder: LanguageEncoder, recorded: dict[str, Any]) -> None:
     """Two of the eight names: one with a suffix to be cleaned away, and the background."""
-    for_names = [oracle["class_prompts"].index(name) for name in ("sky-other-merged", "background")]
-    ours = encoder.vocabulary([oracle["class_prompts"][i] for i in for_names])
-    assert_near(ours, oracle["ensemble"][for_names])
+    for_names = [recorded["class_prompts"].index(name) for name in ("sky-other-merged", "background")]
+    ours = encoder.vocabulary([recorded["class_prompts"][i] for i in for_names])
+    assert_near(ours, recorded["ensemble"][for_names])

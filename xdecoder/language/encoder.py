@@ -166,8 +166,9 @@ class LanguageEncoder(nn.Module):
     def _initialise(self) -> None:
         """CLIP's: deviations fall with width, and with depth where a branch joins the residual stream."""
         width, layers = self.config.width, max(self.config.layers, 1)
-        nn.init.normal_(self.token_embedding.weight, std=0.02)
-        nn.init.normal_(self.position_embedding, std=0.01)
+        # The table also scores the next word, where only its product with normed outputs counts: as large at any width.
+        nn.init.normal_(self.token_embedding.weight, std=0.02 * 512 / width)
+        nn.init.normal_(self.position_embedding, std=0.01 * 512 / width)
         nn.init.normal_(self.projection, std=width**-0.5)
         for block in self.blocks:
             assert isinstance(block, Block)

@@ -1,0 +1,1 @@
+"""The published X-Decoder seen from here: its names. The core knows nothing of this room."""
