@@ -1,4 +1,7 @@
-"""Measure a trained experiment: python eval.py CONFIG [key=value ...] [--checkpoint FILE]"""
+"""Measure a trained experiment: python eval.py CONFIG [key=value ...] [--checkpoint FILE]
+
+The published command line works too: python eval.py evaluate --conf_files CONFIG --overrides WEIGHT FILE
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from trainer import distributed
 from trainer.commands import experiment_parser, run
@@ -33,8 +35,8 @@ def measure(config: ExperimentConfig, options: argparse.Namespace) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = experiment_parser("Measure a trained network on the experiment's evaluation sets.")
-    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="the network (default: model.pt of the run folder)")
-    return run(measure, parser, arguments)
+    parser.add_argument("--checkpoint", metavar="FILE", help="the network: a path or an address (default: the run's)")
+    return run(measure, parser, arguments, os.environ)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def train(config: ExperimentConfig, options: argparse.Namespace) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = experiment_parser("Train an experiment, or go on with one that was interrupted.")
     parser.add_argument("--fresh", action="store_true", help="begin anew; an old run folder is kept under another name")
-    return run(train, parser, arguments)
+    return run(train, parser, arguments, os.environ)
 
 
 if __name__ == "__main__":

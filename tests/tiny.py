@@ -16,8 +16,10 @@ def tiny_config() -> XDecoderConfig:
     return parse(
         XDecoderConfig,
         {
-            "backbone": {"width": 16, "depths": [1, 1, 1, 1], "levels": 2, "layer_scale": 1.0, "drop_path": 0.0},
-            "pixel_decoder": {"width": 32, "layers": 1, "heads": 4, "hidden": 64},
+            "backbone": {
+                "name": "focal", "width": 16, "depths": [1, 1, 1, 1], "levels": 2, "layer_scale": 1.0, "drop_path": 0.0,
+            },
+            "pixel_decoder": {"name": "fpn", "width": 32, "layers": 1, "heads": 4, "hidden": 64},
             "decoder": {
                 "queries": 9, "layers": 4, "width": 32, "heads": 4, "hidden": 64, "joint_width": 32, "caption_length": 24,
             },

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 
+from trainer import distributed, published
 from trainer.experiment import ExperimentConfig
 from trainer.meter import NonFiniteError
-from xdecoder.config import load
+from xdecoder.config import ConfigError, load
+from xdecoder.published import commands as published_line
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -32,19 +35,53 @@ def run(
     command: Callable[[ExperimentConfig, argparse.Namespace], int],
     parser: argparse.ArgumentParser,
     arguments: Sequence[str] | None = None,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> int:
-    """Read the arguments and the experiment, and run `command`; its exit status, or 2 after an error told on stderr."""
-    options = parser.parse_intermixed_args(arguments)
+    """Read the arguments and the experiment, and run `command`; its exit status, or 2 after an error told on stderr.
+
+    The published command line (`evaluate --conf_files FILE --overrides KEY VALUE …`) is understood as well.
+
+    Args:
+        environment: says how many processes there are, and in DETECTRON2_DATASETS where the data lie for published files.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    return guarded(lambda: command(*_read(parser, arguments, environment)), debug="--debug" in arguments)
+
+
+def guarded(work: Callable[[], int], debug: bool = False) -> int:
+    """Do the work; what goes wrong is told in one sentence, and is the exit status."""
     try:
-        return command(load(ExperimentConfig, options.config, options.settings), options)
+        return work()
     except (ValueError, OSError, NonFiniteError, torch.OutOfMemoryError) as error:
-        if options.debug:
+        if debug:
             raise
         print(f"error: {sentence(error)}", file=sys.stderr)
         return EXIT_ERROR
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+
+
+def _read(
+    parser: argparse.ArgumentParser, arguments: Sequence[str], environment: Mapping[str, str]
+) -> tuple[ExperimentConfig, argparse.Namespace]:
+    """The experiment and the options, from a line of either grammar."""
+    if not published_line.is_published(arguments):
+        options = parser.parse_intermixed_args(arguments)
+        return load(ExperimentConfig, options.config, options.settings), options
+    line = published_line.parse(arguments)
+    script = "evaluate" if "checkpoint" in parser.parse_intermixed_args([line.files[-1]]) else "train"
+    if line.word not in (None, script):
+        other = "train.py" if script == "evaluate" else "eval.py"
+        raise ConfigError(f"{line.word}: this script can only {script}; use {other}")
+    experiment = published.read(line, distributed.detect(environment).size, environment.get("DETECTRON2_DATASETS"))
+    options = parser.parse_intermixed_args([line.files[-1], *line.rest])
+    if script == "train":
+        start = {"weights": experiment.weights} if experiment.weights else {}
+        return experiment.config.model_copy(update=start), options
+    if options.checkpoint is None:
+        options.checkpoint = experiment.weights
+    return experiment.config, options
 
 
 def sentence(error: BaseException) -> str:

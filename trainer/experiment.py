@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from xdecoder import checkpoint
 from xdecoder.config import Config, ConfigError, read_yaml
 from xdecoder.files import atomic
 from xdecoder.model import XDecoder, XDecoderConfig
+from xdecoder.published.checkpoints import initialise, open_checkpoint
 from xdecoder.tasks import TasksConfig
 
 FREE_TO_CHANGE = (
@@ -36,6 +38,8 @@ class ExperimentConfig(Config):
     """Settings of each task, wherever a stream or an evaluation lists it."""
     data: DataConfig
     trainer: TrainerConfig
+    weights: str | None = None
+    """A checkpoint to start training from: a whole network, or only its backbone or text encoder; a path or an address."""
     output: Path
     """The run folder, relative to the current directory."""
     seed: int = 0
@@ -93,6 +97,10 @@ def build_trainer(
     checkpointing.seed_everything(config.seed)
     model = XDecoder(config.model)
     checkpointing.seed_everything(config.seed + world.rank)     # processes start from equal weights, then draw differently
+    if config.weights and not checkpointing.states(config.output / "checkpoints"):
+        started = initialise(model, config.weights)
+        if world.is_main:
+            print(f"{config.weights}: {started}")
     streams = [
         Stream(
             tasks=config.tasks.build(stream.tasks),
@@ -113,20 +121,24 @@ def finish(config: ExperimentConfig, trainer: Trainer) -> None:
         record(config.output, {"seconds/train": trainer.seconds})
 
 
-def load_model(config: ExperimentConfig, path: Path | None, device: torch.device) -> XDecoder:
-    """The network in `path`, by default the one that the run has trained.
+def load_model(config: ExperimentConfig, source: str | Path | None, device: torch.device) -> XDecoder:
+    """The network in `source` (ours or a published one, a path or an address), by default the one that the run has trained.
 
     Raises:
         ConfigError: if there is none, or it is not the network that the experiment describes.
     """
-    path = path or config.model_file
-    if not path.is_file():
-        raise ConfigError(f"{path}: no trained network there; train one with train.py, or name one with --checkpoint")
-    model = checkpoint.load(path, device)
-    if model.config != config.model:
-        key = first_difference(model.config.model_dump(mode="json"), config.model.model_dump(mode="json"))
-        raise ConfigError(f"{path}: checkpoint of another architecture than the experiment's (they differ in model.{key})")
-    return model
+    if source is None and not config.model_file.is_file():
+        expected = "train one with train.py, or name one with --checkpoint"
+        raise ConfigError(f"{config.model_file}: no trained network there; {expected}")
+    found = open_checkpoint(source or config.model_file)
+    if found.inferred:      # the experiment knows what shapes do not tell
+        return replace(found, config=config.model).build(device)
+    if found.config != config.model:
+        key = first_difference(found.config.model_dump(mode="json"), config.model.model_dump(mode="json"))
+        raise ConfigError(
+            f"{found.path}: checkpoint of another architecture than the experiment's (they differ in model.{key})"
+        )
+    return found.build(device)
 
 
 def _open(stream: Any, config: ExperimentConfig, world: World, start: int) -> Any:

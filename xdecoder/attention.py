@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -48,6 +49,7 @@ class TokenGroup:
     content: Tensor                 # (B, N, C)
     position: Tensor                # (B, N, C), added to queries and keys
     present: Tensor | None = None   # (B, N) bool; None = all. Absent tokens are seen by nobody
+    region: Tensor | None = None    # (B, H, W) bool, over the canvas at any resolution: where "everywhere" ends
 
 
 def self_attention_mask(sizes: Mapping[str, int], present: Mapping[str, Tensor], device: torch.device) -> Tensor:
@@ -85,7 +87,19 @@ def own_mask(mask_logits: Tensor) -> Tensor:
 
     mask_logits: (B, N, h, w).
     """
-    inside = (mask_logits >= 0).flatten(2)
+    return _or_everywhere((mask_logits >= 0).flatten(2))
+
+
+def everywhere(rows: int, size: tuple[int, int], region: Tensor) -> Tensor:
+    """The same places of an (h, w) map for each of `rows` tokens: (B, rows, h·w) bool.
+
+    region: (B, H, W) bool at any resolution, read at the nearest pixel; where nothing of it is left, all is open.
+    """
+    near = F.interpolate(region[:, None].float(), size=size, mode="nearest") > 0
+    return _or_everywhere(near.flatten(2)).expand(-1, rows, -1)
+
+
+def _or_everywhere(inside: Tensor) -> Tensor:
     return inside | ~inside.any(dim=-1, keepdim=True)
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import warnings
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_safetensors
+from torch import Tensor
 
 from xdecoder.config import ConfigError, parse
 from xdecoder.files import atomic
@@ -17,11 +22,26 @@ from xdecoder.model import XDecoder, XDecoderConfig
 FORMAT = "xdecoder/1"
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """What is needed to make a network: its architecture and its weights under our names."""
+
+    config: XDecoderConfig
+    weights: dict[str, Tensor]
+    path: Path
+    inferred: bool = False
+    """Whether the architecture was told from shapes, which do not tell all of it (such as the number of attention heads)."""
+
+    def build(self, device: torch.device | str = "cpu") -> XDecoder:
+        """The network, in evaluation mode; raises ValueError where weights and architecture do not agree."""
+        model = XDecoder(self.config)
+        fill(model, self.weights, self.path)
+        return model.to(device).eval()
+
+
 def save(model: XDecoder, path: str | Path) -> None:
-    """Write weights and architecture, atomically."""
-    content = {"format": FORMAT, "config": model.config.model_dump(mode="json"), "model": model.state_dict()}
-    with atomic(path) as file:
-        torch.save(content, file)
+    """Write weights and architecture, atomically; a path that ends in .safetensors gets that format."""
+    write({"format": FORMAT, "config": model.config.model_dump(mode="json"), "model": model.state_dict()}, path)
 
 
 def load(path: str | Path, device: torch.device | str = "cpu") -> XDecoder:
@@ -30,36 +50,73 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> XDecoder:
     Raises:
         ValueError: for a file that is missing, truncated, not a checkpoint, unsafe to read or of another architecture.
     """
-    content = read(path)
+    return interpret(read(path), path).build(device)
+
+
+def interpret(content: dict[str, Any], path: str | Path) -> Checkpoint:
+    """What `read` found in one of our files; raises ValueError for other files."""
     if content.get("format") != FORMAT:
         raise ValueError(f"{path}: not an X-Decoder checkpoint (expected format {FORMAT!r}, found {content.get('format')!r})")
     try:
-        model = XDecoder(parse(XDecoderConfig, content["config"], where=str(path)))
+        config = parse(XDecoderConfig, content["config"], where=str(path))
     except ConfigError as error:
         raise ValueError(f"{error}; the checkpoint was written by another version") from None
-    fill(model, content["model"], path)
-    return model.to(device).eval()
+    return Checkpoint(config, content["model"], Path(path))
+
+
+def write(content: dict[str, Any], path: str | Path) -> None:
+    """Write a dictionary as `read` gives it, atomically. A .safetensors file keeps what is not a tensor as JSON."""
+    if Path(path).suffix != ".safetensors":
+        with atomic(path) as file:
+            torch.save(content, file)
+        return
+    weights = {name: value.detach().cpu().contiguous() for name, value in content["model"].items()}
+    metadata = {name: json.dumps(value) for name, value in content.items() if name not in ("model", "format")}
+    if "format" in content:
+        metadata["xdecoder"] = content["format"]
+    with atomic(path) as file:
+        file.write(to_safetensors(weights, {"format": "pt", **metadata}))      # "pt" is what other readers look for
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """The dictionary in a torch file, read as data only (never unpickled code); raises ValueError naming the file."""
+    """The dictionary in a torch or safetensors file, read as data only (never unpickled code).
+
+    Raises:
+        ValueError: in one sentence that names the file.
+    """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such checkpoint")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")      # torch muses about pickle versions of files that are refused anyway
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise ValueError(f"{path}: refused, it holds more than tensors and plain values (or is no checkpoint)") from None
-    except (RuntimeError, EOFError, zipfile.BadZipFile, OSError, ValueError, KeyError, AttributeError):
-        raise ValueError(f"{path}: truncated or not a checkpoint") from None
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a dictionary, found {type(content).__name__}")
     return content
 
 
-def fill(model: torch.nn.Module, weights: dict[str, torch.Tensor], path: str | Path) -> None:
+def _read_torch(path: Path) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")      # torch muses about pickle versions of files that are refused anyway
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise ValueError(f"{path}: refused, it holds more than tensors and plain values (or is no checkpoint)") from None
+    except (RuntimeError, EOFError, zipfile.BadZipFile, OSError, ValueError, KeyError, AttributeError):
+        raise ValueError(f"{path}: truncated or not a checkpoint") from None
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            content: dict[str, Any] = {"model": {name: file.get_tensor(name) for name in file.keys()}}  # noqa: SIM118
+        if "xdecoder" in metadata:
+            content |= {"format": metadata["xdecoder"], "config": json.loads(metadata["config"])}
+    except (SafetensorError, OSError, ValueError, KeyError):
+        raise ValueError(f"{path}: truncated or not a safetensors file") from None
+    return content
+
+
+def fill(model: torch.nn.Module, weights: dict[str, Tensor], path: str | Path) -> None:
     """Load `weights` into `model`; every name and shape must agree, else ValueError says how many do not and names one."""
     own = model.state_dict()
     missing = [name for name in own if name not in weights]

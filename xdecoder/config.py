@@ -68,7 +68,7 @@ def _read_chain(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         raise ConfigError(f"{path}: no such configuration file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as a text file ({error})") from None
-    settings = _parse_yaml(text, str(path))
+    settings = parse_yaml(text, str(path))
     if settings is None:
         settings = {}
     if not isinstance(settings, dict):
@@ -96,7 +96,8 @@ def merge(base: Mapping[str, Any], refinement: Mapping[str, Any]) -> dict[str, A
     return merged
 
 
-def _parse_yaml(text: str, where: str) -> Any:
+def parse_yaml(text: str, where: str) -> Any:
+    """Plain values from YAML text; raises ConfigError that names `where` and the line."""
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
@@ -133,7 +134,7 @@ def _override(settings: Mapping[str, Any], item: str) -> dict[str, Any]:
     key, sign, text = item.partition("=")
     if not sign or not key.strip():
         raise ConfigError(f"override {item!r}: expected key.sub=value")
-    changed: Any = _replace(settings, key.strip().split("."), _parse_yaml(text, f"override {item!r}"), item)
+    changed: Any = _replace(settings, key.strip().split("."), parse_yaml(text, f"override {item!r}"), item)
     return changed
 
 

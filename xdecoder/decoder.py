@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xdecoder.attention import CROSS_ATTENTION, GROUPS, TokenGroup, names_of, own_mask, self_attention_mask
+from xdecoder.attention import CROSS_ATTENTION, GROUPS, TokenGroup, everywhere, names_of, own_mask, self_attention_mask
 from xdecoder.config import Config
 from xdecoder.heads import Heads, Prediction
 from xdecoder.layers import Attention, FeedForward, initialise_transformer, sine_positions
@@ -31,15 +31,20 @@ class DecoderConfig(Config):
     caption_length: int = 77
     """Longest caption in tokens."""
 
-    def build(self) -> Decoder:
-        return Decoder(self)
+    def build(self, published_quirks: bool = False) -> Decoder:
+        return Decoder(self, published_quirks)
 
 
 class Decoder(nn.Module):
-    """Latent queries and the tasks' tokens read three maps in turn (section 3.2 of the paper)."""
+    """Latent queries and the tasks' tokens read three maps in turn (section 3.2 of the paper).
 
-    def __init__(self, config: DecoderConfig) -> None:
+    With `published_quirks` it computes as the published network does: the first grounding query looks everywhere, padding
+    among the phrases' words is seen like any word, and attention masks are made at full size before they are resized.
+    """
+
+    def __init__(self, config: DecoderConfig, published_quirks: bool = False) -> None:
         super().__init__()
+        self.published_quirks = published_quirks
         width = config.width
         self.query_content = nn.Embedding(config.queries, width)
         self.query_position = nn.Embedding(config.queries, width)
@@ -72,6 +77,8 @@ class Decoder(nn.Module):
         position = {name: tokens[name].position for name in names}
         sizes = {name: content[name].shape[1] for name in names}
         present = {name: group.present for name, group in tokens.items() if group.present is not None}
+        if self.published_quirks:
+            present.pop("word", None)      # the weights learnt among unmasked zero vectors behind a batch's shorter phrases
         peers = self_attention_mask(sizes, present, mask_features.device)
         levels = self._levels(mask_features, maps)
 
@@ -79,8 +86,9 @@ class Decoder(nn.Module):
         yield prediction
         for i, layer in enumerate(self.layers):
             assert isinstance(layer, DecoderLayer)
-            keys, values, small_features = levels[i % len(levels)]
-            visible = _visible(prediction, lookers, sizes, small_features)
+            keys, values, features = levels[i % len(levels)]
+            size = (maps[i % len(levels)].shape[-2], maps[i % len(levels)].shape[-1])
+            visible = self._visible(prediction, [tokens[name] for name in lookers], features, size)
             looked = layer.look(
                 torch.cat([content[name] for name in lookers], dim=1),
                 torch.cat([position[name] for name in lookers], dim=1),
@@ -105,9 +113,11 @@ class Decoder(nn.Module):
         )
 
     def _levels(self, mask_features: Tensor, maps: Sequence[Tensor]) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Per map: keys and values (B, h·w, C), and the mask features at that size, (B, C, h, w).
+        """Per map: keys and values (B, h·w, C), and mask features (B, C, h, w) to make attention masks of.
 
-        Resizing is linear, so a mask made of resized features is the resized mask: no layer needs a full-size one.
+        Resizing is linear, so a mask made of resized features is the resized mask: no layer needs a full-size one. Only the
+        last bits differ, which turn a pixel on the rim of a mask now and then; to be equal to the published network, whose
+        masks are resized, features stay at their size.
         """
         levels = []
         for i, x in enumerate(maps):
@@ -115,9 +125,30 @@ class Decoder(nn.Module):
             values = x + self.level_embedding.weight[i][:, None, None]
             keys = values + sine_positions(size[0], size[1], x.shape[1], x.device).to(x.dtype)
             with torch.no_grad():
-                small = F.interpolate(mask_features.float(), size=size, mode="bicubic", antialias=True).to(mask_features.dtype)
-            levels.append((keys.flatten(2).transpose(1, 2), values.flatten(2).transpose(1, 2), small))
+                features = mask_features if self.published_quirks else _resize(mask_features, size)
+            levels.append((keys.flatten(2).transpose(1, 2), values.flatten(2).transpose(1, 2), features))
         return levels
+
+    @torch.no_grad()
+    def _visible(
+        self, prediction: Prediction, lookers: Sequence[TokenGroup], features: Tensor, size: tuple[int, int]
+    ) -> Tensor:
+        """Where each looking token may look on a map of `size`, (B, N, h·w) bool; features: what masks are made of."""
+        visible = []
+        for group in lookers:
+            rows = group.content.shape[1]
+            if CROSS_ATTENTION[group.name] == "own mask":
+                masks = getattr(prediction, group.name).masks(features)
+                places = own_mask(masks if masks.shape[-2:] == size else _resize(masks, size))
+                if self.published_quirks and group.name == "grounding":
+                    # The published line that meant to open the image token's row opens the one behind it.
+                    places[:, 0] = True
+            elif group.region is not None:
+                places = everywhere(rows, size, group.region)
+            else:
+                places = features.new_ones(len(features), rows, size[0] * size[1], dtype=torch.bool)
+            visible.append(places)
+        return torch.cat(visible, dim=1)
 
 
 class DecoderLayer(nn.Module):
@@ -143,17 +174,8 @@ class DecoderLayer(nn.Module):
         return self.norm3(tokens + self.feed_forward(tokens))
 
 
-@torch.no_grad()
-def _visible(prediction: Prediction, lookers: Sequence[str], sizes: dict[str, int], features: Tensor) -> Tensor:
-    """Where each looking token may look, (B, N, h·w) bool; features: (B, C, h, w)."""
-    visible = []
-    for name in lookers:
-        if CROSS_ATTENTION[name] == "own mask":
-            visible.append(own_mask(getattr(prediction, name).masks(features)))
-        else:
-            batch, _, height, width = features.shape
-            visible.append(features.new_ones(batch, sizes[name], height * width, dtype=torch.bool))
-    return torch.cat(visible, dim=1)
+def _resize(maps: Tensor, size: tuple[int, ...]) -> Tensor:
+    return F.interpolate(maps.float(), size=size, mode="bicubic", antialias=True).to(maps.dtype)
 
 
 def _split(tokens: Tensor, names: Sequence[str], sizes: dict[str, int]) -> dict[str, Tensor]:

@@ -11,12 +11,12 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from xdecoder.attention import TokenGroup
-from xdecoder.backbones import BackboneConfig
+from xdecoder.backbones import BackboneConfig, FocalConfig
 from xdecoder.config import Config
 from xdecoder.decoder import DecoderConfig
 from xdecoder.heads import Prediction
 from xdecoder.language.encoder import LanguageConfig, LanguageEncoder
-from xdecoder.pixel_decoders import PixelDecoderConfig
+from xdecoder.pixel_decoders import FpnConfig, PixelDecoderConfig
 
 PIXEL_MEAN = (123.675, 116.280, 103.530)
 PIXEL_STD = (58.395, 57.120, 57.375)
@@ -26,14 +26,17 @@ STRIDE = 32
 class XDecoderConfig(Config):
     """The network; the defaults are the published Focal-T."""
 
-    backbone: BackboneConfig = BackboneConfig()
-    pixel_decoder: PixelDecoderConfig = PixelDecoderConfig()
+    backbone: BackboneConfig = FocalConfig()
+    pixel_decoder: PixelDecoderConfig = FpnConfig()
     decoder: DecoderConfig = DecoderConfig()
     language: LanguageConfig = LanguageConfig()
     image_size: int = 512
     """Shorter side of the pictures that this network segments best; the predictor resizes to it."""
     caption_image_size: int = 224
     """Side of the square pictures that it captions and retrieves best."""
+    published_quirks: bool = False
+    """Reproduce the published network's known defects; on for published weights, which were trained with them.
+    Each is explained where it acts: `xdecoder.decoder.Decoder` and the tasks."""
 
     @model_validator(mode="after")
     def _widths_agree(self) -> XDecoderConfig:
@@ -73,7 +76,7 @@ class XDecoder(nn.Module):
         self.config = config
         self.backbone = config.backbone.build()
         self.pixel_decoder = config.pixel_decoder.build(config.backbone.widths)
-        self.decoder = config.decoder.build()
+        self.decoder = config.decoder.build(config.published_quirks)
         self.language = LanguageEncoder(config.language)
         self.backbone_proj = nn.Parameter(torch.empty(config.backbone.widths[-1], config.decoder.joint_width))
         nn.init.trunc_normal_(self.backbone_proj, std=config.backbone.widths[-1] ** -0.5)

@@ -12,7 +12,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from xdecoder import checkpoint, drawing
+from xdecoder import drawing
 from xdecoder.model import XDecoder
 from xdecoder.readout import ReadoutConfig
 from xdecoder.tasks import TasksConfig, predict
@@ -112,9 +112,19 @@ class Predictor:
         return predict(self.model, tasks.build([task]), batch)[task][0]
 
 
-def load(path: str | Path, device: torch.device | str = "cpu") -> Predictor:
-    """A predictor from a checkpoint; raises ValueError in one sentence if the file is not one."""
-    return Predictor(checkpoint.load(path, device))
+def load(source: str | Path, device: torch.device | str = "cpu") -> Predictor:
+    """A predictor from a checkpoint: ours or a published X-Decoder, whose architecture is told from what is in the file.
+
+    Args:
+        source: a .pt or .safetensors file, `https://…`, `hf://owner/repository/file`, or a folder of `save_pretrained`.
+
+    Raises:
+        ValueError: in one sentence, if it is not one.
+    """
+    # This is the one place of the core that knows of the published room.
+    from xdecoder.published.checkpoints import open_checkpoint
+
+    return Predictor(open_checkpoint(source).build(device))
 
 
 def read_picture(image: Picture) -> Image.Image:

@@ -40,8 +40,10 @@ class Segments:
 class Phrases:
     """Phrases of one picture and the region each refers to; sizes as in `Segments`."""
 
-    texts: tuple[str, ...]    # P
-    masks: Tensor             # (P, H, W) bool
+    texts: tuple[str, ...]            # P
+    masks: Tensor                     # (P, H, W) bool
+    written: bool = True              # by a person for this picture; False: names of classes stand in
+    meanings: tuple[str, ...] = ()    # P: what each text stands for, where several wordings mean one thing; () = itself
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class Sample:
     segments: Segments | None = None
     phrases: Phrases | None = None
     captions: tuple[str, ...] = ()
+    nouns: tuple[tuple[str, ...], ...] = ()    # the nouns of each caption; empty where they are not known
+    region: Tensor | None = None      # (h, w) bool: the part of the picture that is to be described; None = all of it
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.tiny import tiny_model
 
 import xdecoder
+from tests.tiny import tiny_model
 from xdecoder import checkpoint
 from xdecoder.predictor import Predictor, read_picture
 

@@ -1,5 +1,13 @@
 """Backbones: a picture in, four maps of strides 4, 8, 16 and 32 out."""
 
-from xdecoder.backbones.focal import FocalConfig as BackboneConfig
+from typing import Annotated
 
-__all__ = ["BackboneConfig"]
+from pydantic import Field
+
+from xdecoder.backbones.davit import DavitConfig
+from xdecoder.backbones.focal import FocalConfig
+from xdecoder.backbones.timm import TimmConfig
+
+BackboneConfig = Annotated[FocalConfig | DavitConfig | TimmConfig, Field(discriminator="name")]
+
+__all__ = ["BackboneConfig", "DavitConfig", "FocalConfig", "TimmConfig"]

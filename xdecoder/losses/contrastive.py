@@ -14,10 +14,13 @@ def scale_of(logit_scale: Tensor) -> Tensor:
     return logit_scale.exp().clamp(max=MAX_SCALE)
 
 
-def cosine_logits(rows: Tensor, texts: Tensor, logit_scale: Tensor) -> Tensor:
-    """Scaled cosines of rows (…, N, D) with texts (…, T, D): (…, N, T)."""
+def cosine_logits(rows: Tensor, texts: Tensor, logit_scale: Tensor, clamp: bool = True) -> Tensor:
+    """Scaled cosines of rows (…, N, D) with texts (…, T, D): (…, N, T).
+
+    clamp: whether the scale is at most 100; it is in all contrasts, and is not where a query is given a class.
+    """
     cosines = F.normalize(rows.float(), dim=-1) @ F.normalize(texts.float(), dim=-1).transpose(-1, -2)
-    return scale_of(logit_scale) * cosines
+    return (scale_of(logit_scale) if clamp else logit_scale.exp()) * cosines
 
 
 def symmetric_contrast(images: Tensor, texts: Tensor, logit_scale: Tensor, same: Tensor) -> Tensor:
@@ -32,7 +35,9 @@ def symmetric_contrast(images: Tensor, texts: Tensor, logit_scale: Tensor, same:
     return (F.cross_entropy(logits, wanted) + F.cross_entropy(logits.T, wanted)) / 2
 
 
-def word_contrast(objects: Tensor, words: Tensor, present: Tensor, logit_scale: Tensor) -> Tensor:
+def word_contrast(
+    objects: Tensor, words: Tensor, present: Tensor, logit_scale: Tensor, weigh_twice: bool = False
+) -> Tensor:
     """Fine contrast: every query of a picture with every word of every caption of the batch.
 
     Words count in proportion to 1, 2, 3, … along their caption; 0.7 image→word plus 0.3 word→image.
@@ -41,6 +46,7 @@ def word_contrast(objects: Tensor, words: Tensor, present: Tensor, logit_scale: 
         objects: (B, Q, D).
         words: (B, T, D).
         present: (B, T) bool.
+        weigh_twice: divide the word→image part by the number of words, although a caption's weights sum to one already.
     """
     logits = cosine_logits(objects.flatten(0, 1), words[present], logit_scale)
     logits = logits.unflatten(0, objects.shape[:2]).mean(dim=1)                     # (B, W): pictures by words
@@ -49,5 +55,6 @@ def word_contrast(objects: Tensor, words: Tensor, present: Tensor, logit_scale: 
     weight = (ranks / ranks.sum(dim=1, keepdim=True))[present]                      # sums to 1 over a caption
     own = caption[None] == torch.arange(len(words), device=words.device)[:, None]   # (B, W)
     to_words = -(logits.log_softmax(dim=1) * own * weight).sum(dim=1).mean()
-    to_images = (F.cross_entropy(logits.T, caption, reduction="none") * weight).sum() / len(words)
+    to_images = (F.cross_entropy(logits.T, caption, reduction="none") * weight).sum()
+    to_images = to_images / (len(weight) if weigh_twice else len(words))
     return 0.7 * to_words + 0.3 * to_images

@@ -1,5 +1,12 @@
 """Pixel decoders: backbone maps in, mask features and the decoder's three maps out."""
 
-from xdecoder.pixel_decoders.fpn import FpnConfig as PixelDecoderConfig
+from typing import Annotated
 
-__all__ = ["PixelDecoderConfig"]
+from pydantic import Field
+
+from xdecoder.pixel_decoders.deformable import DeformableConfig
+from xdecoder.pixel_decoders.fpn import FpnConfig
+
+PixelDecoderConfig = Annotated[FpnConfig | DeformableConfig, Field(discriminator="name")]
+
+__all__ = ["DeformableConfig", "FpnConfig", "PixelDecoderConfig"]

@@ -91,11 +91,11 @@ class EncoderLayer(nn.Module):
 
 
 class ConvNorm(nn.Module):
-    """A convolution without bias, then GroupNorm of 32 groups."""
+    """A convolution, then GroupNorm of 32 groups."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: int, bias: bool = False) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
+        self.conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=bias)
         self.norm = nn.GroupNorm(GROUPS, outputs)
 
     def forward(self, x: Tensor) -> Tensor:

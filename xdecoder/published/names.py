@@ -1,67 +1,172 @@
-"""Parameter names of the published checkpoints ↔ ours."""
+"""Parameter names of the published checkpoints ↔ ours, in one table that is read in both directions."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 
+import torch
 from torch import Tensor
 
-BUFFERS = ("sem_seg_head.predictor.self_attn_mask", "criterion.empty_weight")
+from xdecoder.attention import self_attention_mask
+
+_PREFIXES = re.compile(r"^(?:(?:model|module)\.)+")
+"""What wrappers put before a name when they save."""
+
+ATTENTION_MASK = "sem_seg_head.predictor.self_attn_mask"
+CLASS_WEIGHTS = "criterion.empty_weight"
+BUFFERS = (ATTENTION_MASK, CLASS_WEIGHTS)
 """Entries of published files that hold constants, not weights."""
 
-_RULES: tuple[tuple[str, str], ...] = (
-    (r"^backbone\.patch_embed\.", "backbone.stem."),
-    (r"^backbone\.layers\.(\d+)\.blocks\.", r"backbone.stages.\1."),
-    (r"^backbone\.layers\.(\d+)\.downsample\.", r"backbone.downsamples.\1."),
-    (r"^backbone\.norm(\d+)\.", r"backbone.norms.\1."),
-    (r"\.focal_layers\.(\d+)\.0\.", r".contexts.\1."),
-    (r"\.gamma_(\d)$", r".gamma\1"),
-    # pixel decoder
-    (r"^sem_seg_head\.pixel_decoder\.", "pixel_decoder."),
-    (r"\.transformer\.encoder\.layers\.(\d+)\.", r".encoder.\1."),
-    (r"\.adapter_(\d)\.weight", r".laterals.<\1>.conv.weight"),
-    (r"\.adapter_(\d)\.", r".laterals.<\1>."),
-    (r"\.layer_(\d)\.weight", r".outputs.<\1>.conv.weight"),
-    (r"\.layer_(\d)\.", r".outputs.<\1>."),
-    (r"(\.encoder\.\d+)\.self_attn\.", r"\1.attention."),
-    (r"(\.encoder\.\d+)\.linear", r"\1.feed_forward.linear"),
-    # text encoder
-    (r"^sem_seg_head\.predictor\.lang_encoder\.(lang_encoder\.)?", "language."),
-    (r"\.lang_proj$", ".projection"),
-    (r"\.positional_embedding$", ".position_embedding"),
-    (r"\.resblocks\.(\d+)\.attn\.", r".blocks.\1.attention."),
-    (r"\.resblocks\.", ".blocks."),
-    (r"\.ln_(\d)\.", r".norm\1."),
-    (r"\.ln_final\.", ".final_norm."),
-    (r"\.mlp\.c_fc\.", ".mlp.linear1."),
-    (r"\.mlp\.c_proj\.", ".mlp.linear2."),
-    # decoder
-    (r"^sem_seg_head\.predictor\.", "decoder."),
-    (r"^decoder\.class_embed$", "decoder.heads.semantic"),
-    (r"^decoder\.caping_embed$", "decoder.heads.caption"),
-    (r"^decoder\.mask_embed\.", "decoder.heads.mask."),
-    (r"^decoder\.decoder_norm\.", "decoder.heads.norm."),
-    (r"^decoder\.query_feat\.", "decoder.query_content."),
-    (r"^decoder\.query_embed\.", "decoder.query_position."),
-    (r"^decoder\.level_embed\.", "decoder.level_embedding."),
-    (r"^decoder\.pos_embed_caping\.", "decoder.caption_position."),
-    (r"\.transformer_cross_attention_layers\.(\d+)\.multihead_attn\.", r".layers.\1.cross_attention."),
-    (r"\.transformer_cross_attention_layers\.(\d+)\.norm\.", r".layers.\1.norm1."),
-    (r"\.transformer_self_attention_layers\.(\d+)\.self_attn\.", r".layers.\1.self_attention."),
-    (r"\.transformer_self_attention_layers\.(\d+)\.norm\.", r".layers.\1.norm2."),
-    (r"\.transformer_ffn_layers\.(\d+)\.norm\.", r".layers.\1.norm3."),
-    (r"\.transformer_ffn_layers\.(\d+)\.", r".layers.\1.feed_forward."),
-    (r"\.in_proj_(weight|bias)$", r".in_proj.\1"),
+_BACKGROUND_WEIGHT = 0.1
+
+# Published name, our name: `#` is a number, `*` the rest of the name. The first row that fits is taken.
+_BACKBONES = (
+    ("backbone_proj", "backbone_proj"),
+    # Focal
+    ("backbone.patch_embed.*", "backbone.stem.*"),
+    ("backbone.layers.#.downsample.*", "backbone.downsamples.#.*"),
+    ("backbone.norm#.*", "backbone.norms.#.*"),
+    ("backbone.layers.#.blocks.#.modulation.focal_layers.#.0.*", "backbone.stages.#.#.modulation.contexts.#.*"),
+    ("backbone.layers.#.blocks.#.gamma_#", "backbone.stages.#.#.gamma#"),
+    # DaViT
+    ("backbone.convs.#.*", "backbone.embeddings.#.*"),
+    *(
+        (f"backbone.blocks.#.#.{kind}_block.{published}", f"backbone.stages.#.#.{kind}.{ours}")
+        for kind, attention in (("spatial", "window_attn"), ("channel", "channel_attn"))
+        for published, ours in (
+            ("conv#.fn.dw.*", "conv#.*"),
+            (f"{attention}.norm.*", "norm1.*"),
+            (f"{attention}.fn.*", "attention.*"),
+            ("ffn.norm.*", "norm2.*"),
+            ("ffn.fn.net.*", "mlp.*"),
+        )
+    ),
+    # Focal again: the rest of a block, once DaViT's are told apart
+    ("backbone.layers.#.blocks.#.*", "backbone.stages.#.#.*"),
 )
+
+_ATTENTION = (
+    ("in_proj_weight", "in_proj.weight"),
+    ("in_proj_bias", "in_proj.bias"),
+    ("*", "*"),                                 # the output's projection, and all of deformable attention
+)
+
+_PIXEL_DECODERS = tuple(
+    (f"sem_seg_head.pixel_decoder.{published}", f"pixel_decoder.{ours}")
+    for published, ours in (
+        *(
+            (f"{theirs}_{i + 1}.{published}", f"{lists}.{i}.{ours}")
+            for theirs, lists, count in (("adapter", "laterals", 3), ("layer", "outputs", 4))
+            for i in range(count)
+            for published, ours in (("weight", "conv.weight"), ("norm.*", "norm.*"))
+        ),
+        ("mask_features.*", "mask_features.*"),
+        ("input_proj.#.0.*", "input_proj.#.conv.*"),
+        ("input_proj.#.1.*", "input_proj.#.norm.*"),
+        ("input_proj.*", "input_proj.*"),
+        ("transformer.level_embed", "level_embedding"),
+        *((f"transformer.encoder.layers.#.self_attn.{a}", f"encoder.#.attention.{b}") for a, b in _ATTENTION),
+        ("transformer.encoder.layers.#.linear#.*", "encoder.#.feed_forward.linear#.*"),
+        ("transformer.encoder.layers.#.norm#.*", "encoder.#.norm#.*"),
+    )
+)
+
+_LANGUAGE = tuple(
+    (f"sem_seg_head.predictor.lang_encoder.{published}", f"language.{ours}")
+    for published, ours in (
+        ("lang_proj", "projection"),
+        ("logit_scale", "logit_scale"),
+        ("lang_encoder.positional_embedding", "position_embedding"),
+        ("lang_encoder.token_embedding.*", "token_embedding.*"),
+        ("lang_encoder.ln_final.*", "final_norm.*"),
+        *((f"lang_encoder.resblocks.#.attn.{a}", f"blocks.#.attention.{b}") for a, b in _ATTENTION),
+        ("lang_encoder.resblocks.#.ln_#.*", "blocks.#.norm#.*"),
+        ("lang_encoder.resblocks.#.mlp.c_fc.*", "blocks.#.mlp.linear1.*"),
+        ("lang_encoder.resblocks.#.mlp.c_proj.*", "blocks.#.mlp.linear2.*"),
+    )
+)
+
+_DECODER = tuple(
+    (f"sem_seg_head.predictor.{published}", f"decoder.{ours}")
+    for published, ours in (
+        ("class_embed", "heads.semantic"),
+        ("caping_embed", "heads.caption"),
+        ("mask_embed.*", "heads.mask.*"),
+        ("decoder_norm.*", "heads.norm.*"),
+        ("query_feat.*", "query_content.*"),
+        ("query_embed.*", "query_position.*"),
+        ("level_embed.*", "level_embedding.*"),
+        ("pos_embed_caping.*", "caption_position.*"),
+        *((f"transformer_cross_attention_layers.#.multihead_attn.{a}", f"layers.#.cross_attention.{b}") for a, b in _ATTENTION),
+        ("transformer_cross_attention_layers.#.norm.*", "layers.#.norm1.*"),
+        *((f"transformer_self_attention_layers.#.self_attn.{a}", f"layers.#.self_attention.{b}") for a, b in _ATTENTION),
+        ("transformer_self_attention_layers.#.norm.*", "layers.#.norm2.*"),
+        ("transformer_ffn_layers.#.norm.*", "layers.#.norm3.*"),
+        ("transformer_ffn_layers.#.*", "layers.#.feed_forward.*"),
+    )
+)
+
+_ROWS = (*_BACKBONES, *_PIXEL_DECODERS, *_LANGUAGE, *_DECODER)
+
+
+def _compile(rows: Iterable[tuple[str, str]]) -> list[tuple[re.Pattern[str], str]]:
+    """Rows of (from, to) as patterns and templates; the n-th `#` or `*` of one is the n-th of the other."""
+    rules = []
+    for source, target in rows:
+        pattern = re.escape(source).replace(r"\#", "#").replace("#", r"(\d+)").replace(r"\*", "(.+)")
+        rules.append((re.compile(pattern), re.sub(r"[#*]", "{}", target)))
+    return rules
+
+
+_TO_OURS = _compile(_ROWS)
+_TO_PUBLISHED = _compile((ours, published) for published, ours in _ROWS)
 
 
 def to_ours(name: str) -> str:
-    """Our name of a published parameter, for Focal backbones and the feature-pyramid pixel decoder."""
-    for pattern, replacement in _RULES:
-        name = re.sub(pattern, replacement, name)
-    return re.sub(r"<(\d)>", lambda level: str(int(level[1]) - 1), name)     # published levels count from 1
+    """Our name of a published parameter (without wrappers' prefixes); a name that no published network has stays as it is."""
+    return _translate(name, _TO_OURS)
 
 
-def convert(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A published state dictionary under our names, its constants left out."""
-    return {to_ours(name): value for name, value in weights.items() if name not in BUFFERS}
+def to_published(name: str) -> str:
+    """The published name of our parameter; a name that no published network has stays as it is."""
+    return _translate(name, _TO_PUBLISHED)
+
+
+def _translate(name: str, rules: Iterable[tuple[re.Pattern[str], str]]) -> str:
+    for pattern, target in rules:
+        if found := pattern.fullmatch(name):
+            return target.format(*found.groups())
+    return name
+
+
+def strip_prefixes(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same entries without the `model.` and `module.` that wrappers put before names."""
+    plain = {_PREFIXES.sub("", name): value for name, value in weights.items()}
+    if len(plain) != len(weights):
+        raise ValueError("a weight stands twice in the checkpoint, with and without a prefix such as 'model.' or 'module.'")
+    return plain
+
+
+def convert(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A published state dictionary under our names, without prefixes and constants.
+
+    What no published network has keeps its name, so that a loader can report it.
+    """
+    return {to_ours(name): value for name, value in strip_prefixes(weights).items() if name not in BUFFERS}
+
+
+def to_published_state(weights: Mapping[str, Tensor], classes: int = 133) -> dict[str, Tensor]:
+    """Our state dictionary under the published names, with the constants that published files hold.
+
+    Args:
+        weights: `XDecoder.state_dict()`.
+        classes: how many classes the network was trained on; the background comes on top.
+    """
+    queries = weights["decoder.query_content.weight"].shape[0]
+    words = weights["decoder.caption_position.weight"].shape[0]
+    published = {to_published(name): value for name, value in weights.items()}
+    sizes = {"object": queries - 1, "image": 1, "caption": words}
+    published[ATTENTION_MASK] = ~self_attention_mask(sizes, {}, torch.device("cpu"))        # there, True = may not look
+    published[CLASS_WEIGHTS] = torch.cat((torch.ones(classes), torch.tensor([_BACKGROUND_WEIGHT])))
+    return published

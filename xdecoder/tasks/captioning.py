@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from xdecoder.attention import TokenGroup
@@ -14,6 +15,7 @@ from xdecoder.heads import Prediction
 from xdecoder.language.encoder import Texts
 from xdecoder.losses.captioning import next_word_loss
 from xdecoder.model import Features, XDecoder
+from xdecoder.tasks.segmentation import to_canvas
 from xdecoder.tasks.task import Prompt, TextReader, captions_of
 from xdecoder.types import Batch, CaptionResult
 
@@ -61,11 +63,19 @@ class Captioning:
         return {"word": self.config.weight * torch.stack(per_layer)}
 
     def predict(self, model: XDecoder, features: Features, batch: Batch) -> list[CaptionResult]:
+        ids = self.write(model, features, regions_of(batch, features, model.config.published_quirks))
+        return [CaptionResult(_first_sentence(model.language.tokenizer.decode(row))) for row in ids.tolist()]
+
+    def write(self, model: XDecoder, features: Features, region: Tensor | None = None) -> Tensor:
+        """Captions as token numbers (B, 1 + steps), start token first; shorter when all have come to their end.
+
+        region: (B, H, W) bool, where caption tokens may look; None = everywhere.
+        """
         tokenizer = model.language.tokenizer
-        ids = torch.full((len(batch), 1), tokenizer.start, device=features.mask.device)
-        ended = torch.zeros(len(batch), dtype=torch.bool, device=ids.device)
+        ids = torch.full((len(features.mask), 1), tokenizer.start, device=features.mask.device)
+        ended = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
         for _ in range(min(self.config.steps, model.config.decoder.caption_length - 1)):
-            tokens = caption_tokens(model, model.language.encode_ids(ids))
+            tokens = caption_tokens(model, model.language.encode_ids(ids), region)
             caption = model.decode(features, [tokens])[-1].caption
             assert caption is not None
             word = (caption[:, -1] @ model.language.token_embedding.weight.T).argmax(dim=-1)
@@ -73,13 +83,34 @@ class Captioning:
             ended |= word == tokenizer.end
             if ended.all():
                 break
-        return [CaptionResult(_first_sentence(tokenizer.decode(row))) for row in ids.tolist()]
+        return ids
 
 
-def caption_tokens(model: XDecoder, texts: Texts) -> TokenGroup:
+def caption_tokens(model: XDecoder, texts: Texts, region: Tensor | None = None) -> TokenGroup:
     """A caption's tokens for the decoder: content detached, position with gradient plus the learnt place in the caption."""
     places = model.decoder.caption_position.weight[: texts.tokens.shape[1]]
-    return TokenGroup("caption", texts.tokens.detach(), texts.tokens + places)
+    return TokenGroup("caption", texts.tokens.detach(), texts.tokens + places, region=region)
+
+
+def regions_of(batch: Batch, features: Features, published_quirks: bool = False) -> Tensor | None:
+    """Where captions may look, (B, H, W) bool over the padded canvas; None if no sample asks for a region.
+
+    Published quirk: the region is stretched over the canvas as if there were no padding.
+    """
+    if all(sample.region is None for sample in batch.samples):
+        return None
+    regions = []
+    for sample, size in zip(batch.samples, features.sizes, strict=True):
+        region = torch.ones(size, dtype=torch.bool) if sample.region is None else sample.region
+        if region.shape != size:
+            raise ValueError(
+                f"the region of picture {sample.id} of {batch.source} must have the picture's size {size}, "
+                f"not {tuple(region.shape)}"
+            )
+        if published_quirks:
+            region = F.interpolate(region[None, None].float(), size=features.padded, mode="nearest")[0, 0] > 0
+        regions.append(to_canvas(region.to(features.mask.device)[None], features.padded)[0])
+    return torch.stack(regions)
 
 
 def _first_sentence(text: str) -> str:

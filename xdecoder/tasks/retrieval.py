@@ -63,7 +63,9 @@ class Retrieval:
         assert texts is not None and same is not None
         layers = layers[: self.config.layers]
         whole = torch.stack([symmetric_contrast(x.image.semantic[:, 0], texts.vectors, scale, same) for x in layers])
-        fine = torch.stack([word_contrast(x.object.semantic, texts.tokens, texts.present, scale) for x in layers])
+        # Published quirk: the word→image part is a mean over words that are weighted already, so it all but vanishes.
+        twice = model.config.published_quirks
+        fine = torch.stack([word_contrast(x.object.semantic, texts.tokens, texts.present, scale, twice) for x in layers])
         return {
             "pair": self.config.weight * whole,
             "word": self.config.weight * self.config.word_factor * fine,

@@ -14,9 +14,12 @@ from xdecoder import readout
 from xdecoder.config import Config
 from xdecoder.heads import Prediction
 from xdecoder.language.encoder import Prompting
+from xdecoder.language.prompts import clean, random_prompt
+from xdecoder.language.stems import stem
 from xdecoder.losses.contrastive import cosine_logits
 from xdecoder.losses.masks import mask_losses
 from xdecoder.losses.matching import Matches, MatchingConfig, match
+from xdecoder.losses.nouns import Named, noun_loss
 from xdecoder.model import Features, XDecoder
 from xdecoder.readout import ReadoutConfig
 from xdecoder.tasks.task import Prompt, TextReader
@@ -33,8 +36,12 @@ class SegmentationConfig(Config):
     dice_weight: float = 5.0
     background_weight: float = 0.1
     """Weight of "no object" in the class loss."""
+    noun_weight: float = 0.0
+    """Weight of the contrast of queries with their picture's class names, nouns and caption; published 1.0, 0 leaves it out."""
     layers: int = 10
     """Predictions that are supervised, counted from the last."""
+    noun_layers: int = 3
+    """Predictions of which queries are contrasted with nouns, counted from the last."""
     points: int = 12544
     """Points per mask in the losses."""
     matching: MatchingConfig = MatchingConfig()
@@ -49,6 +56,7 @@ class SegmentationConfig(Config):
 @dataclass(frozen=True)
 class VocabularyPrompt(Prompt):
     classes: Tensor | None = None    # (K + 1, D) class texts, "background" last
+    nouns: tuple[Named, ...] = ()    # per picture its caption's nouns and the caption, where they are learnt
 
 
 class Segmentation:
@@ -62,7 +70,23 @@ class Segmentation:
     def prompt(self, model: XDecoder, batch: Batch, texts: TextReader) -> VocabularyPrompt:
         names = (*vocabulary_of(batch).names, BACKGROUND)
         templates: Prompting = "random" if self.config.templates == "published" else "none"
-        return VocabularyPrompt(classes=model.language.vocabulary(names, templates))
+        classes = model.language.vocabulary(names, templates)
+        return VocabularyPrompt(classes=classes, nouns=self._read_nouns(model, batch, texts) if self.config.noun_weight else ())
+
+    def _read_nouns(self, model: XDecoder, batch: Batch, texts: TextReader) -> tuple[Named, ...]:
+        """The nouns of each picture's one caption, each in a sentence of its own, and the caption."""
+        sentences: list[list[str]] = []
+        words: list[tuple[str, ...]] = []
+        for sample in batch.samples:
+            nouns = sample.nouns[0] if sample.nouns else ()
+            filled = [random_prompt(noun) for noun in nouns] if self.config.templates == "published" else list(nouns)
+            sentences.append([*filled, *sample.captions[:1]])
+            words.append(tuple(stem(text) for text in (*nouns, *sample.captions[:1])))
+        every = [sentence for picture in sentences for sentence in picture]
+        if not every:
+            return tuple(Named(model.language.projection.new_empty(0, model.config.decoder.joint_width), ()) for _ in words)
+        vectors = texts(every).vectors.split([len(picture) for picture in words])
+        return tuple(Named(own, picture) for own, picture in zip(vectors, words, strict=True))
 
     def loss(
         self, model: XDecoder, features: Features, layers: Sequence[Prediction], prompt: VocabularyPrompt, batch: Batch
@@ -73,16 +97,44 @@ class Segmentation:
         masks = [to_canvas(s.masks, features.padded) for s in segments]
         semantic = torch.stack([layer.object.semantic for layer in layers])             # (L, B, Q, D)
         embeddings = torch.stack([layer.object.mask for layer in layers])               # (L, B, Q, C)
-        logits = cosine_logits(semantic, prompt.classes, model.language.logit_scale)    # (L, B, Q, K + 1)
+        logits = cosine_logits(semantic, prompt.classes, model.language.logit_scale, clamp=False)   # (L, B, Q, K + 1)
         likely = logits.detach().softmax(-1)
         scores = [likely[:, b][..., s.labels] for b, s in enumerate(segments)]
         matches = match(scores, embeddings, features.mask, masks, self.config.matching)
         bce, dice = mask_losses(matches, embeddings, features.mask, masks, self.config.points)
-        return {
+        terms = {
             "class": self.config.class_weight * self._class_loss(logits, matches, segments),
             "mask": self.config.mask_weight * bce,
             "dice": self.config.dice_weight * dice,
         }
+        if prompt.nouns:
+            terms["noun"] = self.config.noun_weight * self._noun_loss(model, semantic, matches, prompt, batch)
+        return terms
+
+    def _noun_loss(
+        self, model: XDecoder, semantic: Tensor, matches: Matches, prompt: VocabularyPrompt, batch: Batch
+    ) -> Tensor:
+        """Contrast of queries with words per layer, (L,).
+
+        Published quirk: what the unmatched queries say is compared without gradient, so only texts learn from it.
+        """
+        assert prompt.classes is not None
+        names = [stem(clean(name)) for name in vocabulary_of(batch).names]
+        per_layer = []
+        for layer, queries in enumerate(semantic[: self.config.noun_layers]):
+            matched, classes = [], []
+            for b, picture in enumerate(segments_of(batch)):
+                mine = (matches.layer == layer) & (matches.picture == b)
+                labels = picture.labels[matches.target[mine]]
+                matched.append(matches.query[mine])
+                classes.append(Named(prompt.classes[labels], tuple(names[label] for label in labels.tolist())))
+            per_layer.append(
+                noun_loss(
+                    queries, matched, classes, prompt.nouns, model.language.logit_scale,
+                    detach_unmatched=model.config.published_quirks,
+                )
+            )                                                                           # fmt: skip
+        return torch.stack(per_layer)
 
     def _class_loss(self, logits: Tensor, matches: Matches, segments: Sequence[Segments]) -> Tensor:
         """Cross-entropy per layer, (L,); queries without a match should say background."""
@@ -102,7 +154,7 @@ class Segmentation:
         templates: Prompting = "ensemble" if self.config.templates == "published" else "none"
         classes = model.language.vocabulary((*vocabulary.names, BACKGROUND), templates)
         rows = model.decode(features)[-1].latent()
-        probabilities = cosine_logits(rows.semantic, classes, model.language.logit_scale).softmax(-1)
+        probabilities = cosine_logits(rows.semantic, classes, model.language.logit_scale, clamp=False).softmax(-1)
         is_thing = torch.tensor(vocabulary.is_thing, device=probabilities.device)
         results = []
         for b, (mask, sample) in enumerate(zip(rows.masks(features.mask), batch.samples, strict=True)):

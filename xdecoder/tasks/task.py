@@ -86,11 +86,12 @@ def _by_layer(name: str, value: Tensor) -> dict[str, Tensor]:
 
 
 def _with_one_caption(batch: Batch) -> Batch:
-    """Each picture keeps one of its captions, drawn at random."""
+    """Each picture keeps one of its captions, drawn at random, and that caption's nouns."""
     samples = []
     for sample in batch.samples:
         if len(sample.captions) > 1:
-            sample = replace(sample, captions=(sample.captions[int(torch.randint(len(sample.captions), ()))],))
+            drawn = int(torch.randint(len(sample.captions), ()))
+            sample = replace(sample, captions=(sample.captions[drawn],), nouns=sample.nouns[drawn : drawn + 1])
         samples.append(sample)
     return replace(batch, samples=tuple(samples))
 

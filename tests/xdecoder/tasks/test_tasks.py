@@ -6,6 +6,8 @@ import torch
 from tests.tiny import tiny_batch, tiny_model, tiny_tasks
 from xdecoder.config import ConfigError
 from xdecoder.tasks import losses, predict
+from xdecoder.tasks.captioning import caption_tokens
+from xdecoder.tasks.task import TextReader
 from xdecoder.types import Phrases, Segments
 
 ALL = ["segmentation", "referring", "captioning", "retrieval"]
@@ -82,3 +84,38 @@ def test_missing_annotations_are_named():
             losses(tiny_model(), tiny_tasks().build([task]), bare)
     with pytest.raises(ConfigError, match="unknown task 'painting'; tasks are segmentation"):
         tiny_tasks().build(["painting"])
+
+
+def test_class_names_count_less_than_written_phrases():
+    batch = tiny_batch()
+    terms = []
+    for written in (True, False):
+        torch.manual_seed(0)
+        samples = tuple(replace(sample, phrases=replace(sample.phrases, written=written)) for sample in batch.samples)
+        terms.append(losses(tiny_model(), tiny_tasks().build(["referring"]), replace(batch, samples=samples)))
+    for name in terms[0]:
+        factor = 0.25 if "/class/" in name else 1.0
+        assert torch.allclose(factor * terms[0][name], terms[1][name]), name
+
+
+def test_wordings_of_one_meaning_are_read_once():
+    batch = tiny_batch()
+    phrases = Phrases(("a photo of a dog", "a dog"), batch.samples[0].phrases.masks[:2], meanings=("dog", "dog"))
+    samples = (replace(batch.samples[0], phrases=phrases), batch.samples[1])
+    model = tiny_model()
+    prompt = tiny_tasks().referring.build().prompt(model, replace(batch, samples=samples), TextReader(model.language))
+    assert prompt.groups[1].present[0].sum() == model.language.encode(["a photo of a dog"]).lengths[0]
+    assert len(prompt.vectors[0]) == 2 and not torch.allclose(*prompt.vectors[0])
+
+
+@torch.no_grad()
+def test_captions_look_inside_their_region():
+    model, batch = tiny_model(), tiny_batch()
+    features = model.encode(batch.images)
+    texts = model.language.encode(["a cat", "a dog"])
+    region = torch.zeros(2, 64, 96, dtype=torch.bool)
+    region[0, :32] = True
+    whole = model.decode(features, [caption_tokens(model, texts)])[-1].caption
+    part = model.decode(features, [caption_tokens(model, texts, region)])[-1].caption
+    assert not torch.allclose(whole[0], part[0], atol=1e-4)
+    assert torch.allclose(whole[1], part[1], atol=1e-5), "an empty region is open everywhere"

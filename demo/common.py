@@ -1,0 +1,92 @@
+"""What the demos share: two command lines, a picture, and where the answer goes.
+
+python demo/demo_semseg.py --checkpoint FILE --picture photo.jpg --texts zebra grass
+python demo/demo_semseg.py evaluate --conf_files FILE.yaml --overrides WEIGHT FILE      # the published line
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))     # the rooms beside this one are not installed
+
+import numpy as np
+from PIL import Image
+
+import xdecoder
+from datasets.prepare.painting import compose, paint
+from datasets.shapes import SEEN
+from trainer import distributed, published
+from trainer.commands import guarded
+from trainer.experiment import load_model
+from xdecoder.config import ConfigError
+from xdecoder.predictor import Predictor, read_picture
+from xdecoder.published import commands
+from xdecoder.tasks import TasksConfig
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a demo asks about."""
+
+    pictures: tuple[Image.Image, ...]
+    texts: tuple[str, ...]
+    tasks: TasksConfig      # thresholds
+
+
+Ask = Callable[[Predictor, Question], Image.Image | str]
+
+
+def main(ask: Ask, output: str, texts: Sequence[str] = (), arguments: Sequence[str] | None = None) -> int:
+    """Read the command line, ask, and write the picture or print the sentence; returns the exit status.
+
+    Args:
+        output: the name of the picture that is written.
+        texts: what is asked about if the line names nothing.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    return guarded(lambda: _main(ask, output, texts, arguments), debug="--debug" in arguments)
+
+
+def _main(ask: Ask, output: str, texts: Sequence[str], arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(description=(ask.__doc__ or "").partition("\n")[0], epilog=__doc__)
+    parser.add_argument("--checkpoint", metavar="FILE", help="a network of ours or a published one, a path or an address")
+    parser.add_argument("--picture", nargs="+", metavar="FILE", help="what to look at (default: a generated scene)")
+    known = ", ".join(texts)
+    parser.add_argument("--texts", nargs="+", default=list(texts), metavar="TEXT", help=f"what to ask about (default: {known})")
+    parser.add_argument("--output", type=Path, default=Path("output") / output, metavar="FILE", help="(default: %(default)s)")
+    parser.add_argument("--debug", action="store_true", help="show where an error came from")
+    device = distributed.pick_device("auto", distributed.detect(os.environ))
+    if commands.is_published(arguments):
+        line = commands.parse(arguments)
+        options = parser.parse_args(line.rest)
+        experiment = published.read(line)
+        source = experiment.weights or options.checkpoint
+        if source is None:
+            raise ConfigError("no network is named; add --overrides WEIGHT FILE")
+        predictor, tasks = Predictor(load_model(experiment.config, source, device)), experiment.config.tasks
+    else:
+        options = parser.parse_args(arguments)
+        if options.checkpoint is None:
+            raise ConfigError("no network is named; add --checkpoint FILE")
+        predictor, tasks = xdecoder.load(options.checkpoint, device), TasksConfig()
+    pictures = tuple(read_picture(path) for path in options.picture) if options.picture else (_scene(),)
+    answer = ask(predictor, Question(pictures, tuple(options.texts), tasks))
+    if isinstance(answer, str):
+        print(answer)
+    else:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        answer.save(options.output)
+        print(options.output)
+    return 0
+
+
+def _scene() -> Image.Image:
+    rng = np.random.default_rng(0)
+    scene, stencils = compose(rng, 256, SEEN, SEEN)
+    return Image.fromarray(paint(rng, scene, stencils).pixels)

@@ -1,0 +1,20 @@
+"""Instance segmentation with any vocabulary.
+
+python demo/demo_instseg.py --checkpoint FILE --picture photo.jpg --texts owl
+"""
+
+from __future__ import annotations
+
+import sys
+
+from common import Predictor, Question, main
+from PIL import Image
+
+
+def ask(predictor: Predictor, question: Question) -> Image.Image:
+    """Instance segmentation with any vocabulary."""
+    return predictor.segment(question.pictures[0], things=question.texts).draw("instances")
+
+
+if __name__ == "__main__":
+    sys.exit(main(ask, "inst.png", texts=("owl",)))

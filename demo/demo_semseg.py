@@ -1,0 +1,20 @@
+"""Semantic segmentation with any vocabulary.
+
+python demo/demo_semseg.py --checkpoint FILE --picture photo.jpg --texts zebra grass sky
+"""
+
+from __future__ import annotations
+
+import sys
+
+from common import Predictor, Question, main
+from PIL import Image
+
+
+def ask(predictor: Predictor, question: Question) -> Image.Image:
+    """Semantic segmentation with any vocabulary."""
+    return predictor.segment(question.pictures[0], things=(), stuff=question.texts).draw("semantic")
+
+
+if __name__ == "__main__":
+    sys.exit(main(ask, "sem.png", texts=("zebra", "antelope", "giraffe", "ostrich", "sky", "water", "grass", "sand", "tree")))

@@ -1,0 +1,100 @@
+"""Semantic, instance and panoptic results against the published network's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from xdecoder import readout
+from xdecoder.model import XDecoder, XDecoderConfig
+from xdecoder.published.names import convert
+from xdecoder.readout import ReadoutConfig
+from xdecoder.tasks import TasksConfig, predict
+from xdecoder.tasks.segmentation import SegmentationConfig
+from xdecoder.types import Batch, InstanceResult, PanopticResult, Sample, SegmentationResult, Vocabulary
+
+COCO = Vocabulary(tuple(f"class {i}" for i in range(133)), tuple(i < 80 for i in range(133)))
+THRESHOLDS = (0.8, 0.8)
+
+
+def assert_same(result: SegmentationResult, recorded: dict[str, Any]) -> None:
+    assert result.panoptic is not None
+    assert_panoptic(result.panoptic, recorded)
+    if "sem_argmax" in recorded:
+        assert result.semantic is not None and result.instances is not None
+        assert (result.semantic == recorded["sem_argmax"]).float().mean() >= 0.999
+        assert_instances(result.instances, recorded)
+
+
+def assert_panoptic(ours: PanopticResult, recorded: dict[str, Any]) -> None:
+    assert (ours.ids == recorded["panoptic"]).float().mean() >= 0.999
+    segments = [(entry["id"], entry["category_id"], entry["isthing"]) for entry in recorded["segments_info"]]
+    assert [(segment.id, segment.label, segment.is_thing) for segment in ours.segments] == segments
+
+
+def assert_instances(ours: InstanceResult, recorded: dict[str, Any]) -> None:
+    """The published ones are in no particular order."""
+    def ordered(labels: Tensor, scores: Tensor, areas: Tensor) -> Tensor:
+        rows = sorted(zip(labels.tolist(), scores.tolist(), areas.tolist(), strict=True))
+        return torch.tensor(rows, dtype=torch.float64)
+
+    mine = ordered(ours.labels, ours.scores, ours.masks.sum(dim=(1, 2)))
+    theirs = ordered(recorded["inst_classes"], recorded["inst_scores"], recorded["inst_area"])
+    assert torch.equal(mine[:, 0], theirs[:, 0])
+    for column in (1, 2):
+        assert ((mine - theirs)[:, column].norm() / theirs[:, column].norm()).item() < 1e-4
+
+
+def settings(recorded: dict[str, Any]) -> ReadoutConfig:
+    objects, overlap = recorded.get("thresholds", THRESHOLDS)
+    return ReadoutConfig(object_threshold=objects, overlap_threshold=overlap)
+
+
+def test_made_up_masks(oracle: Path) -> None:
+    """Overlaps, stuff that merges, tiny and empty masks."""
+    given = torch.load(oracle / "values/postproc.pt", weights_only=True)
+    sizes = [tuple(given[name]) for name in ("padded_hw", "image_hw", "out_hw")]
+    masks = readout.resize_masks(given["mask_pred"], *sizes)
+    probabilities, is_thing = given["mask_cls"].softmax(dim=-1), torch.tensor(COCO.is_thing)
+    for recorded in given["outputs"].values():
+        result = SegmentationResult(
+            readout.semantic_map(probabilities, masks),
+            readout.instances(probabilities, masks, is_thing),
+            readout.panoptic(probabilities, masks, is_thing, settings(recorded)),
+        )
+        assert_same(result, recorded)
+    assert torch.allclose(masks[:, ::8, ::8], given["outputs"]["default"]["masks_s8"])
+
+
+@pytest.fixture(scope="module")
+def model(oracle: Path, seeded: ModuleType) -> XDecoder:
+    names = json.loads((oracle / "names/focalt_state_dict.json").read_text())
+    model = XDecoder(XDecoderConfig(published_quirks=True))
+    model.load_state_dict(convert(seeded.seeded_state_dict(names)))
+    return model.eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("words", ["coco133", "open_vocab"])
+def test_picture(words: str, model: XDecoder, oracle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded = torch.load(oracle / "values/focalt_evaluate.pt", weights_only=True)
+    inputs = torch.load(oracle / "values/inputs.pt", weights_only=True)
+    if words == "coco133":
+        vocabulary = COCO
+        classes = torch.load(oracle / "values/focalt_text.pt", weights_only=True)["coco134_ensemble"]
+    else:
+        things, stuff = inputs["open_vocab"]["things"], inputs["open_vocab"]["stuff"]
+        vocabulary = Vocabulary((*things, *stuff), (True,) * len(things) + (False,) * len(stuff))
+        classes = recorded["open_vocab_text_emb"]
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
+    # The ensembles have a test of their own; here they would take minutes.
+    monkeypatch.setattr(model.language, "vocabulary", lambda names, templates: classes)
+    batch = Batch((Sample("street", inputs["eval_img"], tuple(inputs["eval_out_hw"])),), vocabulary, "recorded picture")
+    for name in (f"{words}_default_thr", f"{words}_low_thr"):
+        tasks = TasksConfig(segmentation=SegmentationConfig(readout=settings(recorded[name])))
+        assert_same(predict(model, tasks.build(["segmentation"]), batch)["segmentation"][0], recorded[name])

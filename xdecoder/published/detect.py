@@ -1,0 +1,138 @@
+"""Which network a file of published weights holds, told from the names and shapes in it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from xdecoder.config import parse
+from xdecoder.model import XDecoderConfig
+
+DECODER = "sem_seg_head.predictor."
+PIXELS = "sem_seg_head.pixel_decoder."
+TEXT = DECODER + "lang_encoder."
+HEADS = 8          # of every transformer that was published; shapes do not tell
+EXPECTED = "expected X-Decoder's backbone, sem_seg_head.pixel_decoder, sem_seg_head.predictor with its lang_encoder"
+START = "training starts from them with `weights: FILE` in the experiment, or xdecoder.published.checkpoints.initialise"
+
+
+def architecture(weights: Mapping[str, Tensor], path: str | Path) -> XDecoderConfig:
+    """The settings of the network whose published names and shapes these are.
+
+    Raises:
+        ValueError: naming `path`, for weights of another or of only a part of the network.
+    """
+    refuse_others(weights, path)
+    try:
+        settings = _settings(weights)
+    except KeyError as error:
+        name = error.args[0]
+        raise ValueError(f"{path}: the checkpoint lacks {name!r}, without which its architecture is unknown") from None
+    return parse(XDecoderConfig, settings, where=str(path))
+
+
+def refuse_others(weights: Mapping[str, Tensor], path: str | Path) -> None:
+    """Raises ValueError, in a sentence that says what it is, for a file without a whole X-Decoder."""
+    has = {part: any(name.startswith(part) for name in weights) for part in ("backbone.", PIXELS, DECODER, TEXT)}
+    if all(has.values()):
+        return
+    if is_mask2former(weights):
+        raise ValueError(f"{path}: a Mask2Former checkpoint, whose decoder knows no texts; {EXPECTED}")
+    blocks = r"(^|\.)(patch_embed|(layers|blocks|convs|stages)\.\d+)\."
+    if not has[PIXELS] and not has[DECODER] and _looks_like(weights, blocks):
+        raise ValueError(f"{path}: weights of a backbone only; {START}")
+    if not has["backbone."] and not has[PIXELS] and _looks_like(weights, r"(^|\.)(token_embedding|resblocks)\b"):
+        raise ValueError(f"{path}: weights of a text encoder only; {START}")
+    example = f", but, for example, {next(iter(weights))!r}" if weights else ", but no weights at all"
+    raise ValueError(f"{path}: not an X-Decoder checkpoint; {EXPECTED}{example}")
+
+
+def is_mask2former(names: Iterable[str]) -> bool:
+    """Whether these are names of Mask2Former: the original's or those of transformers."""
+    names = list(names)
+    original = any(name.startswith(DECODER) for name in names) and not any(name.startswith(TEXT) for name in names)
+    ported = any(name.startswith("pixel_level_module.") for name in names)
+    return original or ported
+
+
+def _looks_like(weights: Mapping[str, Tensor], pattern: str) -> bool:
+    return any(re.search(pattern, name) for name in weights)
+
+
+def _settings(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    shape = {name: tuple(value.shape) for name, value in weights.items()}
+    queries, width = shape[DECODER + "query_feat.weight"]
+    text = TEXT + "lang_encoder."
+    words, text_width = shape[text + "token_embedding.weight"]
+    return {
+        "backbone": _davit(shape) if "backbone.convs.0.proj.weight" in shape else _focal(shape),
+        "pixel_decoder": _pixel_decoder(shape),
+        "decoder": {
+            "queries": queries,
+            "layers": _count(shape, DECODER + r"transformer_ffn_layers\.(\d+)\."),
+            "width": width,
+            "heads": HEADS,
+            "hidden": shape[DECODER + "transformer_ffn_layers.0.linear1.weight"][0],
+            "joint_width": shape[DECODER + "class_embed"][1],
+            "caption_length": shape[DECODER + "pos_embed_caping.weight"][0],
+        },
+        "language": {
+            "merges": words - 514,
+            "context_length": shape[text + "positional_embedding"][0],
+            "width": text_width,
+            "heads": HEADS,
+            "layers": _count(shape, text + r"resblocks\.(\d+)\."),
+            "output_width": shape[TEXT + "lang_proj"][1],
+        },
+        "published_quirks": True,
+    }
+
+
+def _focal(shape: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    block = "backbone.layers.0.blocks.0."
+    width = shape["backbone.patch_embed.proj.weight"][0]
+    return {
+        "name": "focal",
+        "width": width,
+        "depths": [_count(shape, rf"backbone\.layers\.{stage}\.blocks\.(\d+)\.") for stage in range(4)],
+        "levels": _count(shape, block + r"modulation\.focal_layers\.(\d+)\."),
+        "window": shape[block + "modulation.focal_layers.0.0.weight"][-1],
+        "depthwise": block + "dw1.weight" in shape,
+        "mlp_ratio": shape[block + "mlp.fc1.weight"][0] / width,
+    }
+
+
+def _davit(shape: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    width = shape["backbone.convs.0.proj.weight"][0]
+    return {
+        "name": "davit",
+        "width": width,
+        "depths": [_count(shape, rf"backbone\.blocks\.{stage}\.(\d+)\.") for stage in range(4)],
+        "kernels": [shape[f"backbone.convs.{stage}.proj.weight"][-1] for stage in range(4)],
+        "mlp_ratio": shape["backbone.blocks.0.0.spatial_block.ffn.fn.net.fc1.weight"][0] / width,
+    }
+
+
+def _pixel_decoder(shape: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    layers = PIXELS + "transformer.encoder.layers."
+    settings = {
+        "name": "fpn",
+        "width": shape[PIXELS + "mask_features.weight"][0],
+        "layers": _count(shape, re.escape(layers) + r"(\d+)\."),
+        "heads": HEADS,
+        "hidden": shape[layers + "0.linear1.weight"][0],
+    }
+    offsets = layers + "0.self_attn.sampling_offsets.bias"
+    if offsets not in shape:
+        return settings
+    levels = shape[PIXELS + "transformer.level_embed"][0]
+    return settings | {"name": "deformable", "points": shape[offsets][0] // (2 * HEADS * levels)}
+
+
+def _count(shape: Mapping[str, tuple[int, ...]], pattern: str) -> int:
+    """How many different numbers stand where the pattern has its group."""
+    return len({found[1] for name in shape if (found := re.match(pattern, name))})
