@@ -227,7 +227,14 @@ def _surface(rng: np.random.Generator, thing: Thing, stencil: Stencil) -> np.nda
     brightness = light * stencil.shade * _texture(rng, thing.texture, x, y, thing.radius)
     colour = np.asarray(RGB[thing.colour], dtype=np.float32) + rng.uniform(-10, 10, 3).astype(np.float32)
     # Dark colours show their texture by an additive part.
-    return np.asarray(brightness[..., None] * colour + 36 * (brightness[..., None] - 1))
+    inner = brightness[..., None] * colour + 36 * (brightness[..., None] - 1)
+    return np.asarray(inner * (1 - 0.8 * _rim(stencil)[..., None]))
+
+
+def _rim(stencil: Stencil) -> np.ndarray:
+    """(S, S) 1 on the outermost pixels of a thing, which are drawn dark as in a cartoon."""
+    core = cv2.erode(stencil.alpha, np.ones((3, 3), np.uint8), iterations=2, borderValue=0)
+    return np.clip(stencil.alpha - core, 0, 1)
 
 
 def _texture(rng: np.random.Generator, texture: str, x: np.ndarray, y: np.ndarray, radius: float) -> np.ndarray:

@@ -41,6 +41,9 @@ class SegmentationConfig(Config):
     readout: ReadoutConfig = ReadoutConfig()
     templates: Literal["published", "none"] = "published"
     """Sentences around class names: published (one of 81 at random in training, their mean when predicting) or none."""
+    learn_texts: bool = True
+    """Let the class loss teach the text encoder too (published). One that starts from nothing would first make all names alike
+    whose regions cannot be told apart yet, and after that neither side learns; then False leaves it to the other tasks."""
 
     def build(self) -> Segmentation:
         return Segmentation(self)
@@ -62,7 +65,8 @@ class Segmentation:
     def prompt(self, model: XDecoder, batch: Batch, texts: TextReader) -> VocabularyPrompt:
         names = (*vocabulary_of(batch).names, BACKGROUND)
         templates: Prompting = "random" if self.config.templates == "published" else "none"
-        return VocabularyPrompt(classes=model.language.vocabulary(names, templates))
+        classes = model.language.vocabulary(names, templates)
+        return VocabularyPrompt(classes=classes if self.config.learn_texts else classes.detach())
 
     def loss(
         self, model: XDecoder, features: Features, layers: Sequence[Prediction], prompt: VocabularyPrompt, batch: Batch
