@@ -233,7 +233,7 @@ class PictureDataset(Dataset[Sample]):
             return Phrases((), torch.zeros((0, *image.shape[1:]), dtype=torch.bool))
         classes = rng.permutation(segments.labels.unique().numpy())[: self.max_phrases]
         masks = torch.stack([segments.masks[segments.labels == int(label)].any(0) for label in classes])
-        return Phrases(tuple(self.vocabulary.names[label] for label in classes), masks)
+        return Phrases(tuple(self.vocabulary.names[label] for label in classes), masks, written=False)
 
     def _evaluation_sample(self, record: Record, pixels: np.ndarray, regions: Regions | None) -> Sample:
         image, _ = self.transform(pixels, [], np.random.default_rng(self.seed))

@@ -34,7 +34,11 @@ class Checkpoint:
 
     def build(self, device: torch.device | str = "cpu") -> XDecoder:
         """The network, in evaluation mode; raises ValueError where weights and architecture do not agree."""
-        model = XDecoder(self.config)
+        backbone = self.config.backbone
+        if backbone.name == "timm":      # its weights come from this file, not from where they came from at first
+            backbone = backbone.model_copy(update={"pretrained": False, "checkpoint": None})
+        model = XDecoder(self.config.model_copy(update={"backbone": backbone}))
+        model.config = self.config
         fill(model, self.weights, self.path)
         return model.to(device).eval()
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from datasets.shapes import SHAPES, SIZES, Pair, Scene, Thing
 
-RADII = {"small": (9.0, 11.0), "medium": (15.0, 18.0), "large": (24.0, 28.0)}    # at 128 pixels
+RADII = {"small": (12.0, 13.5), "medium": (18.0, 21.0), "large": (27.0, 31.0)}    # at 128 pixels
 TEXTURES = ("plain", "stripes", "dots", "noise")
 UPPER = ("sky", "brick", "wood", "water")
 LOWER = ("grass", "sand", "water", "wood", "brick")
@@ -20,7 +20,7 @@ RGB = {
     "blue": (36, 84, 222), "purple": (142, 58, 178), "white": (240, 240, 240), "black": (42, 42, 46),
 }  # fmt: skip
 
-_VISIBLE = 0.45         # share of each thing that must stay uncovered and inside
+_VISIBLE = 0.65         # share of each thing that must stay uncovered and inside
 _OVERSAMPLING = 4
 
 
@@ -75,7 +75,7 @@ def _place(rng: np.random.Generator, side: int, pair: Pair, things: list[Thing],
     radius = rng.uniform(*RADII[size]) * side / 128
     thing = Thing(
         shape=pair[1], colour=pair[0], size=size, x=0.0, y=0.0, radius=radius,
-        angle=rng.uniform(-0.3, 0.3), texture=TEXTURES[rng.integers(len(TEXTURES))],
+        angle=rng.uniform(-0.15, 0.15), texture=TEXTURES[rng.integers(len(TEXTURES))],
     )  # fmt: skip
     for _ in range(12):
         x, y = rng.uniform(0.8 * radius, side - 0.8 * radius, 2)
@@ -227,7 +227,14 @@ def _surface(rng: np.random.Generator, thing: Thing, stencil: Stencil) -> np.nda
     brightness = light * stencil.shade * _texture(rng, thing.texture, x, y, thing.radius)
     colour = np.asarray(RGB[thing.colour], dtype=np.float32) + rng.uniform(-10, 10, 3).astype(np.float32)
     # Dark colours show their texture by an additive part.
-    return np.asarray(brightness[..., None] * colour + 36 * (brightness[..., None] - 1))
+    inner = brightness[..., None] * colour + 36 * (brightness[..., None] - 1)
+    return np.asarray(inner * (1 - 0.8 * _rim(stencil)[..., None]))
+
+
+def _rim(stencil: Stencil) -> np.ndarray:
+    """(S, S) 1 on the outermost pixels of a thing, which are drawn dark as in a cartoon."""
+    core = cv2.erode(stencil.alpha, np.ones((3, 3), np.uint8), iterations=2, borderValue=0)
+    return np.clip(stencil.alpha - core, 0, 1)
 
 
 def _texture(rng: np.random.Generator, texture: str, x: np.ndarray, y: np.ndarray, radius: float) -> np.ndarray:
@@ -235,12 +242,12 @@ def _texture(rng: np.random.Generator, texture: str, x: np.ndarray, y: np.ndarra
     along, across = x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)
     waves = min(2.5, radius / 6) * 2 * np.pi       # no finer than the pixels can show
     if texture == "stripes":
-        return np.asarray(1 + 0.16 * np.tanh(3 * np.sin(waves * along + 6.28 * phase)))
+        return np.asarray(1 + 0.08 * np.tanh(3 * np.sin(waves * along + 6.28 * phase)))
     if texture == "dots":
         bumps = np.sin(waves * along + 6.28 * phase) * np.sin(waves * across)
-        return np.asarray(1.05 - 0.25 / (1 + np.exp(-12 * (bumps - 0.35))))
+        return np.asarray(1.03 - 0.13 / (1 + np.exp(-12 * (bumps - 0.35))))
     if texture == "noise":
-        return 1 + 0.14 * _noise(rng, x.shape[1], max(3, x.shape[1] // 4))
+        return 1 + 0.07 * _noise(rng, x.shape[1], max(3, x.shape[1] // 4))
     return np.ones((y.shape[0], x.shape[1]), dtype=np.float32)
 
 

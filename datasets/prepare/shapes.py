@@ -19,7 +19,7 @@ from datasets.prepare.painting import Painting, compose, paint
 from datasets.shapes import HELD_OUT, SEEN, SHAPES, STUFF, Thing, captions, phrases
 from xdecoder.files import read_json
 
-VERSION = 1     # of the pictures: another number when the same seed draws something else
+VERSION = 3     # of the pictures: another number when the same seed draws something else
 SPLITS = ("train", "val", "novel")
 
 Json = dict[str, Any]
@@ -66,7 +66,7 @@ def prepare(
     draft = folder.with_name(f".shapes.{os.getpid()}.part")
     try:
         counts = dict(zip(SPLITS, (train, val, novel), strict=True))
-        with tqdm(total=sum(counts.values()), unit="scene", desc="drawing shapes") as progress:
+        with tqdm(total=sum(counts.values()), unit="scene", desc="drawing shapes", disable=None) as progress:
             for split, count in counts.items():
                 _write_split(draft, split, count, side, seed, progress)
         _dump(draft / "shapes.json", settings)

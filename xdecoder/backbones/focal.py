@@ -152,5 +152,6 @@ def _convolve(convolution: nn.Module, x: Tensor) -> Tensor:
 
 def _initialise(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
+        # A modulation multiplies three projections; with a fixed small deviation a narrow network would begin without any.
+        nn.init.trunc_normal_(module.weight, std=module.in_features**-0.5)
         nn.init.zeros_(module.bias)

@@ -48,6 +48,9 @@ class SegmentationConfig(Config):
     readout: ReadoutConfig = ReadoutConfig()
     templates: Literal["published", "none"] = "published"
     """Sentences around class names: published (one of 81 at random in training, their mean when predicting) or none."""
+    learn_texts: bool = True
+    """Let the class loss teach the text encoder too (published). One that starts from nothing would first make all names alike
+    whose regions cannot be told apart yet, and after that neither side learns; then False leaves it to the other tasks."""
 
     def build(self) -> Segmentation:
         return Segmentation(self)
@@ -71,7 +74,8 @@ class Segmentation:
         names = (*vocabulary_of(batch).names, BACKGROUND)
         templates: Prompting = "random" if self.config.templates == "published" else "none"
         classes = model.language.vocabulary(names, templates)
-        return VocabularyPrompt(classes=classes, nouns=self._read_nouns(model, batch, texts) if self.config.noun_weight else ())
+        nouns = self._read_nouns(model, batch, texts) if self.config.noun_weight else ()
+        return VocabularyPrompt(classes=classes if self.config.learn_texts else classes.detach(), nouns=nouns)
 
     def _read_nouns(self, model: XDecoder, batch: Batch, texts: TextReader) -> tuple[Named, ...]:
         """The nouns of each picture's one caption, each in a sentence of its own, and the caption."""
