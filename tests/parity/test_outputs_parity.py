@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,14 +21,6 @@ from xdecoder.tasks.task import TextReader
 from xdecoder.types import Batch, Phrases, Sample
 
 Read = Callable[[str], dict[str, Any]]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _recorded_library() -> Iterator[None]:
-    """Convolutions as they were recorded: another library turns a pixel of an attention mask here and there."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.backends.mkldnn, "enabled", False)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -91,7 +91,6 @@ def test_picture(words: str, model: XDecoder, oracle: Path, monkeypatch: pytest.
         things, stuff = inputs["open_vocab"]["things"], inputs["open_vocab"]["stuff"]
         vocabulary = Vocabulary((*things, *stuff), (True,) * len(things) + (False,) * len(stuff))
         classes = recorded["open_vocab_text_emb"]
-    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
     # The ensembles have a test of their own; here they would take minutes.
     monkeypatch.setattr(model.language, "vocabulary", lambda names, templates: classes)
     batch = Batch((Sample("street", inputs["eval_img"], tuple(inputs["eval_out_hw"])),), vocabulary, "recorded picture")
