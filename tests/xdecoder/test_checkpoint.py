@@ -3,8 +3,10 @@ import pickle
 import pytest
 import torch
 
-from tests.tiny import tiny_batch, tiny_model
+from tests.tiny import tiny_batch, tiny_config, tiny_model
 from xdecoder import checkpoint
+from xdecoder.config import parse
+from xdecoder.model import XDecoder, XDecoderConfig
 
 
 def test_round_trip_is_bit_identical(tmp_path):
@@ -69,3 +71,19 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
         checkpoint.save(tiny_model(1), path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_timm_backbones_own_weights_are_not_fetched_again(tmp_path, monkeypatch):
+    settings = tiny_config().model_dump(mode="json") | {"backbone": {"name": "timm", "model": "resnet10t"}}
+    model = XDecoder(parse(XDecoderConfig, settings))
+    content = {"format": checkpoint.FORMAT, "config": model.config.model_dump(mode="json"), "model": model.state_dict()}
+    content["config"]["backbone"]["pretrained"] = True
+    torch.save(content, tmp_path / "model.pt")
+
+    def no_network(*_, **__):
+        raise AssertionError("weights were asked for from outside")
+
+    monkeypatch.setattr("timm.models._builder.load_pretrained", no_network)
+    loaded = checkpoint.load(tmp_path / "model.pt")
+    assert loaded.config.backbone.pretrained
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), loaded.state_dict().values(), strict=True))
