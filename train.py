@@ -18,7 +18,8 @@ def train(config: ExperimentConfig, options: argparse.Namespace) -> int:
     device = distributed.pick_device(config.trainer.device, world)
     with distributed.group(world, device, os.environ):
         if not open_run(config, world, options.fresh):
-            print(f"{config.model_file} is trained already; --fresh trains it anew")
+            if world.is_main:
+                print(f"{config.model_file} is trained already; --fresh trains it anew")
             return 0
         trainer = build_trainer(config, device, world, lambda model: evaluate(model, config, device, world).results)
         if world.is_main and trainer.step:
