@@ -1,7 +1,8 @@
 """Who may look at whom. Tasks differ only in which token groups are present; these two tables say the rest.
 
 Groups: *object* (the first m−1 latent queries), *image* (the last latent query), *grounding* (copies of the object queries
-that come with phrases), *caption* (a caption's tokens), *word* (the phrases' tokens). Section 3.2 of the paper.
+that come with phrases), *caption* (a caption's tokens), *word* (the phrases' tokens); section 3.2 of the paper. *pilot*
+(copies of object queries that are shown an annotated region each) takes part in training only.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from torch import Tensor
 class Sight(Enum):
     ALL = "every token of the group"
     EARLIER = "itself and the tokens before it"
+    ITSELF = "itself"
 
 
-GROUPS = ("object", "image", "grounding", "caption", "word")
+GROUPS = ("object", "image", "grounding", "caption", "word", "pilot")
 """Order in which the groups' tokens are laid out."""
 
 SELF_ATTENTION: Mapping[str, Mapping[str, Sight]] = {
@@ -29,6 +31,7 @@ SELF_ATTENTION: Mapping[str, Mapping[str, Sight]] = {
     "caption": {"object": Sight.ALL, "image": Sight.ALL, "caption": Sight.EARLIER},
     "grounding": {"grounding": Sight.ALL, "word": Sight.ALL},
     "word": {"grounding": Sight.ALL, "word": Sight.ALL},
+    "pilot": {"pilot": Sight.ITSELF},
 }
 """Row looks at column; what is absent is not seen."""
 
@@ -37,6 +40,7 @@ CROSS_ATTENTION: Mapping[str, str] = {
     "image": "own mask",
     "grounding": "own mask",
     "caption": "everywhere",
+    "pilot": "everywhere",
 }
 """Where a group looks in the picture; what is absent does not look."""
 
@@ -49,7 +53,7 @@ class TokenGroup:
     content: Tensor                 # (B, N, C)
     position: Tensor                # (B, N, C), added to queries and keys
     present: Tensor | None = None   # (B, N) bool; None = all. Absent tokens are seen by nobody
-    region: Tensor | None = None    # (B, H, W) bool, over the canvas at any resolution: where "everywhere" ends
+    region: Tensor | None = None    # (B, 1 or N, H, W) bool, over the canvas at any resolution: where "everywhere" ends
 
 
 def self_attention_mask(sizes: Mapping[str, int], present: Mapping[str, Tensor], device: torch.device) -> Tensor:
@@ -79,6 +83,8 @@ def _block(sight: Sight | None, rows: int, columns: int, device: torch.device) -
     ones = torch.ones(rows, columns, dtype=torch.bool, device=device)
     if sight is Sight.EARLIER:
         return ones.tril()
+    if sight is Sight.ITSELF:
+        return ones.tril() & ones.triu()
     return ones if sight is Sight.ALL else ~ones
 
 
@@ -91,11 +97,11 @@ def own_mask(mask_logits: Tensor) -> Tensor:
 
 
 def everywhere(rows: int, size: tuple[int, int], region: Tensor) -> Tensor:
-    """The same places of an (h, w) map for each of `rows` tokens: (B, rows, h·w) bool.
+    """Places of an (h, w) map for each of `rows` tokens: (B, rows, h·w) bool.
 
-    region: (B, H, W) bool at any resolution, read at the nearest pixel; where nothing of it is left, all is open.
+    region: (B, 1 or rows, H, W) bool at any resolution, read at the nearest pixel; where nothing of it is left, all is open.
     """
-    near = F.interpolate(region[:, None].float(), size=size, mode="nearest") > 0
+    near = F.interpolate(region.float(), size=size, mode="nearest") > 0
     return _or_everywhere(near.flatten(2)).expand(-1, rows, -1)
 
 

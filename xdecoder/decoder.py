@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from xdecoder.attention import CROSS_ATTENTION, GROUPS, TokenGroup, everywhere, names_of, own_mask, self_attention_mask
@@ -30,6 +31,8 @@ class DecoderConfig(Config):
     """Size of the joint space of pictures and texts."""
     caption_length: int = 77
     """Longest caption in tokens."""
+    maps: tuple[Literal[0, 1, 2], ...] = Field((0, 1, 2), min_length=1)
+    """Which map the layers read, in turn: 0 has stride 32, 1 has 16, 2 has 8. Small pictures say little at stride 32."""
 
     def build(self, published_quirks: bool = False) -> Decoder:
         return Decoder(self, published_quirks)
@@ -44,7 +47,7 @@ class Decoder(nn.Module):
 
     def __init__(self, config: DecoderConfig, published_quirks: bool = False) -> None:
         super().__init__()
-        self.published_quirks = published_quirks
+        self.published_quirks, self.maps = published_quirks, config.maps
         width = config.width
         self.query_content = nn.Embedding(config.queries, width)
         self.query_position = nn.Embedding(config.queries, width)
@@ -66,7 +69,7 @@ class Decoder(nn.Module):
 
         Args:
             mask_features: (B, C, H/4, W/4).
-            maps: three maps (B, C, h, w), coarse to fine; layer i reads map i mod 3.
+            maps: three maps (B, C, h, w), coarse to fine; the layers read them in the order of `config.maps`.
             groups: tokens that the tasks bring.
         """
         batch = mask_features.shape[0]
@@ -86,8 +89,9 @@ class Decoder(nn.Module):
         yield prediction
         for i, layer in enumerate(self.layers):
             assert isinstance(layer, DecoderLayer)
-            keys, values, features = levels[i % len(levels)]
-            size = (maps[i % len(levels)].shape[-2], maps[i % len(levels)].shape[-1])
+            place = self.maps[i % len(self.maps)]
+            keys, values, features = levels[place]
+            size = (maps[place].shape[-2], maps[place].shape[-1])
             visible = self._visible(prediction, [tokens[name] for name in lookers], features, size)
             looked = layer.look(
                 torch.cat([content[name] for name in lookers], dim=1),
@@ -112,21 +116,22 @@ class Decoder(nn.Module):
             TokenGroup("image", content[:, -1:], position[:, -1:]),
         )
 
-    def _levels(self, mask_features: Tensor, maps: Sequence[Tensor]) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Per map: keys and values (B, h·w, C), and mask features (B, C, h, w) to make attention masks of.
+    def _levels(self, mask_features: Tensor, maps: Sequence[Tensor]) -> dict[int, tuple[Tensor, Tensor, Tensor]]:
+        """Per map that is read: keys and values (B, h·w, C), and mask features (B, C, h, w) to make attention masks of.
 
         Resizing is linear, so a mask made of resized features is the resized mask: no layer needs a full-size one. Only the
         last bits differ, which turn a pixel on the rim of a mask now and then; to be equal to the published network, whose
         masks are resized, features stay at their size.
         """
-        levels = []
-        for i, x in enumerate(maps):
+        levels: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        for i in sorted(set(self.maps[: len(self.layers)])):
+            x = maps[i]
             size = x.shape[-2:]
             values = x + self.level_embedding.weight[i][:, None, None]
             keys = values + sine_positions(size[0], size[1], x.shape[1], x.device).to(x.dtype)
             with torch.no_grad():
                 features = mask_features if self.published_quirks else _resize(mask_features, size)
-            levels.append((keys.flatten(2).transpose(1, 2), values.flatten(2).transpose(1, 2), features))
+            levels[i] = keys.flatten(2).transpose(1, 2), values.flatten(2).transpose(1, 2), features
         return levels
 
     @torch.no_grad()

@@ -31,6 +31,7 @@ class Prediction:
     image: Rows                   # one row: the whole picture
     grounding: Rows | None        # present with phrases
     caption: Tensor | None        # (B, N, C) ready to be compared with the word embeddings
+    pilot: Rows | None = None     # present where annotated regions are shown in training
 
     def latent(self) -> Rows:
         """Objects, then the image token, as one set of rows: what segmentation reads."""
@@ -65,6 +66,7 @@ class Heads(nn.Module):
             image=self._rows(_summarise(normed["image"], normed["object"])),
             grounding=self._rows(normed["grounding"]) if "grounding" in normed else None,
             caption=normed["caption"] @ self.caption if "caption" in normed else None,
+            pilot=self._rows(normed["pilot"]) if "pilot" in normed else None,
         )
 
     def _rows(self, tokens: Tensor) -> Rows:

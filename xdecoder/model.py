@@ -106,8 +106,14 @@ class XDecoder(nn.Module):
     def prepare(images: Sequence[Tensor], device: torch.device) -> Tensor:
         """Normalise, then pad right and below with zeros to a common multiple of the stride: (B, 3, H, W)."""
         mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (PIXEL_MEAN, PIXEL_STD))
-        height, width = (-(-max(image.shape[i] for image in images) // STRIDE) * STRIDE for i in (-2, -1))
+        height, width = canvas_size(images)
         return torch.stack([
             F.pad((image.to(device).float() - mean) / std, (0, width - image.shape[-1], 0, height - image.shape[-2]))
             for image in images
         ])                                                                                          # fmt: skip
+
+
+def canvas_size(images: Sequence[Tensor]) -> tuple[int, int]:
+    """Height and width that hold all pictures (…, h, w) and are multiples of the stride."""
+    height, width = (-(-max(image.shape[i] for image in images) // STRIDE) * STRIDE for i in (-2, -1))
+    return height, width

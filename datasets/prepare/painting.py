@@ -11,7 +11,7 @@ import numpy as np
 
 from datasets.shapes import SHAPES, SIZES, Pair, Scene, Thing
 
-RADII = {"small": (12.0, 13.5), "medium": (18.0, 21.0), "large": (27.0, 31.0)}    # at 128 pixels
+RADII = {"small": (13.0, 14.5), "medium": (19.0, 22.0), "large": (28.0, 32.0)}    # at 128 pixels
 TEXTURES = ("plain", "stripes", "dots", "noise")
 UPPER = ("sky", "brick", "wood", "water")
 LOWER = ("grass", "sand", "water", "wood", "brick")
@@ -22,6 +22,7 @@ RGB = {
 
 _VISIBLE = 0.65         # share of each thing that must stay uncovered and inside
 _OVERSAMPLING = 4
+_LIGHT = np.array([-0.6, -0.8])     # where it comes from, y downwards
 
 
 @dataclass(frozen=True)
@@ -122,12 +123,10 @@ def stencil_of(thing: Thing) -> Stencil:
     large = np.zeros((length * _OVERSAMPLING,) * 2, dtype=np.uint8)
     drawn(large, outline(thing.shape), 255)
     alpha = cv2.resize(large, (length, length), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-    shade: np.ndarray = np.ones((length, length), dtype=np.float32)
-    if thing.shape == "cube":
-        faces = np.full_like(large, 100)
-        for face, value in zip(_cube_faces(), (135, 100, 62), strict=True):
-            drawn(faces, [face], value)
-        shade = cv2.resize(faces, (length, length), interpolation=cv2.INTER_AREA).astype(np.float32) / 100
+    faces = np.full_like(large, 100)
+    for face, brightness in _faces(thing.shape):
+        drawn(faces, [face], 100 * brightness)
+    shade = cv2.resize(faces, (length, length), interpolation=cv2.INTER_AREA).astype(np.float32) / 100
     return Stencil(alpha, shade, left, top)
 
 
@@ -179,10 +178,22 @@ def _regular(corners: int, start: float = 0.0) -> np.ndarray:
     return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
-def _cube_faces() -> list[np.ndarray]:
-    """Top, left and right face of the hexagon `cube`."""
-    corners, middle = _regular(6, -90.0), np.zeros(2)
-    return [np.array([middle, corners[i], corners[i + 1], corners[(i + 2) % 6]]) for i in (-1, 3, 1)]
+def _faces(shape: str) -> list[tuple[np.ndarray, float]]:
+    """Faces of a thing with their brightness: a cube's three, else one from each edge to the middle, like a cut stone."""
+    middle = np.zeros(2)
+    if shape == "cube":
+        corners = _regular(6, -90.0)
+        return [
+            (np.array([middle, corners[i], corners[i + 1], corners[(i + 2) % 6]]), brightness)
+            for i, brightness in ((-1, 1.35), (3, 1.0), (1, 0.62))
+        ]
+    contour = outline(shape)[0]
+    found = []
+    for start, end in zip(contour, np.roll(contour, -1, axis=0), strict=True):
+        length = max(float(np.linalg.norm(end - start)), 1e-6)
+        outwards = np.array([end[1] - start[1], start[0] - end[0]]) / length
+        found.append((np.array([middle, start, end]), float(1 + 0.3 * outwards @ _LIGHT)))
+    return found
 
 
 def paint(rng: np.random.Generator, scene: Scene, stencils: Sequence[Stencil]) -> Painting:

@@ -19,7 +19,7 @@ from datasets.prepare.painting import Painting, compose, paint
 from datasets.shapes import HELD_OUT, SEEN, SHAPES, STUFF, Thing, captions, phrases
 from xdecoder.files import read_json
 
-VERSION = 3     # of the pictures: another number when the same seed draws something else
+VERSION = 4     # of the pictures: another number when the same seed draws something else
 SPLITS = ("train", "val", "novel")
 
 Json = dict[str, Any]

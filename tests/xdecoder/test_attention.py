@@ -2,7 +2,7 @@ import torch
 
 from xdecoder.attention import GROUPS, SELF_ATTENTION, own_mask, self_attention_mask
 
-SIZES = {"object": 3, "image": 1, "grounding": 3, "caption": 4, "word": 2}
+SIZES = {"object": 3, "image": 1, "grounding": 3, "caption": 4, "word": 2, "pilot": 2}
 
 
 def block(mask, row, column):
@@ -15,12 +15,14 @@ def block(mask, row, column):
 
 def test_mask_follows_the_table():
     mask = self_attention_mask(SIZES, {}, torch.device("cpu"))
-    assert mask.shape == (1, 13, 13)
+    assert mask.shape == (1, 15, 15)
     for row in GROUPS:
         for column in GROUPS:
             seen = block(mask, row, column)
             if row == column == "caption":
                 assert torch.equal(seen, torch.ones(4, 4).tril().bool())
+            elif row == column == "pilot":
+                assert torch.equal(seen, torch.eye(2).bool())
             else:
                 assert bool(seen.all()) == (column in SELF_ATTENTION[row]) == bool(seen.any())
 
@@ -36,8 +38,8 @@ def test_absent_words_are_seen_by_nobody():
     present = torch.tensor([[True, False], [True, True]])
     mask = self_attention_mask(SIZES, {"word": present}, torch.device("cpu"))
     assert mask.shape[0] == 2
-    assert not mask[0, :, -1].any()
-    assert mask[1, -2:, -1].all()
+    assert not mask[0, :, -3].any()
+    assert mask[1, -4:-2, -3].all()
     assert mask.any(dim=-1).all(), "no row may be blind: its softmax would be undefined"
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -66,6 +68,20 @@ def test_queries_look_inside_their_own_mask(model, features, monkeypatch):
     masked = model.decode(features)[-1].object.semantic
     monkeypatch.setattr("xdecoder.decoder.own_mask", lambda logits: torch.ones_like(logits.flatten(2), dtype=torch.bool))
     assert not torch.allclose(masked, model.decode(features)[-1].object.semantic, atol=1e-4)
+
+
+@torch.no_grad()
+def test_layers_read_the_maps_that_the_config_names(model, features):
+    coarse, middle, fine = features.maps
+    changed = replace(features, maps=(coarse, middle + 1.0, fine))
+    decoder = model.decoder
+    try:
+        for maps, reads in (((0, 2), False), ((0, 2, 2, 1), True), ((0, 1, 2), True)):
+            decoder.maps = maps
+            same = torch.equal(model.decode(features)[-1].object.mask, model.decode(changed)[-1].object.mask)
+            assert same != reads, maps
+    finally:
+        decoder.maps = (0, 1, 2)
 
 
 def test_a_mask_of_resized_features_is_the_resized_mask(model, features):

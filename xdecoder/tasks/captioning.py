@@ -89,7 +89,8 @@ class Captioning:
 def caption_tokens(model: XDecoder, texts: Texts, region: Tensor | None = None) -> TokenGroup:
     """A caption's tokens for the decoder: content detached, position with gradient plus the learnt place in the caption."""
     places = model.decoder.caption_position.weight[: texts.tokens.shape[1]]
-    return TokenGroup("caption", texts.tokens.detach(), texts.tokens + places, region=region)
+    inside = None if region is None else region[:, None]        # the same for all its tokens
+    return TokenGroup("caption", texts.tokens.detach(), texts.tokens + places, region=inside)
 
 
 def regions_of(batch: Batch, features: Features, published_quirks: bool = False) -> Tensor | None:

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xdecoder import readout
+from xdecoder.attention import TokenGroup
 from xdecoder.config import Config
-from xdecoder.heads import Prediction
+from xdecoder.heads import Prediction, Rows
 from xdecoder.language.encoder import Prompting
 from xdecoder.language.prompts import clean, random_prompt
 from xdecoder.language.stems import stem
@@ -20,7 +21,7 @@ from xdecoder.losses.contrastive import cosine_logits
 from xdecoder.losses.masks import mask_losses
 from xdecoder.losses.matching import Matches, MatchingConfig, match
 from xdecoder.losses.nouns import Named, noun_loss
-from xdecoder.model import Features, XDecoder
+from xdecoder.model import Features, XDecoder, canvas_size
 from xdecoder.readout import ReadoutConfig
 from xdecoder.tasks.task import Prompt, TextReader
 from xdecoder.types import Batch, SegmentationResult, Segments, Vocabulary
@@ -38,6 +39,9 @@ class SegmentationConfig(Config):
     """Weight of "no object" in the class loss."""
     noun_weight: float = 0.0
     """Weight of the contrast of queries with their picture's class names, nouns and caption; published 1.0, 0 leaves it out."""
+    pilot_weight: float = 0.0
+    """Factor on the same three terms for pilots: copies of object queries that are shown one annotated region each, in training
+    only. A network that starts from nothing learns what is inside a region before it can find regions; 0 leaves them out."""
     layers: int = 10
     """Predictions that are supervised, counted from the last."""
     noun_layers: int = 3
@@ -75,7 +79,8 @@ class Segmentation:
         templates: Prompting = "random" if self.config.templates == "published" else "none"
         classes = model.language.vocabulary(names, templates)
         nouns = self._read_nouns(model, batch, texts) if self.config.noun_weight else ()
-        return VocabularyPrompt(classes=classes if self.config.learn_texts else classes.detach(), nouns=nouns)
+        pilots = (pilot_queries(model, segments_of(batch), canvas_size(batch.images)),) if self.config.pilot_weight else ()
+        return VocabularyPrompt(pilots, classes if self.config.learn_texts else classes.detach(), nouns)
 
     def _read_nouns(self, model: XDecoder, batch: Batch, texts: TextReader) -> tuple[Named, ...]:
         """The nouns of each picture's one caption, each in a sentence of its own, and the caption."""
@@ -96,6 +101,7 @@ class Segmentation:
         self, model: XDecoder, features: Features, layers: Sequence[Prediction], prompt: VocabularyPrompt, batch: Batch
     ) -> dict[str, Tensor]:
         assert prompt.classes is not None
+        pilots = [layer.pilot for layer in layers[:-1] if layer.pilot is not None]      # the first ones have not looked yet
         layers = layers[: self.config.layers]
         segments = segments_of(batch)
         masks = [to_canvas(s.masks, features.padded) for s in segments]
@@ -111,9 +117,36 @@ class Segmentation:
             "mask": self.config.mask_weight * bce,
             "dice": self.config.dice_weight * dice,
         }
+        if self.config.pilot_weight:
+            terms |= self._pilot_terms(model, pilots, features, prompt.classes, segments, masks)
         if prompt.nouns:
             terms["noun"] = self.config.noun_weight * self._noun_loss(model, semantic, matches, prompt, batch)
         return terms
+
+    def _pilot_terms(
+        self,
+        model: XDecoder,
+        pilots: Sequence[Rows],
+        features: Features,
+        classes: Tensor,
+        segments: Sequence[Segments],
+        masks: Sequence[Tensor],
+    ) -> dict[str, Tensor]:
+        """Class and mask of the region that each pilot was shown, per layer, (L,)."""
+        matches = pilot_matches(len(pilots), segments)
+        semantic = torch.stack([rows.semantic for rows in pilots])                      # (L, B, N, D)
+        said = semantic[matches.layer, matches.picture, matches.query]
+        logits = cosine_logits(said, classes, model.language.logit_scale, clamp=False)  # (L·n, K + 1)
+        labels = torch.cat([picture.labels for picture in segments])
+        wrong = F.cross_entropy(logits, labels.repeat(len(pilots)), reduction="none").view(len(pilots), len(labels))
+        embeddings = torch.stack([rows.mask for rows in pilots])
+        bce, dice = mask_losses(matches, embeddings, features.mask, masks, self.config.points)
+        share = self.config.pilot_weight
+        return {
+            "pilot_class": share * self.config.class_weight * wrong.sum(1) / max(len(labels), 1),
+            "pilot_mask": share * self.config.mask_weight * bce,
+            "pilot_dice": share * self.config.dice_weight * dice,
+        }
 
     def _noun_loss(
         self, model: XDecoder, semantic: Tensor, matches: Matches, prompt: VocabularyPrompt, batch: Batch
@@ -171,6 +204,27 @@ class Segmentation:
                 )
             )
         return results
+
+
+def pilot_queries(model: XDecoder, segments: Sequence[Segments], padded: tuple[int, int]) -> TokenGroup:
+    """For each region of a picture a copy of an object query that may look at nothing else."""
+    count = max(1, *(len(picture.labels) for picture in segments))
+    masks = [to_canvas(picture.masks, padded) for picture in segments]
+    regions = torch.stack([F.pad(own, (0, 0, 0, 0, 0, count - len(own))) for own in masks])
+    chosen = torch.arange(count, device=regions.device) % (model.config.decoder.queries - 1)
+    content, position = model.decoder.query_content(chosen), model.decoder.query_position(chosen)
+    batch = len(segments)
+    return TokenGroup("pilot", content.expand(batch, -1, -1), position.expand(batch, -1, -1), region=regions)
+
+
+def pilot_matches(layers: int, segments: Sequence[Segments]) -> Matches:
+    """Pilot k of a picture belongs to its region k, in every layer."""
+    device = segments[0].labels.device
+    counts = torch.tensor([len(picture.labels) for picture in segments], device=device)
+    picture = torch.arange(len(segments), device=device).repeat_interleave(counts)
+    target = torch.cat([torch.arange(len(own.labels), device=device) for own in segments])
+    layer = torch.arange(layers, device=device).repeat_interleave(len(target))
+    return Matches(layer, picture.repeat(layers), target.repeat(layers), target.repeat(layers))
 
 
 def vocabulary_of(batch: Batch) -> Vocabulary:

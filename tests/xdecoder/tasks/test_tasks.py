@@ -7,6 +7,7 @@ from tests.tiny import tiny_batch, tiny_model, tiny_tasks
 from xdecoder.config import ConfigError
 from xdecoder.tasks import losses, predict
 from xdecoder.tasks.captioning import caption_tokens
+from xdecoder.tasks.segmentation import pilot_queries
 from xdecoder.tasks.task import TextReader
 from xdecoder.types import Phrases, Segments
 
@@ -63,12 +64,50 @@ def test_pictures_without_phrases_or_regions_train_through():
         segments=Segments(torch.zeros(0, 64, 96).bool(), torch.zeros(0).long(), torch.zeros(0).bool()),
     )
     model, tasks = tiny_model(), tiny_tasks().build(["segmentation", "referring"])
+    piloted = [tiny_tasks().segmentation.model_copy(update={"pilot_weight": 1.0}).build()]
     for samples in ((bare, batch.samples[1]), (bare, bare)):
-        terms = losses(model, tasks, replace(batch, samples=samples))
-        assert all(torch.isfinite(value) for value in terms.values())
+        for chosen in (tasks, piloted):
+            terms = losses(model, chosen, replace(batch, samples=samples))
+            assert all(torch.isfinite(value) for value in terms.values())
     with torch.inference_mode():
         results = predict(model, tasks, replace(batch, samples=(bare, batch.samples[1])))
     assert len(results["referring"][0].masks) == 0 and len(results["referring"][1].masks) == 1
+
+
+def test_pilots_see_their_region_and_leave_the_others_alone():
+    config = tiny_tasks().segmentation
+    piloted = [config.model_copy(update={"pilot_weight": 0.5}).build()]
+    model, batch = tiny_model(), tiny_batch()
+    torch.manual_seed(0)
+    plain = losses(model, [config.build()], batch)
+    torch.manual_seed(0)
+    terms = losses(model, piloted, batch)
+    for name, value in plain.items():
+        if "/class/" in name:
+            assert torch.allclose(terms.pop(name), value, atol=1e-6), f"{name}: object queries may not see pilots"
+    pilots = {name for name in terms if "/pilot_" in name}
+    assert pilots == {f"segmentation/pilot_{term}/layer{i}" for term in ("class", "mask", "dice") for i in range(4)}
+
+
+@torch.no_grad()
+def test_a_pilot_reads_nothing_outside_its_region():
+    model, batch = tiny_model(), tiny_batch()
+    features = model.encode(batch.images)
+    segments = [sample.segments for sample in batch.samples]
+    pilots = pilot_queries(model, segments, features.padded)
+    assert pilots.content.shape[:2] == (2, 3) and pilots.region.shape == (2, 3, 64, 96)
+    top = torch.zeros(64, 96, dtype=torch.bool)
+    top[:32] = True
+    region = pilots.region.clone()
+    region[0, 0] = top
+    maps = tuple(x.clone() for x in features.maps)
+    for x in maps:
+        x[:, :, x.shape[2] // 2 :] += 3.0
+    below = replace(features, maps=maps)
+    shown = replace(pilots, region=region)
+    a, b = (model.decode(seen, [shown])[-1].pilot.semantic for seen in (features, below))
+    assert torch.allclose(a[0, 0], b[0, 0], atol=1e-5)
+    assert not torch.allclose(a[0, 1], b[0, 1], atol=1e-3)
 
 
 def test_missing_annotations_are_named():
