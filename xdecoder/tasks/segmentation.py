@@ -9,9 +9,11 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from xdecoder import readout
 from xdecoder.config import Config
+from xdecoder.draws import generator
 from xdecoder.heads import Prediction
 from xdecoder.language.encoder import Prompting
 from xdecoder.language.prompts import clean, random_prompt
@@ -20,9 +22,10 @@ from xdecoder.losses.contrastive import cosine_logits
 from xdecoder.losses.masks import mask_losses
 from xdecoder.losses.matching import Matches, MatchingConfig, match
 from xdecoder.losses.nouns import Named, noun_loss
+from xdecoder.losses.peers import Peers
 from xdecoder.model import Features, XDecoder
 from xdecoder.readout import ReadoutConfig
-from xdecoder.tasks.task import Prompt, TextReader
+from xdecoder.tasks.task import Prompt, TextReader, generators
 from xdecoder.types import Batch, SegmentationResult, Segments, Vocabulary
 
 BACKGROUND = "background"
@@ -69,11 +72,18 @@ class Segmentation:
 
     def __init__(self, config: SegmentationConfig) -> None:
         self.config = config
+        self.compares = config.noun_weight > 0
+
+    def counts(self, model: XDecoder, batch: Batch) -> dict[str, float]:
+        queries, numbers = model.config.decoder.queries - 1, [len(picture.labels) for picture in segments_of(batch)]
+        matched = sum(min(number, queries) for number in numbers)
+        rest = (len(numbers) * queries - matched) * self.config.background_weight
+        return {"masks": sum(numbers), "class weight": matched + rest}
 
     def prompt(self, model: XDecoder, batch: Batch, texts: TextReader) -> VocabularyPrompt:
         names = (*vocabulary_of(batch).names, BACKGROUND)
         templates: Prompting = "random" if self.config.templates == "published" else "none"
-        classes = model.language.vocabulary(names, templates)
+        classes = model.language.vocabulary(names, templates, generator(batch.seed, "templates"))
         nouns = self._read_nouns(model, batch, texts) if self.config.noun_weight else ()
         return VocabularyPrompt(classes=classes if self.config.learn_texts else classes.detach(), nouns=nouns)
 
@@ -83,17 +93,23 @@ class Segmentation:
         words: list[tuple[str, ...]] = []
         for sample in batch.samples:
             nouns = sample.nouns[0] if sample.nouns else ()
-            filled = [random_prompt(noun) for noun in nouns] if self.config.templates == "published" else list(nouns)
+            drawn_from = generator(sample.seed, "noun templates")
+            in_sentence = self.config.templates == "published"
+            filled = [random_prompt(noun, drawn_from) for noun in nouns] if in_sentence else list(nouns)
             sentences.append([*filled, *sample.captions[:1]])
             words.append(tuple(stem(text) for text in (*nouns, *sample.captions[:1])))
         every = [sentence for picture in sentences for sentence in picture]
-        if not every:
-            return tuple(Named(model.language.projection.new_empty(0, model.config.decoder.joint_width), ()) for _ in words)
-        vectors = texts(every).vectors.split([len(picture) for picture in words])
+        vectors = texts(every or [""]).vectors[: len(every)].split([len(picture) for picture in words])
         return tuple(Named(own, picture) for own, picture in zip(vectors, words, strict=True))
 
     def loss(
-        self, model: XDecoder, features: Features, layers: Sequence[Prediction], prompt: VocabularyPrompt, batch: Batch
+        self,
+        model: XDecoder,
+        features: Features,
+        layers: Sequence[Prediction],
+        prompt: VocabularyPrompt,
+        batch: Batch,
+        peers: Peers,
     ) -> dict[str, Tensor]:
         assert prompt.classes is not None
         layers = layers[: self.config.layers]
@@ -104,19 +120,25 @@ class Segmentation:
         logits = cosine_logits(semantic, prompt.classes, model.language.logit_scale, clamp=False)   # (L, B, Q, K + 1)
         likely = logits.detach().softmax(-1)
         scores = [likely[:, b][..., s.labels] for b, s in enumerate(segments)]
-        matches = match(scores, embeddings, features.mask, masks, self.config.matching)
-        bce, dice = mask_losses(matches, embeddings, features.mask, masks, self.config.points)
+        device, totals = features.mask.device, peers.totals
+        drawn_from = generators(batch, "segmentation matching", device)
+        matches = match(scores, embeddings, features.mask, masks, self.config.matching, drawn_from)
+        bce, dice = mask_losses(
+            matches, embeddings, features.mask, masks, self.config.points,
+            totals["segmentation/masks"], generators(batch, "segmentation points", device),
+        )                                                                               # fmt: skip
+        named = self._class_loss(logits, matches, segments, totals["segmentation/class weight"])
         terms = {
-            "class": self.config.class_weight * self._class_loss(logits, matches, segments),
+            "class": self.config.class_weight * named,
             "mask": self.config.mask_weight * bce,
             "dice": self.config.dice_weight * dice,
         }
         if prompt.nouns:
-            terms["noun"] = self.config.noun_weight * self._noun_loss(model, semantic, matches, prompt, batch)
+            terms["noun"] = self.config.noun_weight * self._noun_loss(model, semantic, matches, prompt, batch, peers)
         return terms
 
     def _noun_loss(
-        self, model: XDecoder, semantic: Tensor, matches: Matches, prompt: VocabularyPrompt, batch: Batch
+        self, model: XDecoder, semantic: Tensor, matches: Matches, prompt: VocabularyPrompt, batch: Batch, peers: Peers
     ) -> Tensor:
         """Contrast of queries with words per layer, (L,).
 
@@ -124,6 +146,7 @@ class Segmentation:
         """
         assert prompt.classes is not None
         names = [stem(clean(name)) for name in vocabulary_of(batch).names]
+        nouns, scale = _everyones_texts(prompt.nouns, peers), peers.once(model.language.logit_scale)
         per_layer = []
         for layer, queries in enumerate(semantic[: self.config.noun_layers]):
             matched, classes = [], []
@@ -132,16 +155,21 @@ class Segmentation:
                 labels = picture.labels[matches.target[mine]]
                 matched.append(matches.query[mine])
                 classes.append(Named(prompt.classes[labels], tuple(names[label] for label in labels.tolist())))
+            everyones = peers.everyones([query.tolist() for query in matched])
+            taken = [torch.tensor(query, dtype=torch.int64, device=queries.device) for query in everyones]
             per_layer.append(
                 noun_loss(
-                    queries, matched, classes, prompt.nouns, model.language.logit_scale,
+                    peers.everyone(queries), taken, _everyones_texts(classes, peers), nouns, scale,
                     detach_unmatched=model.config.published_quirks,
                 )
             )                                                                           # fmt: skip
-        return torch.stack(per_layer)
+        return peers.share(torch.stack(per_layer))
 
-    def _class_loss(self, logits: Tensor, matches: Matches, segments: Sequence[Segments]) -> Tensor:
-        """Cross-entropy per layer, (L,); queries without a match should say background."""
+    def _class_loss(self, logits: Tensor, matches: Matches, segments: Sequence[Segments], weights: float) -> Tensor:
+        """Cross-entropy per layer, (L,); queries without a match should say background.
+
+        weights: what the sum is divided by.
+        """
         background = logits.shape[-1] - 1
         wanted = torch.full(logits.shape[:-1], background, device=logits.device)
         for b, picture in enumerate(segments):
@@ -150,7 +178,8 @@ class Segmentation:
         weight = torch.ones(background + 1, device=logits.device)
         weight[background] = self.config.background_weight
         return torch.stack([
-            F.cross_entropy(layer.flatten(0, 1), target.flatten(), weight) for layer, target in zip(logits, wanted, strict=True)
+            F.cross_entropy(layer.flatten(0, 1), target.flatten(), weight, reduction="sum") / max(weights, 1e-6)
+            for layer, target in zip(logits, wanted, strict=True)
         ])                                                                              # fmt: skip
 
     def predict(self, model: XDecoder, features: Features, batch: Batch) -> list[SegmentationResult]:
@@ -171,6 +200,13 @@ class Segmentation:
                 )
             )
         return results
+
+
+def _everyones_texts(texts: Sequence[Named], peers: Peers) -> list[Named]:
+    """Each picture's texts, of all pictures of the step."""
+    words = peers.everyones([picture.words for picture in texts])
+    vectors = peers.everyone(pad_sequence([picture.vectors for picture in texts], batch_first=True))
+    return [Named(own[: len(picture)], tuple(picture)) for own, picture in zip(vectors, words, strict=True)]
 
 
 def vocabulary_of(batch: Batch) -> Vocabulary:

@@ -71,6 +71,28 @@ def test_pictures_without_phrases_or_regions_train_through():
     assert len(results["referring"][0].masks) == 0 and len(results["referring"][1].masks) == 1
 
 
+@pytest.mark.parametrize("learn_texts", [True, False])
+@pytest.mark.parametrize("names", [["segmentation"], ["referring"], ["segmentation", "referring"]])
+def test_what_a_loss_reaches_does_not_depend_on_the_data(names, learn_texts):
+    """Processes that train together wait for each other's gradients of the same parameters."""
+    batch = tiny_batch()
+    bare = replace(
+        batch.samples[0],
+        phrases=Phrases((), torch.zeros(0, 64, 96, dtype=torch.bool)),
+        segments=Segments(torch.zeros(0, 64, 96).bool(), torch.zeros(0).long(), torch.zeros(0).bool()),
+        captions=(),
+    )
+    tasks = tiny_tasks()
+    segmentation = tasks.segmentation.model_copy(update={"noun_weight": 1.0, "learn_texts": learn_texts})
+    tasks = tasks.model_copy(update={"segmentation": segmentation})
+    reached = []
+    for samples in (batch.samples, (bare, bare)):
+        model = tiny_model().train()
+        sum(losses(model, tasks.build(names), replace(batch, samples=samples)).values()).backward()
+        reached.append({name for name, parameter in model.named_parameters() if parameter.grad is not None})
+    assert reached[0] == reached[1]
+
+
 def test_missing_annotations_are_named():
     batch = tiny_batch()
     samples = tuple(replace(s, captions=(), phrases=None, segments=None) for s in batch.samples)
