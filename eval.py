@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from datetime import timedelta
 
 from trainer import distributed
 from trainer.commands import experiment_parser, run
@@ -23,7 +24,7 @@ def measure(config: ExperimentConfig, options: argparse.Namespace) -> int:
     start = time.monotonic()
     world = distributed.detect(os.environ)
     device = distributed.pick_device(config.trainer.device, world)
-    with distributed.group(world, device, os.environ):
+    with distributed.group(world, device, os.environ, timedelta(seconds=config.trainer.rendezvous_seconds)):
         model = load_model(config, options.checkpoint, device)
         evaluation = evaluate(model, config, device, world)
     if world.is_main:

@@ -6,25 +6,32 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from datetime import timedelta
 
 from trainer import distributed
 from trainer.commands import EXIT_INTERRUPTED, experiment_parser, run
 from trainer.evaluation import evaluate
 from trainer.experiment import ExperimentConfig, build_trainer, finish, open_run
+from trainer.profiling import traced_steps
 
 
 def train(config: ExperimentConfig, options: argparse.Namespace) -> int:
     world = distributed.detect(os.environ)
     device = distributed.pick_device(config.trainer.device, world)
-    with distributed.group(world, device, os.environ):
+    with distributed.group(world, device, os.environ, timedelta(seconds=config.trainer.rendezvous_seconds)):
         if not open_run(config, world, options.fresh):
             if world.is_main:
                 print(f"{config.model_file} is trained already; --fresh trains it anew")
             return 0
-        trainer = build_trainer(config, device, world, lambda model: evaluate(model, config, device, world).results)
+        trainer = build_trainer(
+            config, device, world, lambda model, names: evaluate(model, config, device, world, names).results
+        )
         if world.is_main and trainer.step:
             print(f"going on from step {trainer.step} of {config.trainer.steps}")
-        if not trainer.train():
+        trace = config.output / f"trace_{trainer.step:08}_rank{world.rank}.json"
+        with traced_steps(trace, options.profile) as step_done:
+            finished = trainer.train(step_done)
+        if not finished:
             print(f"stopped after step {trainer.step} of {config.trainer.steps}; the same command goes on from there")
             return EXIT_INTERRUPTED
         finish(config, trainer)
@@ -36,6 +43,9 @@ def train(config: ExperimentConfig, options: argparse.Namespace) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = experiment_parser("Train an experiment, or go on with one that was interrupted.")
     parser.add_argument("--fresh", action="store_true", help="begin anew; an old run folder is kept under another name")
+    parser.add_argument(
+        "--profile", type=int, default=0, metavar="N", help="trace N steps, after two to warm up, into the run folder"
+    )
     return run(train, parser, arguments, os.environ)
 
 

@@ -37,6 +37,34 @@ def _coco(split: str, count: int) -> DatasetSpec:
     )  # fmt: skip
 
 
+def _coco_filtered(variant: str, files: str, phrases: str) -> DatasetSpec:
+    """COCO to pre-train on: captions and phrases beside the regions, without the pictures of other benchmarks."""
+    folder = "coco/annotations"
+    return DatasetSpec(
+        name=f"coco_2017_train_panoptic_{variant}", reader="coco", images="coco/train2017",
+        panoptic=f"{folder}/panoptic_train2017_{files}.json", panoptic_images="coco/panoptic_train2017",
+        captions=f"{folder}/captions_train2017_{files}.json", phrases=f"{folder}/grounding_train2017{phrases}.json",
+        protocol="to learn from, not to measure on",
+    )  # fmt: skip
+
+
+def _vlp(part: str, *files: str) -> DatasetSpec:
+    """Image-text pairs in ViLT's layout, at the published places."""
+    return DatasetSpec(
+        name=f"vlp_{part}", reader="arrow", files=tuple(f"pretrain_arrows_code224/{file}.arrow" for file in files),
+        protocol="to learn from, not to measure on",
+    )  # fmt: skip
+
+
+VLP_FILES = {
+    "coco": "filtcoco2017val_coco_caption_karpathy_{train,val,restval}",
+    "vg": "code224_vg",
+    "sbu": "code224_sbu_{0..8}",
+    "cc3m": "code224_conceptual_caption_train_{0..30}",
+}
+"""The 44 files of image-text pairs; COCO's are without the pictures of val2017, Karpathy's test split is none of them."""
+
+
 def _coco_kit(split: str) -> DatasetSpec:
     folder = "coco_panoptic/annotations"
     return DatasetSpec(
@@ -70,6 +98,11 @@ CATALOG: dict[str, DatasetSpec] = {
         _camvid("test", 233),
         _coco("train", 118287),
         _coco("val", 5000),
+        _coco_filtered("filtkar", "filtkar", ""),
+        _coco_filtered("filtrefgumdval", "filtrefgumdval", "_filtrefgumd"),
+        _coco_filtered("filtall", "filtrefgumdval_filtvlp", "_filtrefgumdval_filtvlp"),
+        *(_vlp(part, file) for part, file in VLP_FILES.items()),
+        _vlp("train", *VLP_FILES.values()),
         _coco_kit("train"),
         _coco_kit("val"),
         DatasetSpec(

@@ -2,13 +2,20 @@
 
 Everything random follows from (seed, epoch, place of the picture in its set), so it depends neither on how many processes or
 workers share the work nor on where a run was interrupted.
+
+What is learnt from a picture is drawn as published, with these mends: annotated regions and phrases of which the crop shows
+nothing are left out instead of being learnt as empty masks; polygons that overlap are united instead of added up; the words
+around a class name that stands in for a phrase are drawn once a class instead of once an instance; a picture of many captions
+comes once an epoch, with its next caption, instead of once for each of them in the same epoch.
 """
 
 from __future__ import annotations
 
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,17 +23,25 @@ from typing import Annotated, Any
 import cv2
 import numpy as np
 import torch
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from datasets.bad import BadSamples
 from datasets.catalog import find
+from datasets.mixture import Mixture
+from datasets.nouns import nouns_of
+from datasets.order import Batched, Blend, Cycle, Key, Order
 from datasets.readers import Source, read
 from datasets.readers.coco import outline_mask
+from datasets.readers.pairs import Pairs
 from datasets.readers.pictures import Regions, read_image, read_regions
 from datasets.spec import DatasetSpec, Record, TaskName
 from datasets.transforms import Transform, TransformConfig
 from xdecoder.config import Config
+from xdecoder.draws import seed_of
+from xdecoder.language.prompts import clean, random_prompt
+from xdecoder.language.stems import stem
 from xdecoder.types import Batch, Phrases, Sample, Segments
 
 
@@ -38,14 +53,24 @@ DatasetChoice = Annotated[
     Annotated[str, AfterValidator(_known), Tag("name")] | Annotated[DatasetSpec, Tag("mapping")],
     Discriminator(lambda value: "name" if isinstance(value, str) else "mapping"),
 ]
+Mix = Annotated[
+    Annotated[DatasetChoice, Tag("one")] | Annotated[tuple[DatasetChoice, ...], Field(min_length=1), Tag("several")],
+    Discriminator(lambda value: "several" if isinstance(value, (list, tuple)) else "one"),
+]
 Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(gt=0)]
+
+REPLACEMENTS = 20   # samples that are tried in a bad one's place
+REQUESTS = 16       # pictures that one process asks a server for at a time
 
 
 class StreamConfig(Config):
     """One stream of training batches; every step draws one batch of each stream."""
 
-    dataset: DatasetChoice
-    """A name of the catalog, or a mapping of `DatasetSpec` fields."""
+    dataset: Mix
+    """A name of the catalog, a mapping of `DatasetSpec` fields, or a list of these whose samples are mixed in every batch."""
+    shares: tuple[Share, ...] | None = None
+    """How much each of several data sets contributes, in any unit; by default as much as it has."""
     tasks: tuple[TaskName, ...] = Field(min_length=1)
     batch_size: Positive
     """Pictures of one step, over all processes together."""
@@ -55,9 +80,19 @@ class StreamConfig(Config):
     limit: Positive | None = None
     """Use only the first so many pictures, for example to overfit ten."""
     max_phrases: Positive = 4
-    """Phrases a picture, at most."""
+    """Phrases a picture, at most; how many is drawn, from one on."""
     cache: bool = False
     """Keep decoded pictures in memory; for small sets."""
+
+    @model_validator(mode="after")
+    def _check(self) -> StreamConfig:
+        if self.shares is not None and len(self.shares) != len(self.specs):
+            raise ValueError(f"shares has {len(self.shares)} numbers for {len(self.specs)} data sets; give one each")
+        return self
+
+    @property
+    def specs(self) -> tuple[DatasetSpec, ...]:
+        return tuple(resolve(each) for each in (self.dataset if isinstance(self.dataset, tuple) else (self.dataset,)))
 
 
 class EvaluationConfig(Config):
@@ -88,6 +123,9 @@ class DataConfig(Config):
     evaluate: tuple[EvaluationConfig, ...] = ()
     workers: Annotated[int, Field(ge=0)] = 0
     """Processes that prepare batches, for each stream; 0 = the training process itself."""
+    max_bad_samples: Annotated[int, Field(ge=0)] = 100
+    """How many different samples of the training data may be unreadable, for each process. Each is named once, and another one
+    of its set comes in its place."""
 
 
 def resolve(dataset: str | DatasetSpec) -> DatasetSpec:
@@ -133,31 +171,42 @@ class PictureDataset(Dataset[Sample]):
             if not _serves(spec, task, training):
                 raise ValueError(f"data set {spec.name!r} has nothing for task {task!r}")
         self.source: Source = read(spec, root)
-        self.vocabulary = self.source.vocabulary
+        self.vocabulary, self.name = self.source.vocabulary, spec.name
+        self._known = {stem(clean(name)) for name in self.vocabulary.names} if self.vocabulary else set()
         self.tasks, self.training, self.seed, self.max_phrases = tuple(tasks), training, seed, max_phrases
-        self.records = [record for record in self.source.records if self._useful(record)][:limit]
+        found = self.source.records
+        self.records = found if isinstance(found, Pairs) else [record for record in found if self._useful(record)]
         if not self.records:
             raise ValueError(f"data set {spec.name!r} has no picture with what {' and '.join(tasks)} needs")
-        self.transform = Transform(transform)
+        self.count = min(len(self.records), limit or len(self.records))
+        self.blocks = found.blocks if isinstance(found, Pairs) else None
+        self.remote = isinstance(found, Pairs) and found.remote
+        self.transform = Transform(transform, exact=not training)
         self._cache: dict[int, tuple[np.ndarray, Regions | None]] | None = {} if cache else None
 
     def __len__(self) -> int:
-        return len(self.records)
+        return self.count
 
-    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
-        """The sample at an index, or at (index, epoch): another epoch, another random view."""
+    def __getitem__(self, key: int | Key) -> Sample:
+        """The sample at an index, or at (index, epoch): another epoch, another random view and the next caption."""
         index, epoch = key if isinstance(key, tuple) else (key, 0)
         record = self.records[index]
-        pixels, regions = self._decoded(index)
-        if self.training:
-            return self._training_sample(record, pixels, regions, np.random.default_rng((self.seed, epoch, index)))
-        return self._evaluation_sample(record, pixels, regions)
+        pixels, regions = self._decoded(index, record)
+        if not self.training:
+            return self._evaluation_sample(record, pixels, regions)
+        sample = self._training_sample(record, pixels, regions, np.random.default_rng((self.seed, epoch, index)))
+        return replace(self._with_caption(sample, record, (index, epoch)), seed=seed_of(self.seed, epoch, index))
+
+    def replacement(self, key: Key, attempt: int) -> Key:
+        """What comes in the place of a sample that cannot be read, and if that cannot either, at the next attempt."""
+        index, epoch = key
+        return int(np.random.default_rng((self.seed, epoch, index, attempt)).integers(len(self))), epoch
 
     def preload(self) -> None:
         """Fill the cache now, so that worker processes share it."""
         if self._cache is not None:
             for index in range(len(self)):
-                self._decoded(index)
+                self._decoded(index, self.records[index])
 
     def _useful(self, record: Record) -> bool:
         """In training a picture must serve every task of the stream, in evaluation any."""
@@ -170,10 +219,9 @@ class PictureDataset(Dataset[Sample]):
         found = [served[task] for task in self.tasks]
         return all(found) if self.training else any(found)
 
-    def _decoded(self, index: int) -> tuple[np.ndarray, Regions | None]:
+    def _decoded(self, index: int, record: Record) -> tuple[np.ndarray, Regions | None]:
         if self._cache is not None and index in self._cache:
             return self._cache[index]
-        record = self.records[index]
         pixels = read_image(record)
         regions = None
         wants_regions = "segmentation" in self.tasks or (self.training and "referring" in self.tasks and not record.references)
@@ -191,10 +239,9 @@ class PictureDataset(Dataset[Sample]):
         image, maps = self.transform(pixels, planes + ([outlines] if len(outlines) else []), rng)
         segments, phrases = None, None
         if regions is not None:
-            masks = torch.from_numpy(regions.masks(maps[0]))
-            kept = masks.flatten(1).any(1) & ~torch.from_numpy(regions.crowd)
-            labels = torch.from_numpy(regions.labels)[kept]
-            segments = Segments(masks[kept], labels, torch.zeros(len(labels), dtype=torch.bool))
+            numbers = np.flatnonzero(regions.in_view(maps[0]) & ~regions.crowd)
+            masks, labels = (torch.from_numpy(part) for part in (regions.masks(maps[0], numbers), regions.labels[numbers]))
+            segments = Segments(masks, labels, torch.zeros(len(labels), dtype=torch.bool))
         if "referring" in self.tasks:
             phrases = self._phrases(sentences, maps[-1] if len(outlines) else None, segments, rng, image)
         return Sample(
@@ -203,8 +250,24 @@ class PictureDataset(Dataset[Sample]):
             output_size=(pixels.shape[0], pixels.shape[1]),
             segments=segments if "segmentation" in self.tasks else None,
             phrases=phrases,
-            captions=self._captions(record),
         )
+
+    def _with_caption(self, sample: Sample, record: Record, key: Key) -> Sample:
+        """The sample with one caption: another one in each epoch, in random order, until all have been seen.
+
+        Where segmentation is learnt, with its nouns too that are no class's name: what queries are contrasted with.
+        """
+        if not record.captions or not {"captioning", "retrieval", "segmentation"} & set(self.tasks):
+            return sample
+        index, epoch = key
+        number, count = 0, len(record.captions)
+        if count > 1:
+            number = int(np.random.default_rng((self.seed, index)).permutation(count)[epoch % count])
+        caption = record.captions[number]
+        if "segmentation" not in self.tasks:
+            return replace(sample, captions=(caption,))
+        nouns = record.nouns[number] if record.nouns else nouns_of(caption)
+        return replace(sample, captions=(caption,), nouns=(tuple(noun for noun in nouns if stem(noun) not in self._known),))
 
     def _drawn_references(
         self, record: Record, pixels: np.ndarray, rng: np.random.Generator
@@ -224,16 +287,25 @@ class PictureDataset(Dataset[Sample]):
         rng: np.random.Generator,
         image: Tensor,
     ) -> Phrases:
-        """Up to `max_phrases` phrases whose region is in view; names of classes in view stand in where nobody said anything."""
+        """Some phrases whose region is in view; where nobody said anything, names of classes in view stand in.
+
+        A class's name stands for each of its regions, in one sentence drawn for all of them.
+        """
+        most = int(rng.integers(1, self.max_phrases + 1))
         if outlines is not None:
-            masks = torch.from_numpy(outlines)
-            seen = [i for i in range(len(sentences)) if bool(masks[i].any())][: self.max_phrases]
-            return Phrases(tuple(sentences[i] for i in seen), masks[seen])
+            seen = np.flatnonzero(outlines.any(axis=(1, 2)))[:most]
+            return Phrases(tuple(sentences[i] for i in seen), torch.from_numpy(outlines[seen]))
         if segments is None or self.vocabulary is None or len(segments.labels) == 0:
             return Phrases((), torch.zeros((0, *image.shape[1:]), dtype=torch.bool))
-        classes = rng.permutation(segments.labels.unique().numpy())[: self.max_phrases]
-        masks = torch.stack([segments.masks[segments.labels == int(label)].any(0) for label in classes])
-        return Phrases(tuple(self.vocabulary.names[label] for label in classes), masks, written=False)
+        classes = rng.permutation(segments.labels.unique().numpy())[:most]
+        words = torch.Generator().manual_seed(int(rng.integers(2**63)))
+        sentence = {int(label): random_prompt(self.vocabulary.names[label], words) for label in classes}
+        named = [number for number, label in enumerate(segments.labels.tolist()) if label in sentence]
+        labels = segments.labels[named].tolist()
+        return Phrases(
+            tuple(sentence[label] for label in labels), segments.masks[named], written=False,
+            meanings=tuple(self.vocabulary.names[label] for label in labels),
+        )  # fmt: skip
 
     def _evaluation_sample(self, record: Record, pixels: np.ndarray, regions: Regions | None) -> Sample:
         image, _ = self.transform(pixels, [], np.random.default_rng(self.seed))
@@ -269,27 +341,37 @@ def train_loader(
     world_size: int = 1,
     workers: int = 0,
     start: int = 0,
+    bad: BadSamples | None = None,
 ) -> Iterator[Batch]:
     """Endless batches of one stream, this process's share of each.
 
     Every epoch is a new permutation in which each picture comes once over all processes. `start` batches count as already
-    consumed: what follows is what would have come.
+    consumed: what follows is what would have come. Samples that cannot be read go to `bad` and are replaced; by default the
+    first is an error.
 
     Raises:
-        ValueError: at once for wrong files or settings; while iterating, for a picture that cannot be decoded.
+        ValueError: at once for wrong files or settings; while iterating, for too many bad samples.
     """
     if stream.batch_size % world_size:
         raise ValueError(f"batch_size {stream.batch_size} is not a multiple of the {world_size} processes that share it")
-    spec = resolve(stream.dataset)
+    parts = [_part(spec, stream, root, seed) for spec in stream.specs]
+    if workers:
+        for part in parts:
+            part.preload()
+    cycles = [Cycle(len(part), part.seed, part.blocks) for part in parts]
+    dataset: PictureDataset | Mixture = parts[0]
+    order: Order = cycles[0]
+    if len(parts) > 1:
+        dataset, order = Mixture(parts), Blend(cycles, zlib.crc32(f"{seed} {parts[0].seed}".encode()), stream.shares)
+    return iter(Batches(dataset, Batched(order, stream.batch_size, rank, world_size, start), workers, bad or BadSamples()))
+
+
+def _part(spec: DatasetSpec, stream: StreamConfig, root: str | Path, seed: int) -> PictureDataset:
     own_seed = zlib.crc32(f"{seed} {spec.name} {' '.join(stream.tasks)}".encode())    # two streams of one set differ
-    dataset = PictureDataset(
+    return PictureDataset(
         spec, root, stream.transform, stream.tasks,
         training=True, seed=own_seed, limit=stream.limit, max_phrases=stream.max_phrases, cache=stream.cache,
     )  # fmt: skip
-    if workers:
-        dataset.preload()
-    order = Shuffled(len(dataset), stream.batch_size, own_seed, rank, world_size, start)
-    return iter(Batches(dataset, order, workers))
 
 
 def evaluation_loader(
@@ -304,34 +386,23 @@ def evaluation_loader(
     return Batches(dataset, order, workers)
 
 
-class Shuffled:
-    """Endless lists of (index, epoch): batch k is places k*B to (k+1)*B of all epochs' permutations strung together."""
-
-    def __init__(self, count: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1, start: int = 0) -> None:
-        self.count, self.batch_size, self.seed = count, batch_size, seed
-        self.rank, self.world_size, self.start = rank, world_size, start
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        place, epoch, permutation = self.start * self.batch_size, -1, np.empty(0, dtype=np.int64)
-        while True:
-            batch = []
-            for at in range(place, place + self.batch_size):
-                if at // self.count != epoch:
-                    epoch = at // self.count
-                    permutation = np.random.default_rng((self.seed, epoch)).permutation(self.count)
-                batch.append((int(permutation[at % self.count]), epoch))
-            yield batch[self.rank :: self.world_size]
-            place += self.batch_size
-
-
 class Batches:
-    """Iterates batches of a dataset in a given order, made here or in worker processes."""
+    """Iterates batches of a dataset in a given order, made here or in worker processes.
 
-    def __init__(self, dataset: PictureDataset, order: Any, workers: int = 0) -> None:
-        self.dataset, self.order, self.workers = dataset, order, workers
+    Args:
+        dataset: the samples.
+        order: lists of keys, one a batch.
+        workers: processes that make batches.
+        bad: gets the samples that cannot be read, and others come in their place; None: the first is an error.
+    """
+
+    def __init__(
+        self, dataset: PictureDataset | Mixture, order: Iterable[list[Key]], workers: int = 0, bad: BadSamples | None = None
+    ) -> None:
+        self.dataset, self.order, self.workers, self.bad = dataset, order, workers, bad
 
     def __len__(self) -> int:
-        return len(self.order)
+        return len(self.order)  # type: ignore[arg-type]
 
     @property
     def pictures(self) -> int:
@@ -340,8 +411,8 @@ class Batches:
 
     def __iter__(self) -> Iterator[Batch]:
         loader = DataLoader(
-            _Guarded(self.dataset),
-            batch_sampler=self.order,
+            _Guarded(self.dataset, REPLACEMENTS if self.bad else 0),
+            batch_sampler=self.order,  # type: ignore[arg-type]
             num_workers=self.workers,
             collate_fn=partial(_collate, self.dataset),
             worker_init_fn=_start_worker,
@@ -351,30 +422,52 @@ class Batches:
             # Python 3.12 warns of forking beside threads; the workers use neither a GPU nor the parent's threads.
             warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
             batches = iter(loader)
-        for batch in batches:
-            if isinstance(batch, Exception):
-                raise batch
+        for batch, wrong in batches:
+            if self.bad:
+                self.bad.add(wrong)
+            if batch is None:
+                raise ValueError(wrong[-1])
             yield batch
 
 
 class _Guarded(Dataset[Any]):
-    """Hands errors over as values: a worker would wrap them in its traceback, and the sentence would be lost."""
+    """Samples, and in one sentence each what could not be read on the way to them.
 
-    def __init__(self, dataset: PictureDataset) -> None:
-        self.dataset = dataset
+    Errors are handed over as values: a worker would wrap them in its traceback, and the sentence would be lost.
+    """
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample | Exception:
-        try:
-            return self.dataset[key]
-        except (ValueError, OSError) as error:
-            return error
+    def __init__(self, dataset: PictureDataset | Mixture, replacements: int) -> None:
+        self.dataset, self.replacements = dataset, replacements
+
+    def __getitem__(self, key: Key) -> tuple[Sample | None, list[str]]:
+        wrong: list[str] = []
+        for attempt in range(self.replacements + 1):
+            try:
+                return self.dataset[self.dataset.replacement(key, attempt) if attempt else key], wrong
+            except (ValueError, OSError) as error:
+                wrong.append(str(error))
+        return None, wrong
+
+    def __getitems__(self, keys: list[Key]) -> list[tuple[Sample | None, list[str]]]:
+        if not self.dataset.remote:
+            return [self[key] for key in keys]
+        with ThreadPoolExecutor(REQUESTS) as pool:
+            return list(pool.map(self.__getitem__, keys))
 
 
-def _collate(dataset: PictureDataset, samples: list[Any]) -> Batch | Exception:
-    for sample in samples:
-        if isinstance(sample, Exception):
-            return sample
-    return Batch(tuple(samples), dataset.vocabulary, dataset.source.spec.name)
+def _collate(dataset: PictureDataset | Mixture, found: list[tuple[Sample | None, list[str]]]) -> tuple[Batch | None, list[str]]:
+    """The batch, unless one of its samples is missing, and all that was wrong."""
+    samples = _side_by_side([sample for sample, _ in found if sample is not None])
+    wrong = [sentence for _, sentences in found for sentence in sentences]
+    return (Batch(samples, dataset.vocabulary, dataset.name) if len(samples) == len(found) else None), wrong
+
+
+def _side_by_side(samples: list[Sample]) -> tuple[Sample, ...]:
+    """The samples with their pictures in one block of memory, which a worker hands over at once instead of one by one."""
+    if len({sample.image.shape for sample in samples}) != 1:
+        return tuple(samples)
+    images = torch.stack([sample.image for sample in samples])
+    return tuple(replace(sample, image=image) for sample, image in zip(samples, images, strict=True))
 
 
 def _start_worker(number: int) -> None:

@@ -12,6 +12,7 @@ from xdecoder.config import Config
 
 EvaluatorName = Literal["panoptic", "instance", "semantic", "referring", "captioning", "retrieval", "attributes"]
 TaskName = Literal["segmentation", "referring", "captioning", "retrieval"]
+PACKED = ("arrow", "parquet", "tar")
 
 
 class DatasetSpec(Config):
@@ -20,11 +21,22 @@ class DatasetSpec(Config):
     name: str
     """Prefix of its results."""
 
-    reader: Literal["coco", "label_images", "captions"]
-    """`coco`: COCO-style JSONs; `label_images`: a label PNG per picture; `captions`: a Flickr8k-style text file."""
+    reader: Literal["coco", "label_images", "captions", "arrow", "parquet", "tar"]
+    """`coco`: COCO-style JSONs; `label_images`: a label PNG per picture; `captions`: a Flickr8k-style text file.
+    Captioned pictures packed into `files`: `arrow` (ViLT's and METER's layout), `parquet`, `tar` (WebDataset shards)."""
 
-    images: str
+    images: str = ""
     """Folder of the pictures."""
+
+    files: tuple[str, ...] = ()
+    """Files of packed pictures, in order: paths, patterns such as `cc3m/{00000..00331}.tar` or `sbu_*.arrow`, and for `tar`
+    also http and https addresses."""
+
+    image_column: str = "image"
+    """Column of the encoded pictures in `arrow` and `parquet` files, or of their paths in `images`."""
+
+    caption_column: str = "caption"
+    """Column of the captions, one or a list; in `tar` files the key in a .json where there is no .txt."""
 
     panoptic: str | None = None
     """COCO panoptic JSON."""
@@ -85,13 +97,22 @@ class DatasetSpec(Config):
             raise ValueError(f"data set {self.name!r}: reader 'label_images' needs classes, and split or labels")
         if self.reader == "captions" and not self.captions:
             raise ValueError(f"data set {self.name!r}: reader 'captions' needs captions")
+        if self.packed != bool(self.files):
+            raise ValueError(f"data set {self.name!r}: files come with the readers {', '.join(PACKED)}, and only with them")
+        if not self.packed and not self.images:
+            raise ValueError(f"data set {self.name!r}: reader {self.reader!r} needs images, the folder of the pictures")
         return self
+
+    @property
+    def packed(self) -> bool:
+        """Whether the pictures lie in a few large files with their captions, to be read one by one."""
+        return self.reader in PACKED
 
     def provides(self, task: TaskName) -> bool:
         """Whether this set has what the task is measured against."""
         if task == "segmentation":
             return bool(self.panoptic or self.instances or self.classes)
-        return bool(self.phrases if task == "referring" else self.captions)
+        return bool(self.phrases if task == "referring" else self.captions or self.packed)
 
 
 @dataclass(frozen=True)
@@ -114,14 +135,26 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class Encoded:
+    """A picture file that lies within another file."""
+
+    data: bytes
+    where: str                  # the other file, and the place in it
+
+    def __str__(self) -> str:
+        return self.where
+
+
+@dataclass(frozen=True)
 class Record:
     """One picture before anything but JSON and lists has been read."""
 
     id: int | str
-    image: Path
+    image: Path | Encoded
     height: int | None = None
     width: int | None = None
     id_map: Path | None = None              # panoptic PNG, or label PNG
     regions: tuple[Region, ...] | None = None   # None for label PNGs, where values speak for themselves
     references: tuple[Reference, ...] = ()
     captions: tuple[str, ...] = ()
+    nouns: tuple[tuple[str, ...], ...] = ()     # of each caption, where the annotation states them

@@ -2,6 +2,9 @@
 
 A transform's settings draw a `View`, the geometry; the view is then applied to pixels (bilinear, antialiased, as Pillow does)
 and to maps (nearest). Everything random comes from the generator that is handed in.
+
+Pictures to measure on are resized by Pillow itself, as published. Those to learn from are resized by whatever is fastest and
+agrees with Pillow but for rounding: `benchmarks/loader_lsj.py` says what that gains.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from typing import Annotated, Literal
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from pydantic import Field, model_validator
 from torch import Tensor
@@ -34,15 +38,17 @@ class View:
     corner: tuple[int, int] = (0, 0)
     mirrored: bool = False
 
-    def image(self, pixels: np.ndarray) -> np.ndarray:
-        """(H, W, 3) uint8 -> (h, w, 3) uint8."""
+    def image(self, pixels: np.ndarray, exact: bool = True) -> np.ndarray:
+        """(H, W, 3) uint8 -> (h, w, 3) uint8; `exact`: to the bit what Pillow gives, otherwise within two of its 256 levels."""
         if pixels.shape[:2] != self.resized:
-            resized = Image.fromarray(pixels).resize(self.resized[::-1], Image.Resampling.BILINEAR)
-            pixels = np.asarray(resized)
-        if self.mirrored:
-            pixels = pixels[:, ::-1]
+            pixels = (_resize_like_pillow if exact else _resize_fast)(pixels, self.resized)
         (top, left), (height, width) = self.corner, self.size
-        seen = pixels[top : top + height, left : left + width]
+        right = min(left + width, self.resized[1])
+        if self.mirrored:
+            left, right = self.resized[1] - right, self.resized[1] - left
+        seen = pixels[top : top + height, left:right]
+        if self.mirrored:
+            seen = cv2.flip(seen, 1)
         if seen.shape[:2] == self.size:
             return np.ascontiguousarray(seen)
         canvas = np.full((height, width, 3), PADDING, dtype=np.uint8)
@@ -56,7 +62,10 @@ class View:
         rows = self._source(0, maps.shape[1])
         columns = self._source(1, maps.shape[2])
         out = np.zeros((len(maps), *self.size), dtype=maps.dtype)
-        out[:, : len(rows), : len(columns)] = maps[:, rows[:, None], columns]
+        for plane, shown in zip(out, maps, strict=True):
+            low, high = int(rows[0]), int(rows[-1]) + 1
+            wide = shown[low:high].take(columns, axis=1)        # the costlier axis first, before rows repeat
+            np.take(wide, rows - low, axis=0, out=plane[: len(rows), : len(columns)], mode="clip")
         return out
 
     def _source(self, axis: int, length: int) -> np.ndarray:
@@ -154,10 +163,15 @@ TransformConfig = Annotated[LargeScaleJitter | RandomCrop | ShortestEdge | Stret
 
 
 class Transform:
-    """Applies one random view, and colour jitter if asked for."""
+    """Applies one random view, and colour jitter if asked for.
 
-    def __init__(self, config: LargeScaleJitter | RandomCrop | ShortestEdge | Stretch) -> None:
-        self.config = config
+    Args:
+        config: the settings.
+        exact: see `View.image`.
+    """
+
+    def __init__(self, config: LargeScaleJitter | RandomCrop | ShortestEdge | Stretch, exact: bool = True) -> None:
+        self.config, self.exact = config, exact
 
     def __call__(self, pixels: np.ndarray, maps: list[np.ndarray], rng: np.random.Generator) -> tuple[Tensor, list[np.ndarray]]:
         """Transform a picture and its maps alike.
@@ -173,8 +187,27 @@ class Transform:
         view = self.config.view((pixels.shape[0], pixels.shape[1]), rng)
         if self.config.colour:
             pixels = _jitter(pixels, self.config.colour, rng)
-        image = view.image(pixels)
-        return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), [view.maps(each) for each in maps]
+        return _planes(view.image(pixels, self.exact)), [view.maps(each) for each in maps]
+
+
+def _resize_like_pillow(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return np.asarray(Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BILINEAR))
+
+
+def _resize_fast(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """OpenCV enlarges fastest, but does not filter when it shrinks; torch does both."""
+    if size[0] >= pixels.shape[0] and size[1] >= pixels.shape[1]:
+        return cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_LINEAR)
+    planes = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    resized = F.interpolate(planes, size=size, mode="bilinear", antialias=True)
+    return np.asarray(resized[0].permute(1, 2, 0).numpy())
+
+
+def _planes(pixels: np.ndarray) -> Tensor:
+    """(h, w, 3) -> (3, h, w)."""
+    planes = np.empty((3, *pixels.shape[:2]), dtype=np.uint8)
+    cv2.split(pixels, list(planes))
+    return torch.from_numpy(planes)
 
 
 def _jitter(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:

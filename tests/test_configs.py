@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.tiny import tiny_batch
+from trainer.adaptation import adapt
 from trainer.experiment import ExperimentConfig
-from xdecoder.config import load
+from trainer.optim import build_optimizer
+from trainer.trainer import Learner, Stream
+from xdecoder.config import ConfigError, load
 from xdecoder.model import XDecoder
 from xdecoder.published.architectures import ARCHITECTURES
 
@@ -22,14 +26,75 @@ PUBLISHED = {
 }
 
 
+SMALL = (
+    "model.pixel_decoder={name: fpn, width: 32, layers: 1, heads: 4, hidden: 64}",
+    "model.backbone.drop_path=0", "model.decoder.width=32", "model.decoder.hidden=64", "model.decoder.joint_width=32",
+    "model.decoder.queries=9",
+    "model.language={merges: 500, context_length: 77, width: 32, heads: 4, layers: 1, output_width: 32}",
+    "tasks.segmentation.points=64", "tasks.segmentation.matching.points=64",
+    "tasks.referring.points=64", "tasks.referring.matching.points=64",
+)  # fmt: skip
+"""Settings that keep a published network's make but make it small."""
+
+
+AWAITED = {
+    "ade20k_panoptic_train", "ade20k_panoptic_val", "cityscapes_fine_panoptic_train", "cityscapes_fine_panoptic_val",
+    "coco_karpathy_train", "coco_karpathy_restval", "coco_karpathy_test", "refcocog_train_umd", "refcocog_val_umd",
+}  # fmt: skip
+"""Data sets that the catalog gets with issue 5."""
+
+
+def read(path: Path, *settings: str) -> ExperimentConfig:
+    try:
+        return load(ExperimentConfig, path, settings)
+    except ConfigError as error:
+        if any(f"unknown data set {name!r}" in str(error) for name in AWAITED):
+            pytest.skip(f"the catalog is not complete yet: {error}")
+        raise
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_config_builds(path: Path) -> None:
-    config = load(ExperimentConfig, path)
+    config = read(path)
     with torch.device("meta"):
         XDecoder(config.model)
     for entry in (*config.data.train, *config.data.evaluate):
         assert [task.name for task in config.tasks.build(entry.tasks)] == list(entry.tasks)
     assert config.data.evaluate
+
+
+@pytest.mark.parametrize(("name", "width"), [("focal_t", 16), ("focal_l", 16), ("davit_d3", 32), ("davit_d5", 32)])
+def test_one_step_of_the_pretraining(root: Path, name: str, width: int) -> None:
+    """The YAML's network made small, with its tasks, weights and optimiser, on a batch for each of its streams."""
+    config = read(root / f"configs/xdecoder/{name}.yaml", f"model.backbone.width={width}", *SMALL)
+    assert [stream.tasks for stream in config.data.train] == [("segmentation", "referring"), ("captioning", "retrieval")]
+    torch.manual_seed(0)
+    model = XDecoder(config.model).train()
+    trainer = config.trainer
+    optimizer = build_optimizer(model, trainer.learning_rate, trainer.weight_decay, trainer.lr_multipliers)
+    streams = [Stream(config.tasks.build(stream.tasks), lambda start: iter(()), stream.weight) for stream in config.data.train]
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    terms = Learner(model, streams)([tiny_batch() for _ in streams], [None] * len(streams))
+    kinds = {name.rsplit("/layer", 1)[0] for name in terms}
+    assert kinds == {
+        "segmentation/class", "segmentation/mask", "segmentation/dice", "segmentation/noun",
+        "referring/class", "referring/mask", "referring/dice",
+        "captioning/word", "retrieval/pair", "retrieval/word", "retrieval/backbone",
+    }  # fmt: skip
+    torch.stack(list(terms.values())).sum().backward()
+    optimizer.step()
+    still = [name for name, value in model.named_parameters() if torch.equal(value, before[name])]
+    assert not still, "every weight learns from some task"
+
+
+def test_the_lora_recipe_names_what_there_is(root: Path) -> None:
+    config = read(root / "configs/finetune/ade20k_lora.yaml")
+    assert config.trainer.lora is not None
+    with torch.device("meta"):
+        model = XDecoder(config.model)
+        adapt(model, config.trainer.lora)
+    learning = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    assert learning < 0.02 * sum(parameter.numel() for parameter in model.parameters())
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

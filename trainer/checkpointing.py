@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed.checkpoint as dcp
+from torch import Tensor
+from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
 
+from trainer.distributed import World, barrier
 from xdecoder import checkpoint
 from xdecoder.files import atomic
 
 FORMAT = "xdecoder-training/1"
+PLAIN = "plain.pt"          # what a folder of shards holds beside tensors
 logger = logging.getLogger(__name__)
 
 
@@ -30,14 +37,67 @@ def save(state: dict[str, Any], folder: Path, step: int, keep_last: int) -> Path
     path = folder / f"step_{step:08}.pt"
     with atomic(path) as file:
         torch.save({"format": FORMAT, **state}, file)
-    for old in states(folder)[:-keep_last]:
-        old.unlink(missing_ok=True)
+    _drop_all_but(keep_last, folder)
     return path
+
+
+def save_shards(
+    tensors: dict[str, Tensor], plain: dict[str, Any], folder: Path, step: int, keep_last: int, world: World
+) -> Path:
+    """Write the step's state as a folder that takes its name when it is complete: a file of tensors from each process.
+
+    They are written by torch.distributed.checkpoint, in the format of safetensors, so that reading them runs no code.
+
+    Args:
+        tensors: sharded ones and whole ones; all processes must give the same names.
+        plain: what is not sharded, from the main process: tensors and plain values.
+    """
+    path = folder / f"step_{step:08}"
+    draft = folder / f".{path.name}.part"
+    if world.is_main:
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+    barrier(world)
+    dcp.save(dict(tensors), storage_writer=HuggingFaceStorageWriter(str(draft), save_distributed=True))
+    if world.is_main:
+        with atomic(draft / PLAIN) as file:
+            torch.save({"format": FORMAT, **plain}, file)
+        shutil.rmtree(path, ignore_errors=True)
+        os.replace(draft, path)
+        _drop_all_but(keep_last, folder)
+    barrier(world)
+    return path
+
+
+def load_shards(tensors: dict[str, Tensor], path: Path) -> None:
+    """Fill `tensors` in place from a folder that `save_shards` wrote, by as many processes or another number of them.
+
+    Raises:
+        ValueError: if the folder holds other tensors or cannot be read.
+    """
+    try:
+        dcp.load(tensors, storage_reader=HuggingFaceStorageReader(str(path)))
+    except (RuntimeError, ValueError, KeyError, AssertionError, OSError, dcp.CheckpointException) as error:
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        raise ValueError(f"{path}: not a state of this network ({reason})") from None
+
+
+def _drop_all_but(keep_last: int, folder: Path) -> None:
+    """Only the main process writes states, and one at a time."""
+    killed_while_writing = list(folder.glob(".*.part"))
+    for old in [*states(folder)[:-keep_last], *killed_while_writing]:
+        if old.is_dir():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.unlink(missing_ok=True)
 
 
 def states(folder: Path) -> list[Path]:
     """The training states in a folder, oldest first."""
-    return sorted(path for path in folder.glob("step_*.pt") if re.fullmatch(r"step_\d+", path.stem))
+    return sorted(
+        (path for path in folder.glob("step_*") if re.fullmatch(r"step_\d+", path.stem) and path.suffix in ("", ".pt")),
+        key=step_of,
+    )
 
 
 def step_of(path: Path) -> int:
@@ -49,7 +109,7 @@ def latest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     """The newest training state that can be read, and its content; None if there is none. Says which ones it skips."""
     for path in reversed(states(folder)):
         try:
-            state = checkpoint.read(path)
+            state = checkpoint.read(path / PLAIN if path.is_dir() else path)
         except ValueError as error:
             logger.warning("%s; going back to an earlier state", error)
             continue

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import re
+import socket
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from xdecoder.config import ConfigError
+
+Item = TypeVar("Item")
+
+PATIENCE = timedelta(hours=1)
+"""How long a process that has met the others waits for them: an evaluation or a large file may take its time."""
 
 
 class _Launcher(NamedTuple):
@@ -35,6 +43,8 @@ LAUNCHERS = (
     _Launcher("Slurm", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_STEP_TASKS_PER_NODE"),
     _Launcher("Slurm", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "SLURM_NTASKS_PER_NODE"),
 )
+JOB_NUMBERS = ("PMIX_NAMESPACE", "OMPI_MCA_ess_base_jobid", "SLURM_JOB_ID", "SLURM_STEP_ID")
+"""What tells two jobs on one machine apart, so that they do not meet each other's processes."""
 
 
 @dataclass(frozen=True)
@@ -59,16 +69,35 @@ def detect(environment: Mapping[str, str]) -> World:
     """This process's place according to its launcher's variables; alone where there are none.
 
     Raises:
-        ConfigError: if they hold something else than numbers, or a rank outside the size.
+        ConfigError: if they hold something else than numbers, a rank outside the size, a rank without a size, or if one
+            launcher says that this process is alone and another that it is not: copies must not each think they are the first.
     """
+    speaking = [launcher for launcher in LAUNCHERS if launcher.rank in environment and launcher.size in environment]
+    if not speaking:
+        _refuse_rank_without_size(environment)
+        return ALONE
+    launcher = speaking[0]
+    rank, size = _number(environment, launcher.rank), _number(environment, launcher.size)
+    local = _number(environment, launcher.local_rank) if launcher.local_rank in environment else rank
+    if not 0 <= rank < size:
+        raise ConfigError(f"{launcher.rank}={rank} and {launcher.size}={size}: a rank lies between 0 and size - 1")
+    for other in speaking[1:]:
+        # An allocation's number of tasks (SLURM_NTASKS) does not say that they were started.
+        if size == 1 and other.size != "SLURM_NTASKS" and _number(environment, other.size) > 1:
+            raise ConfigError(
+                f"{launcher.size}=1, but {other.size}={environment[other.size]}: {other.name} started several processes that "
+                f"{launcher.name} knows nothing of; start them with one of the two"
+            )
+    return World(rank, size, local, launcher.name)
+
+
+def _refuse_rank_without_size(environment: Mapping[str, str]) -> None:
     for launcher in LAUNCHERS:
-        if launcher.rank in environment and launcher.size in environment:
-            rank, size = _number(environment, launcher.rank), _number(environment, launcher.size)
-            local = _number(environment, launcher.local_rank) if launcher.local_rank in environment else rank
-            if not 0 <= rank < size:
-                raise ConfigError(f"{launcher.rank}={rank} and {launcher.size}={size}: a rank lies between 0 and size - 1")
-            return World(rank, size, local, launcher.name)
-    return ALONE
+        if launcher.rank in environment and launcher.name != "Slurm":      # which tells a number even to a single batch script
+            raise ConfigError(
+                f"{launcher.rank}={environment[launcher.rank]} says that a launcher started this process beside others, but "
+                "not how many there are; set WORLD_SIZE, RANK and LOCAL_RANK for each process, or use torchrun"
+            )
 
 
 def _number(environment: Mapping[str, str], name: str) -> int:
@@ -96,9 +125,14 @@ def pick_device(name: str, world: World) -> torch.device:
 
 @contextmanager
 def group(
-    world: World, device: torch.device, environment: Mapping[str, str], timeout: timedelta = timedelta(minutes=10)
+    world: World, device: torch.device, environment: Mapping[str, str], timeout: timedelta = timedelta(minutes=2)
 ) -> Iterator[None]:
     """The block in which the processes of `world` can talk; nothing happens for a process on its own.
+
+    Tensors on the processor and plain values travel by gloo, also beside a GPU, whose queue they then need not wait for.
+
+    Args:
+        timeout: how long to wait until all have come.
 
     Raises:
         ConfigError: if they do not find each other.
@@ -106,12 +140,15 @@ def group(
     if world.size == 1:
         yield
         return
-    place = f"tcp://{_address(world, environment)}:{environment.get('MASTER_PORT', '29500')}"
-    backend = "nccl" if device.type == "cuda" else "gloo"
+    address, port = _meeting_point(world, environment)
+    place = f"tcp://{address}:{port}"
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     try:
-        dist.init_process_group(backend, init_method=place, rank=world.rank, world_size=world.size, timeout=timeout)
+        store, _, _ = next(dist.rendezvous(place, world.rank, world.size, timeout=timeout))
+        _wait_for_all(store, world, environment, timeout)
+        dist.init_process_group(backend, store=store, rank=world.rank, world_size=world.size, timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(
             f"{world.launcher} announces {world.size} processes, but number {world.rank} could not meet the others at {place} "
             f"({reason}); check that all were started and that MASTER_ADDR and MASTER_PORT are right"
@@ -122,17 +159,63 @@ def group(
         dist.destroy_process_group()
 
 
-def _address(world: World, environment: Mapping[str, str]) -> str:
-    """Where rank 0 runs: as told by MASTER_ADDR, else the first of Slurm's nodes, else this machine if all run on it."""
+def _wait_for_all(store: dist.Store, world: World, environment: Mapping[str, str], timeout: timedelta) -> None:
+    attempt = environment.get("TORCHELASTIC_RESTART_COUNT", "0")      # torchrun keeps the store when it starts processes again
+    if store.add(f"arrived {attempt}", 1) == world.size:
+        store.set(f"complete {attempt}", "")
+    store.wait([f"complete {attempt}"], timeout)
+
+
+def _meeting_point(world: World, environment: Mapping[str, str]) -> tuple[str, int]:
+    """Address and port: as told by MASTER_ADDR and MASTER_PORT, else of Slurm's first node or of this machine if all run on it.
+
+    Raises:
+        ConfigError: if nothing tells on which of several machines rank 0 runs.
+    """
+    port = _number(environment, "MASTER_PORT") if "MASTER_PORT" in environment else _port(environment)
     if "MASTER_ADDR" in environment:
-        return environment["MASTER_ADDR"]
+        return environment["MASTER_ADDR"], port
     nodes = environment.get("SLURM_STEP_NODELIST", environment.get("SLURM_JOB_NODELIST", ""))
     if nodes:
-        return re.sub(r"\[(\d+).*", r"\1", nodes.split(",")[0])      # "gpu[07-09,12]" → "gpu07"
+        return re.sub(r"\[(\d+).*", r"\1", nodes.split(",")[0]), port      # "gpu[07-09,12]" → "gpu07"
     sizes = {environment.get(launcher.local_size, str(world.size)) for launcher in LAUNCHERS if launcher.name == world.launcher}
     if sizes == {str(world.size)}:
-        return "127.0.0.1"
-    raise ConfigError(f"{world.launcher} announces processes on several machines; set MASTER_ADDR to the first one's address")
+        return "127.0.0.1", port
+    return _agreed_by_mpi(world), port
+
+
+def _port(environment: Mapping[str, str]) -> int:
+    job = " ".join(environment[name] for name in JOB_NUMBERS if name in environment)
+    return 20000 + zlib.crc32(job.encode()) % 10000 if job else 29500
+
+
+def _agreed_by_mpi(world: World) -> str:
+    """The address of rank 0's machine, which MPI tells all; raises ConfigError where mpi4py is not there or disagrees."""
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError):
+        raise ConfigError(
+            f"{world.launcher} announces processes on several machines; set MASTER_ADDR to the first one's address, "
+            "or pip install 'xdecoder[mpi]'"
+        ) from None
+    everybody = MPI.COMM_WORLD
+    if (everybody.Get_rank(), everybody.Get_size()) != (world.rank, world.size):
+        raise ConfigError(
+            f"{world.launcher} announces process {world.rank} of {world.size}, but mpi4py is number {everybody.Get_rank()} of "
+            f"{everybody.Get_size()}: it was built for another MPI; set MASTER_ADDR to the first machine's address"
+        )
+    address: str = everybody.bcast(_own_address() if world.is_main else None)
+    return address
+
+
+def _own_address() -> str:
+    """This machine's address as others reach it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("10.255.255.255", 1))        # sends nothing; asks which interface would be used
+        except OSError:
+            return socket.gethostname()
+        return str(probe.getsockname()[0])
 
 
 def gather(item: Any, world: World) -> list[Any]:
@@ -144,11 +227,39 @@ def gather(item: Any, world: World) -> list[Any]:
     return items or []
 
 
-def anywhere(flag: bool, world: World, device: torch.device) -> bool:
+def gather_everywhere(item: Item, world: World) -> list[Item]:
+    """Every process's plain `item`, in the order of ranks, on all of them."""
+    if world.size == 1:
+        return [item]
+    items: list[Any] = [None] * world.size
+    dist.all_gather_object(items, item)
+    return items
+
+
+def gather_tensors(x: Tensor, world: World) -> list[Tensor]:
+    """Every process's tensor, all of one shape and type, in the order of ranks, on all of them. Without gradient."""
+    if world.size == 1:
+        return [x]
+    # As bytes, since not every way of talking knows every type of number.
+    sent = x.contiguous().view(-1).view(torch.uint8)
+    received = [torch.empty_like(sent) for _ in range(world.size)]
+    dist.all_gather(received, sent)
+    return [each.view(x.dtype).view(x.shape) for each in received]
+
+
+def total(x: Tensor, world: World) -> Tensor:
+    """The sum of all processes' tensors, on all of them. Without gradient."""
+    if world.size > 1:
+        x = x.clone()
+        dist.all_reduce(x)
+    return x
+
+
+def anywhere(flag: bool, world: World) -> bool:
     """Whether the flag is up on any of the processes. All of them must ask."""
     if world.size == 1:
         return flag
-    raised = torch.tensor(int(flag), device=device)
+    raised = torch.tensor(int(flag))
     dist.all_reduce(raised, op=dist.ReduceOp.MAX)
     return bool(raised.item())
 

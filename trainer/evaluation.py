@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,8 +29,14 @@ class Evaluation:
     protocol: dict[str, dict[str, Any]]
 
 
-def evaluate(model: XDecoder, config: ExperimentConfig, device: torch.device, world: World = ALONE) -> Evaluation:
-    """Measure on every entry of `data.evaluate`; the model is left in evaluation mode.
+def evaluate(
+    model: XDecoder,
+    config: ExperimentConfig,
+    device: torch.device,
+    world: World = ALONE,
+    names: Collection[str] | None = None,
+) -> Evaluation:
+    """Measure on every entry of `data.evaluate`, or on those of these names; the model is left in evaluation mode.
 
     Raises:
         ConfigError: if two entries would give results of the same name.
@@ -40,7 +46,7 @@ def evaluate(model: XDecoder, config: ExperimentConfig, device: torch.device, wo
     results: dict[str, float] = {}
     protocol: dict[str, dict[str, Any]] = {}
     model.eval()
-    for entry in config.data.evaluate:
+    for entry in (entry for entry in config.data.evaluate if names is None or entry.prefix in names):
         scores, pictures = _evaluate_entry(model, config, entry, device, world)
         if world.is_main:
             results |= {f"{entry.prefix}/{metric}": value for metric, value in scores.items()}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import difflib
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 
 import torch
 import yaml
+from pydantic import model_validator
 
-from datasets.loader import DataConfig, train_loader
-from trainer import checkpointing
+from datasets.bad import BadSamples
+from datasets.loader import DataConfig, StreamConfig, train_loader
+from trainer import adaptation, checkpointing
 from trainer.distributed import World, barrier
 from trainer.results import record
 from trainer.trainer import Stream, Trainer, TrainerConfig
@@ -22,10 +25,13 @@ from xdecoder.files import atomic
 from xdecoder.model import XDecoder, XDecoderConfig
 from xdecoder.published.checkpoints import initialise, open_checkpoint
 from xdecoder.tasks import TasksConfig
+from xdecoder.types import Batch
 
 FREE_TO_CHANGE = (
-    "output", "data.root", "data.workers", "data.evaluate", "trainer.steps", "trainer.log_every", "trainer.save_every",
-    "trainer.keep_last", "trainer.evaluate_every", "trainer.compile", "trainer.device",
+    "output", "data.root", "data.workers", "data.max_bad_samples", "data.evaluate",
+    "trainer.steps", "trainer.log_every", "trainer.save_every", "trainer.keep_last",
+    "trainer.evaluate_every", "trainer.wandb", "trainer.compile", "trainer.device",
+    "trainer.checkpoint_activations", "trainer.keep_best", "trainer.rendezvous_seconds",
 )  # fmt: skip
 """Settings with which a run may go on although they differ from those it began with."""
 
@@ -44,6 +50,16 @@ class ExperimentConfig(Config):
     """The run folder, relative to the current directory."""
     seed: int = 0
     """Of the initial weights, the order of samples and all that is drawn while training."""
+
+    @model_validator(mode="after")
+    def _evaluations_have_names(self) -> ExperimentConfig:
+        every, known = self.trainer.evaluate_every, {entry.prefix: None for entry in self.data.evaluate}
+        for name in every if isinstance(every, Mapping) else ():
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known) or 'no entries'}"
+                raise ValueError(f"trainer.evaluate_every: data.evaluate has no entry {name!r}; {hint}")
+        return self
 
     @property
     def model_file(self) -> Path:
@@ -91,33 +107,40 @@ def build_trainer(
     config: ExperimentConfig,
     device: torch.device,
     world: World,
-    evaluate: Callable[[XDecoder], Mapping[str, float]] | None = None,
+    evaluate: Callable[[XDecoder, Collection[str] | None], Mapping[str, float]] | None = None,
 ) -> Trainer:
     """The experiment's trainer, all random generators seeded; if the run folder holds a state, it goes on from there."""
     checkpointing.seed_everything(config.seed)
     model = XDecoder(config.model)
-    checkpointing.seed_everything(config.seed + world.rank)     # processes start from equal weights, then draw differently
     if config.weights and not checkpointing.states(config.output / "checkpoints"):
         started = initialise(model, config.weights)
         if world.is_main:
             print(f"{config.weights}: {started}")
+    if config.trainer.lora:
+        adaptation.adapt(model, config.trainer.lora)
+    adaptation.freeze(model, config.trainer.freeze)
+    checkpointing.seed_everything(config.seed + world.rank)     # processes start from equal weights, then draw differently
+    bad = BadSamples(config.data.max_bad_samples)
     streams = [
         Stream(
             tasks=config.tasks.build(stream.tasks),
-            open=partial(_open, stream, config, world),
+            open=partial(_open, stream, config, world, bad),
             weight=stream.weight,
         )
         for stream in config.data.train
     ]
     measure = partial(evaluate, model) if evaluate else None
-    return Trainer(config.trainer, model, streams, device, config.output, world, measure)
+    return Trainer(
+        config.trainer, model, streams, device, config.output, world, measure, config.seed, lambda: bad.count
+    )
 
 
 def finish(config: ExperimentConfig, trainer: Trainer) -> None:
     """Write the trained network and how long it took."""
+    weights = trainer.weights()
     if trainer.world.is_main:
         assert isinstance(trainer.model, XDecoder)
-        checkpoint.save(trainer.model, config.model_file)
+        checkpoint.save(trainer.model, config.model_file, weights)
         record(config.output, {"seconds/train": trainer.seconds})
 
 
@@ -141,10 +164,10 @@ def load_model(config: ExperimentConfig, source: str | Path | None, device: torc
     return found.build(device)
 
 
-def _open(stream: Any, config: ExperimentConfig, world: World, start: int) -> Any:
+def _open(stream: StreamConfig, config: ExperimentConfig, world: World, bad: BadSamples, start: int) -> Iterator[Batch]:
     return train_loader(
         stream, config.data.root,
-        seed=config.seed, rank=world.rank, world_size=world.size, workers=config.data.workers, start=start,
+        seed=config.seed, rank=world.rank, world_size=world.size, workers=config.data.workers, start=start, bad=bad,
     )  # fmt: skip
 
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)      # the last is what Slurm is often asked to send before the end
+
 
 class StopRequest:
     """Whether somebody has asked to stop."""
@@ -19,12 +21,12 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Within the block SIGTERM and the first Ctrl-C only set the request; a second Ctrl-C interrupts at once."""
+    """Within the block SIGTERM, SIGUSR1 and the first Ctrl-C only set the request; a second Ctrl-C interrupts at once."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request            # signals reach the main thread only
         return
-    owner, previous = os.getpid(), {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    owner, previous = os.getpid(), {number: signal.getsignal(number) for number in SIGNALS}
 
     def handle(number: int, frame: FrameType | None) -> None:
         if os.getpid() != owner:                    # a loader's worker, forked with this handler

@@ -1,4 +1,4 @@
-"""What a run tells: a progress display, log.jsonl and TensorBoard."""
+"""What a run tells: a progress display, log.jsonl, TensorBoard and, if asked for, Weights & Biases."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from typing import Any, Self
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from trainer.wandb import WandbConfig, WeightsAndBiases
+from xdecoder.files import atomic
+
 SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -22,32 +25,43 @@ class RunLog:
     Args:
         folder: the run folder.
         step: where the run goes on; what was logged of later steps is dropped, as they will happen again.
+        wandb: also tell Weights & Biases.
+
+    Raises:
+        ConfigError: if Weights & Biases is asked for and not there.
     """
 
-    def __init__(self, folder: Path, step: int = 0) -> None:
+    def __init__(self, folder: Path, step: int = 0, wandb: WandbConfig | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "log.jsonl"
         self._drop_after(step)
+        self._wandb = WeightsAndBiases(wandb, folder) if wandb else None
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
 
     def write(self, step: int, entry: Mapping[str, Any]) -> None:
-        """Add one line for the step, and each of its numbers to TensorBoard. Raises OSError naming the file."""
+        """Add one line for the step, and each of its numbers to the boards. Raises OSError naming the file."""
         self._append(self.path, {"step": step, **entry})
-        for name, value in _flat(entry):
-            self._board.add_scalar(name, value, step)
+        self._draw(step, _flat(entry))
 
     def write_results(self, step: int, results: Mapping[str, float]) -> None:
-        """Add what an evaluation during training gave to evaluations.jsonl and TensorBoard."""
+        """Add what an evaluation during training gave to evaluations.jsonl and the boards."""
         self._append(self.path.with_name("evaluations.jsonl"), {"step": step, "results": dict(results)})
-        for name, value in results.items():
-            self._board.add_scalar(f"results/{name}", value, step)
+        self._draw(step, _flat({"results": results}))
         self._board.flush()
+
+    def _draw(self, step: int, scalars: Mapping[str, float]) -> None:
+        for name, value in scalars.items():
+            self._board.add_scalar(name, value, step)
+        if self._wandb:
+            self._wandb.write(step, scalars)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._board.close()
+        if self._wandb:
+            self._wandb.close(failed=error is not None)
 
     @staticmethod
     def _append(path: Path, entry: Mapping[str, Any]) -> None:
@@ -63,13 +77,14 @@ class RunLog:
         lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
         kept = [line for line in lines if line.endswith("}\n") and json.loads(line)["step"] <= step]
         if kept != lines:
-            self.path.write_text("".join(kept), encoding="utf-8")
+            with atomic(self.path, "w") as file:
+                file.write("".join(kept))
 
 
-def _flat(entry: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:
-    scalars: list[tuple[str, float]] = []
+def _flat(entry: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    scalars: dict[str, float] = {}
     for name, value in entry.items():
-        scalars += _flat(value, f"{prefix}{name}/") if isinstance(value, Mapping) else [(prefix + name, value)]
+        scalars |= _flat(value, f"{prefix}{name}/") if isinstance(value, Mapping) else {prefix + name: value}
     return scalars
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -12,7 +11,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from xdecoder.config import Config, ConfigError
+from trainer.naming import check_patterns, lies_under
+from xdecoder.config import Config
 
 NORMS = (
     nn.modules.batchnorm._NormBase,      # batch and instance norms of all dimensions
@@ -87,13 +87,13 @@ def parameter_groups(
     for biases in module names and overlooked the text encoder's norms.
 
     Args:
-        lr_multipliers: module name → factor of the learning rate for all below it. Names match whole dotted components
-            ("backbone" is not "backbone_proj"); the longest one that matches counts.
+        lr_multipliers: module name or pattern (see `trainer.naming`) → factor of the learning rate for all below it; the
+            longest one that matches counts.
 
     Raises:
         ConfigError: for a name under which no parameter lies.
     """
-    _check_multipliers(model, lr_multipliers)
+    check_patterns(model, lr_multipliers, "trainer.lr_multipliers")
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     seen: set[int] = set()
     for prefix, module in model.named_modules():
@@ -114,19 +114,5 @@ def _decays(module: nn.Module, leaf: str, parameter: Tensor) -> bool:
 
 
 def _multiplier(name: str, multipliers: Mapping[str, float]) -> float:
-    keys = [key for key in multipliers if _lies_under(name, key)]
+    keys = [key for key in multipliers if lies_under(name, key)]
     return multipliers[max(keys, key=len)] if keys else 1.0
-
-
-def _lies_under(name: str, prefix: str) -> bool:
-    return name == prefix or name.startswith(prefix + ".")
-
-
-def _check_multipliers(model: nn.Module, multipliers: Mapping[str, float]) -> None:
-    names = [name for name, _ in model.named_parameters(remove_duplicate=False)]
-    for key in multipliers:
-        if not any(_lies_under(name, key) for name in names):
-            modules = [name for name, _ in model.named_modules() if name]
-            close = difflib.get_close_matches(key, modules, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(n for n, _ in model.named_children())}"
-            raise ConfigError(f"trainer.lr_multipliers: no parameter lies under {key!r}; {hint}")

@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from trainer import checkpointing, distributed
+from trainer.adaptation import LoraConfig, merged
 from trainer.distributed import ALONE, World
+from trainer.engine import EngineName, build_engine, recompute_activations, total_norm
+from trainer.exchange import Meeting, Placed, place
 from trainer.interrupt import stop_on_signals
 from trainer.logging import Progress, RunLog
-from trainer.meter import Meter, summary
+from trainer.meter import Meter, NonFiniteError, Part, summary
 from trainer.optim import MultiStep, Schedule, build_optimizer, build_schedule
 from trainer.precision import PrecisionName, resolve
+from trainer.wandb import WandbConfig
 from xdecoder import checkpoint
-from xdecoder.config import Config
-from xdecoder.tasks import Task, losses
+from xdecoder.config import Config, ConfigError
+from xdecoder.files import write_json
+from xdecoder.losses.peers import Peers
+from xdecoder.tasks import Task, counts, losses
 from xdecoder.types import Batch, to_device
+
+Positive = Annotated[int, Field(gt=0)]
 
 
 class TrainerConfig(Config):
@@ -36,14 +43,23 @@ class TrainerConfig(Config):
     learning_rate: float = Field(1e-4, gt=0)
     weight_decay: float = Field(0.05, ge=0)
     lr_multipliers: Mapping[str, float] = Field({"backbone": 0.1, "language": 0.1})
-    """Factor of the learning rate for all below a module; the longest matching name counts. What is given replaces both."""
+    """Factor of the learning rate for all below a module, given by its name or a pattern such as `backbone.stages.[01]`; the
+    longest match counts. What is given replaces both."""
+    freeze: tuple[str, ...] = ()
+    """Modules that keep their weights, by name or pattern, such as [backbone, language]."""
+    lora: LoraConfig | None = None
+    """Learn low-rank updates of the attention projections only; the trained network has them merged in."""
     schedule: Schedule = MultiStep()
     warmup_steps: int = Field(10, ge=0)
     """Steps over which the learning rate rises to its full value."""
     clip_norm: float | None = Field(5.0, gt=0)
     """Largest L2 norm of the whole gradient; null: no limit."""
     accumulation: int = Field(1, gt=0)
-    """Batches of each stream whose mean gradient makes one step."""
+    """Batches of each stream that make one step; it equals the step of one batch of all their pictures."""
+    engine: EngineName = "ddp"
+    """How several processes keep the network: ddp, each a copy; fsdp, each a share, which takes less memory."""
+    checkpoint_activations: bool = False
+    """Keep only the inputs of the network's layers for the backward and compute the rest again: saves memory, costs time."""
     precision: PrecisionName = "auto"
     """auto: bf16 on a GPU that has it, else float32."""
     log_every: int = Field(20, gt=0)
@@ -52,13 +68,30 @@ class TrainerConfig(Config):
     """Steps between two saved training states."""
     keep_last: int = Field(2, gt=0)
     """Training states that are kept."""
-    evaluate_every: int | None = Field(None, gt=0)
-    """Steps between two evaluations during training; null: none."""
+    keep_best: str | None = None
+    """A result of the evaluations during training, such as shapes_val/PQ: where it is highest, the network is kept as
+    checkpoints/best.pt."""
+    evaluate_every: Positive | Mapping[str, Positive] | None = None
+    """Steps between two evaluations during training: of all of `data.evaluate`, or by name, such as {coco_val: 5000}, of those
+    entries whose label or data set is named; null: none."""
+    wandb: WandbConfig | None = None
+    """Send the curves to Weights & Biases too."""
     compile: bool = False
     """Compile the backbone and the pixel decoder."""
     channels_last: bool = False
     """Lay convolutions out with channels last, which suits recent GPUs."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    rendezvous_seconds: float = Field(120.0, gt=0)
+    """How long processes wait for each other at the start."""
+
+    @model_validator(mode="after")
+    def _best_is_measured(self) -> TrainerConfig:
+        if self.keep_best and not self.evaluate_every:
+            raise ValueError("keep_best needs evaluate_every, so that there are results to choose by")
+        return self
+
+
+Evaluate = Callable[[Collection[str] | None], Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -78,11 +111,18 @@ class Learner(nn.Module):
         self.model = model
         self._streams = streams
 
-    def forward(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
-        """Weighted terms; their sum is the loss. Streams that share a task add to the same terms."""
+    def forward(self, batches: Sequence[Batch | None], peers: Sequence[Peers | None]) -> dict[str, Tensor]:
+        """Weighted terms; their sum is the loss. Streams that share a task add to the same terms.
+
+        Args:
+            batches: one of each stream; None leaves a stream out.
+            peers: what each batch knows of the others of the step; None: there are none.
+        """
         terms: dict[str, Tensor] = {}
-        for stream, batch in zip(self._streams, batches, strict=True):
-            for name, value in losses(self.model, stream.tasks, batch).items():  # type: ignore[arg-type]
+        for stream, batch, others in zip(self._streams, batches, peers, strict=True):
+            if batch is None:
+                continue
+            for name, value in losses(self.model, stream.tasks, batch, others).items():  # type: ignore[arg-type]
                 value = stream.weight * value
                 terms[name] = terms[name] + value if name in terms else value
         return terms
@@ -98,7 +138,9 @@ class Trainer:
         device: where to compute.
         run_folder: gets log.jsonl, tensorboard/ and checkpoints/, and is where training goes on from if it holds a state.
         world: this process's place among those that train together.
-        evaluate: gives results by name in the middle of training, for `config.evaluate_every`.
+        evaluate: gives results by name in the middle of training, of the named entries of `data.evaluate` or (None) all.
+        seed: of all that training draws.
+        bad_samples: tells how many of this process's samples could not be read so far, for the log.
     """
 
     def __init__(
@@ -109,30 +151,42 @@ class Trainer:
         device: torch.device,
         run_folder: Path,
         world: World = ALONE,
-        evaluate: Callable[[], Mapping[str, float]] | None = None,
+        evaluate: Evaluate | None = None,
+        seed: int = 0,
+        bad_samples: Callable[[], int] = lambda: 0,
     ) -> None:
+        self._bad_samples = bad_samples
         self.config, self.streams, self.device, self.world = config, streams, device, world
-        self.run_folder, self.evaluate = Path(run_folder), evaluate
+        self.run_folder, self.evaluate, self.seed = Path(run_folder), evaluate, seed
         layout = torch.channels_last if config.channels_last else torch.preserve_format
         self.model = model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
         self.precision = resolve(config.precision, device)
         self.scaler = self.precision.scaler()
+        if config.checkpoint_activations:
+            recompute_activations(model)
+        if config.compile:
+            for name in ("backbone", "pixel_decoder"):
+                model.get_submodule(name).compile()
+        self.engine = build_engine(config.engine, Learner(model, streams), world, device)
         self.optimizer = build_optimizer(model, config.learning_rate, config.weight_decay, config.lr_multipliers)
         self.schedule = build_schedule(self.optimizer, config.schedule, config.steps, config.warmup_steps)
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.step = 0              # finished optimiser steps
         self.consumed = 0          # batches drawn of each stream
         self.seconds = 0.0         # spent on training, over all resumes
+        self.best = float("-inf")  # result by which the best network is kept
         self._meter = Meter(device, watch_gradient=not self.scaler.is_enabled())
         self._resume()
-        self.learner = self._wrap(Learner(model, streams))
 
     @property
     def checkpoints(self) -> Path:
         return self.run_folder / "checkpoints"
 
-    def train(self) -> bool:
+    def train(self, step_done: Callable[[], None] = lambda: None) -> bool:
         """Train to the last step; False if a signal asked to stop before, in which case the state is saved.
+
+        Args:
+            step_done: is called after every step.
 
         Raises:
             NonFiniteError: naming the step and the pictures.
@@ -140,16 +194,17 @@ class Trainer:
         """
         if self.step >= self.config.steps:
             return True
-        log = RunLog(self.run_folder, self.step) if self.world.is_main else None
+        log = RunLog(self.run_folder, self.step, self.config.wandb) if self.world.is_main else None
         before, start = self.seconds, time.monotonic()
         with (
             stop_on_signals() as stop,
             Progress(self.config.steps, "training step", self.step, self.world.is_main) as progress,
             log or nullcontext(),
         ):
-            streams = [stream.open(self.consumed) for stream in self.streams]
+            streams = self._open()
             while self.step < self.config.steps:
                 self._train_step(streams)
+                step_done()
                 self.seconds = before + time.monotonic() - start
                 progress.advance()
                 self._after_step(log, progress)
@@ -158,75 +213,106 @@ class Trainer:
                     break
         return self.step >= self.config.steps
 
+    def weights(self) -> dict[str, Tensor]:
+        """The network's weights, under the names of a plain one, on the main process. All processes must ask."""
+        return merged(self.engine.weights(self.model))
+
     def save(self) -> None:
-        """Write the training state (the main process does), with every process's random generators."""
-        self._meter.check()
-        randoms = distributed.gather(checkpointing.random_state(self.device), self.world)
-        if self.world.is_main:
-            state = {
-                "step": self.step,
-                "consumed": self.consumed,
-                "seconds": self.seconds,
-                "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "schedule": self.schedule.state_dict(),
-                "scaler": self.scaler.state_dict(),
-                "random": randoms,
-            }
-            checkpointing.save(state, self.checkpoints, self.step, self.config.keep_last)
+        """Write the training state, with every process's random generators and unfinished log line. All processes must call."""
+        self._check()
+        own = {"random": checkpointing.random_state(self.device), "meter": self._meter.state_dict()}
+        plain = {
+            "step": self.step,
+            "consumed": self.consumed,
+            "seconds": self.seconds,
+            "best": self.best,
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "processes": distributed.gather(own, self.world),
+        }
+        self.engine.save(plain, self.model, self.optimizer, self.checkpoints, self.step, self.config.keep_last)
 
     def _resume(self) -> None:
         found = checkpointing.latest(self.checkpoints)
         if found is None:
             return
         path, state = found
-        checkpoint.fill(self.model, state["model"], path)
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.engine.load(path, state, self.model, self.optimizer)
         self.schedule.load_state_dict(state["schedule"])
+        for group, rate in zip(self.optimizer.param_groups, self.schedule.get_last_lr(), strict=True):
+            group["lr"] = rate
         self.scaler.load_state_dict(state["scaler"])
-        self.step, self.consumed, self.seconds = state["step"], state["consumed"], state["seconds"]
-        if self.world.rank < len(state["random"]):
-            checkpointing.restore_random_state(state["random"][self.world.rank], self.device)
+        self.step, self.consumed, self.seconds, self.best = (state[key] for key in ("step", "consumed", "seconds", "best"))
+        if len(state["processes"]) == self.world.size:
+            own = state["processes"][self.world.rank]
+            checkpointing.restore_random_state(own["random"], self.device)
+            self._meter.load_state_dict(own["meter"])
 
-    def _wrap(self, learner: Learner) -> nn.Module:
-        if self.config.compile:
-            for name in ("backbone", "pixel_decoder"):
-                self.model.get_submodule(name).compile()
-        if self.world.size == 1:
-            return learner
-        # A hint at speed, about the strides of depth-wise convolutions' gradients, that nobody can act on.
-        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
-        # Which parameters take part depends on the streams' tasks.
-        devices = [self.device] if self.device.type == "cuda" else None
-        return DistributedDataParallel(learner, device_ids=devices, find_unused_parameters=True)
+    def _open(self) -> list[Iterator[Batch]]:
+        """The streams, each from the first batch that was not consumed; with it the engine tries the learner out."""
+        streams = [stream.open(self.consumed) for stream in self.streams]
+        with self._meter.waiting_for_data():
+            first = _draw(streams)
+
+        def loss() -> Tensor:
+            self.model.train()
+            with self.precision.autocast():
+                terms = self.engine.learner(to_device(first, self.device), [None] * len(first))
+            return torch.stack([value.float() for value in terms.values()]).sum()
+
+        with _undisturbed(self.device):
+            self.engine.start(loss)
+        return [chain([batch], stream) for batch, stream in zip(first, streams, strict=True)]
 
     def _train_step(self, streams: Sequence[Iterator[Batch]]) -> None:
-        parts = self.config.accumulation
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        pictures: list[str] = []
-        total = torch.zeros((), device=self.device)
-        for part in range(parts):
-            batches = _draw(streams)
-            self.consumed += 1
-            pictures += [f"{batch.source}/{sample.id}" for batch in batches for sample in batch.samples]
-            with self._exchanging_gradients(last=part == parts - 1):
+        with self._meter.waiting_for_data():
+            parts = [self._draw_part(streams) for _ in range(self.config.accumulation)]
+        meetings = [self._meet(number, batches) for number, batches in enumerate(zip(*parts, strict=True))]
+        done: list[Part] = []
+        for number, batches in enumerate(parts):
+            with self.engine.exchanging_gradients(last=number == len(parts) - 1):
                 with self.precision.autocast():
-                    terms = self.learner(to_device(batches, self.device))
-                loss = torch.stack([value.float() for value in terms.values()]).sum() / parts
-                self.scaler.scale(loss).backward()
-            total += loss.detach()
-            self._meter.add_terms(terms, parts)
-        self._update(total, pictures)
+                    peers = [meeting.peers(number) for meeting in meetings]
+                    terms = self.engine.learner(to_device([placed.batch for placed in batches], self.device), peers)
+                loss = torch.stack([value.float() for value in terms.values()]).sum()
+                # Engines take the mean over processes, whose losses add up to the step's.
+                self.scaler.scale(loss * self.world.size).backward()
+            done.append(Part(loss.detach(), [f"{p.batch.source}/{sample.id}" for p in batches for sample in p.batch.samples]))
+            self._meter.add_terms(terms)
+        self._update(done)
 
-    def _update(self, loss: Tensor, pictures: list[str]) -> None:
+    def _draw_part(self, streams: Sequence[Iterator[Batch]]) -> list[Placed]:
+        batches = [
+            place(batch, self.consumed, (self.seed, number), self.step, self.world)
+            for number, batch in enumerate(_draw(streams))
+        ]
+        self.consumed += 1
+        return batches
+
+    def _meet(self, number: int, parts: Sequence[Placed]) -> Meeting:
+        """Let all parts of a stream know of each other; where samples are compared, in a rehearsal if there are several."""
+        tasks = self.streams[number].tasks
+        found = [counts(self.model, tasks, placed.batch) for placed in parts]  # type: ignore[arg-type]
+        meeting = Meeting(found, [placed.places for placed in parts], self.world)
+        if len(parts) > 1 and any(task.compares for task in tasks):
+            for part, placed in enumerate(parts):
+                batches: list[Batch | None] = [None] * len(self.streams)
+                batches[number] = to_device(placed.batch, self.device)
+                with torch.no_grad(), self.precision.autocast(), _undisturbed(self.device):
+                    self.engine.learner(batches, [meeting.rehearsal(part)] * len(batches))
+        return meeting
+
+    def _update(self, parts: list[Part]) -> None:
         self.scaler.unscale_(self.optimizer)
-        norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        norm = total_norm(self.parameters)
         if self.config.clip_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, self.config.clip_norm, norm)
-        self._meter.add_step(self.step + 1, loss, norm, pictures)
-        if self.device.type == "cpu" or self.scaler.is_enabled():
-            self._meter.check()
+        loss = distributed.total(torch.stack([part.loss for part in parts]).sum(), self.world)
+        self._meter.add_step(self.step + 1, loss, norm, parts)
+        if self.device.type == "cpu" or self.scaler.is_enabled() or self.config.engine == "fsdp":
+            self._check()
         else:
             # To ask a GPU whether the loss is finite is to wait for it. The fused update leaves out all steps from the first
             # bad one on by itself, and the next log line tells.
@@ -236,37 +322,62 @@ class Trainer:
         self.schedule.step()
         self.step += 1
 
-    def _exchanging_gradients(self, last: bool) -> AbstractContextManager[None]:
-        """Processes exchange gradients once a step, in its last backward."""
-        if last or not isinstance(self.learner, DistributedDataParallel):
-            return nullcontext()
-        held: AbstractContextManager[None] = self.learner.no_sync()
-        return held
+    def _check(self) -> None:
+        """Raises NonFiniteError, on all processes at the same step, once the main one has written down what was in it."""
+        try:
+            self._meter.check()
+        except NonFiniteError as error:
+            batches = [part for theirs in distributed.gather(error.parts, self.world) for part in theirs]
+            if self.world.is_main:
+                write_json(self.run_folder / f"nonfinite_{error.step:08}.json", {"step": error.step, "batches": batches})
+            raise
 
     def _after_step(self, log: RunLog | None, progress: Progress) -> None:
         config, done = self.config, self.step == self.config.steps
         if done or self.step % config.log_every == 0:
-            self._meter.check()
-            figures = self._meter.flush(self.world.size)
+            self._check()
+            figures = self._meter.flush(self.world)
+            figures["bad_samples"] = int(distributed.total(torch.tensor(self._bad_samples()), self.world))
             progress.tell(summary(figures))
             if log:
                 rate = config.learning_rate * self.schedule.lr_lambdas[0](self.step - 1)
-                log.write(self.step, {"seconds": self.seconds, "learning_rate": rate, **figures})
+                rates = {name: rate * factor for name, factor in config.lr_multipliers.items()}
+                log.write(self.step, {"seconds": self.seconds, "learning_rate": rate, "learning_rates": rates, **figures})
         if done or self.step % config.save_every == 0:
             self.save()
-        if self.evaluate and config.evaluate_every and self.step % config.evaluate_every == 0 and not done:
+        names = due_evaluations(config.evaluate_every, self.step)
+        if self.evaluate and names != () and not done:
             start = time.monotonic()
-            with _undisturbed(self.device):
-                results = self.evaluate()
+            with _undisturbed(self.device), self.engine.whole():
+                results = self.evaluate(names)
+            self._keep_best(results)
             self._meter.leave_out(time.monotonic() - start)
             if log:
                 log.write_results(self.step, results)
 
+    def _keep_best(self, results: Mapping[str, float]) -> None:
+        """Write the network if it is the best so far. Results are the main process's; all of them must ask."""
+        name = self.config.keep_best
+        if name is None:
+            return
+        if self.world.is_main and name not in results and name.split("/")[0] in {each.split("/")[0] for each in results}:
+            raise ConfigError(f"trainer.keep_best: no result is called {name!r}; there are {', '.join(sorted(results))}")
+        if not distributed.anywhere(results.get(name, float("-inf")) > self.best, self.world):
+            return
+        self.best, weights = results.get(name, self.best), self.weights()
+        if self.world.is_main:
+            checkpoint.save(self.model, self.checkpoints / "best.pt", weights)  # type: ignore[arg-type]
+
     def _must_stop(self, asked: bool) -> bool:
-        """Processes must stop at the same step, so several look only now and then whether one of them was asked to."""
-        if self.world.size > 1 and self.step % self.config.log_every:
-            return False
-        return distributed.anywhere(asked, self.world, self.device)
+        """Whether any process was asked to; they must stop at the same step."""
+        return distributed.anywhere(asked, self.world)
+
+
+def due_evaluations(every: int | Mapping[str, int] | None, step: int) -> tuple[str, ...] | None:
+    """The names of what is to be measured after a step: none of them is (), None is all of `data.evaluate`."""
+    if isinstance(every, Mapping):
+        return tuple(name for name, steps in every.items() if step % steps == 0)
+    return None if every and step % every == 0 else ()
 
 
 def _draw(streams: Sequence[Iterator[Batch]]) -> list[Batch]:

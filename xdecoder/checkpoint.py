@@ -6,6 +6,7 @@ import json
 import pickle
 import warnings
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,9 +44,10 @@ class Checkpoint:
         return model.to(device).eval()
 
 
-def save(model: XDecoder, path: str | Path) -> None:
-    """Write weights and architecture, atomically; a path that ends in .safetensors gets that format."""
-    write({"format": FORMAT, "config": model.config.model_dump(mode="json"), "model": model.state_dict()}, path)
+def save(model: XDecoder, path: str | Path, weights: Mapping[str, Tensor] | None = None) -> None:
+    """Write weights (the model's, if none are given) and architecture, atomically; .safetensors at the end of a path decides."""
+    weights = model.state_dict() if weights is None else dict(weights)
+    write({"format": FORMAT, "config": model.config.model_dump(mode="json"), "model": weights}, path)
 
 
 def load(path: str | Path, device: torch.device | str = "cpu") -> XDecoder:

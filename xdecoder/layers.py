@@ -72,12 +72,13 @@ class DropPath(nn.Module):
         super().__init__()
         self.probability = probability
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, drawn: Tensor | None = None) -> Tensor:
+        """drawn: (B,) uniform numbers that decide; None: they are drawn here."""
         if not self.training or self.probability == 0:
             return x
         keep = 1 - self.probability
-        alive = x.new_empty(x.shape[0], *[1] * (x.dim() - 1)).bernoulli_(keep)
-        return x * alive / keep
+        drawn = torch.rand(x.shape[0], device=x.device) if drawn is None else drawn
+        return x * (drawn < keep).to(x.dtype).view(-1, *[1] * (x.dim() - 1)) / keep
 
 
 def sine_positions(height: int, width: int, channels: int, device: torch.device | str = "cpu") -> Tensor:

@@ -14,6 +14,7 @@ from xdecoder.attention import TokenGroup
 from xdecoder.backbones import BackboneConfig, FocalConfig
 from xdecoder.config import Config
 from xdecoder.decoder import DecoderConfig
+from xdecoder.draws import generator
 from xdecoder.heads import Prediction
 from xdecoder.language.encoder import LanguageConfig, LanguageEncoder
 from xdecoder.pixel_decoders import FpnConfig, PixelDecoderConfig
@@ -85,10 +86,16 @@ class XDecoder(nn.Module):
     def device(self) -> torch.device:
         return self.backbone_proj.device
 
-    def encode(self, images: Sequence[Tensor]) -> Features:
-        """images: RGB pictures (3, h, w) with values 0…255; they may differ in size."""
+    def encode(self, images: Sequence[Tensor], seeds: Sequence[int | None] = ()) -> Features:
+        """What can be seen on pictures.
+
+        Args:
+            images: RGB pictures (3, h, w) with values 0…255; they may differ in size.
+            seeds: in training, from which it is drawn for each picture which branches of the backbone it skips; without
+                seeds torch's own generator decides.
+        """
         pixels = self.prepare(images, self.device)
-        maps = self.backbone(pixels)
+        maps = self.backbone(pixels, self._draw_paths(seeds)) if self.training else self.backbone(pixels)
         mask_features, pyramid = self.pixel_decoder(maps)
         return Features(
             mask=mask_features,
@@ -101,6 +108,13 @@ class XDecoder(nn.Module):
     def decode(self, features: Features, groups: Sequence[TokenGroup] = ()) -> list[Prediction]:
         """Predictions before the first layer and after each one; the last is the result."""
         return list(self.decoder(features.mask, features.maps, groups))
+
+    def _draw_paths(self, seeds: Sequence[int | None]) -> Tensor | None:
+        """Uniform numbers (B, P), one for each branch of the backbone that a picture may skip."""
+        count: int = self.backbone.paths
+        if not count or not seeds or None in seeds:
+            return None
+        return torch.stack([torch.rand(count, generator=generator(seed, "paths")) for seed in seeds]).to(self.device)
 
     @staticmethod
     def prepare(images: Sequence[Tensor], device: torch.device) -> Tensor:

@@ -58,6 +58,7 @@ class Sample:
     captions: tuple[str, ...] = ()
     nouns: tuple[tuple[str, ...], ...] = ()    # the nouns of each caption; empty where they are not known
     region: Tensor | None = None      # (h, w) bool: the part of the picture that is to be described; None = all of it
+    seed: int | None = None           # of all that training draws for this sample; None: torch's own generator decides
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class Batch:
     samples: tuple[Sample, ...]
     vocabulary: Vocabulary | None     # what the segments' labels index; None where the set has no classes
     source: str                       # name of the data set
+    seed: int | None = None           # of what training draws for all samples alike
 
     def __len__(self) -> int:
         return len(self.samples)

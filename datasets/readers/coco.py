@@ -41,7 +41,7 @@ def read(spec: DatasetSpec, root: Path) -> tuple[Vocabulary | None, list[Record]
         else:
             regions = _instances(files[main], paths[main], label_of)
     references = _references(files["phrases"], paths["phrases"]) if "phrases" in files else {}
-    captions = _captions(files["captions"], paths["captions"]) if "captions" in files else {}
+    captions, nouns = _captions(files["captions"], paths["captions"]) if "captions" in files else ({}, {})
 
     def record(picture: Json) -> Record:
         key = picture["id"]
@@ -54,6 +54,7 @@ def read(spec: DatasetSpec, root: Path) -> tuple[Vocabulary | None, list[Record]
             regions=None if regions is None else regions.get(key, ()),
             references=references.get(key, ()),
             captions=captions.get(key, ()),
+            nouns=nouns.get(key, ()),
         )
 
     try:
@@ -155,11 +156,16 @@ def _references(file: Json, path: Path) -> dict[Any, tuple[Reference, ...]]:
     return {picture: tuple(found) for picture, found in references.items()}
 
 
-def _captions(file: Json, path: Path) -> dict[Any, tuple[str, ...]]:
-    captions = defaultdict(list)
+def _captions(file: Json, path: Path) -> tuple[dict[Any, tuple[str, ...]], dict[Any, tuple[tuple[str, ...], ...]]]:
+    """Captions by picture, and their nouns where all annotations state them."""
+    captions, nouns = defaultdict(list), defaultdict(list)
+    stated = bool(file["annotations"])
     for annotation in _complete(file["annotations"], ("image_id", "caption"), path):
         captions[annotation["image_id"]].append(annotation["caption"].strip())
-    return {picture: tuple(texts) for picture, texts in captions.items()}
+        nouns[annotation["image_id"]].append(tuple(annotation.get("nouns", ())))
+        stated &= "nouns" in annotation
+    by_picture = {picture: tuple(texts) for picture, texts in captions.items()}
+    return by_picture, {picture: tuple(words) for picture, words in nouns.items()} if stated else {}
 
 
 def _complete(rows: Iterable[Json], keys: tuple[str, ...], path: Path) -> Iterable[Json]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
+import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from datasets.readers.coco import outline_mask
-from datasets.spec import DatasetSpec, Record
+from datasets.spec import DatasetSpec, Encoded, Record
 from xdecoder.types import Vocabulary
 
 
@@ -23,13 +25,19 @@ class Regions:
     labels: np.ndarray      # (N,) int64
     crowd: np.ndarray       # (N,) bool
 
-    def masks(self, planes: np.ndarray | None = None) -> np.ndarray:
-        """(N, h, w) bool masks, of `planes` after a transform if given."""
+    def masks(self, planes: np.ndarray | None = None, numbers: np.ndarray | None = None) -> np.ndarray:
+        """(N, h, w) bool masks of all regions or of those with the given numbers, of `planes` after a transform if given."""
         planes = self.planes if planes is None else planes
+        numbers = np.arange(len(self.labels)) if numbers is None else numbers
         if planes.dtype == bool:
-            return planes
-        numbers = np.arange(1, len(self.labels) + 1, dtype=planes.dtype)
-        return np.asarray(planes == numbers[:, None, None])
+            return planes if len(numbers) == len(planes) else planes[numbers]
+        return np.asarray(planes == (numbers + 1).astype(planes.dtype)[:, None, None])
+
+    def in_view(self, planes: np.ndarray) -> np.ndarray:
+        """(N,) bool: which regions have a pixel in the transformed planes."""
+        if planes.dtype == bool:
+            return np.asarray(planes.any(axis=(1, 2)))
+        return np.bincount(planes.ravel(), minlength=len(self.labels) + 1)[1:] > 0
 
 
 def read_image(record: Record) -> np.ndarray:
@@ -41,7 +49,7 @@ def read_image(record: Record) -> np.ndarray:
     with _opened(record.image, "picture") as image:
         if record.id_map is None and record.regions is None and not record.references:
             image = ImageOps.exif_transpose(image)
-        pixels = np.array(image.convert("RGB"))
+        pixels = _pixels(image)
     stated = (record.height or pixels.shape[0], record.width or pixels.shape[1])
     if pixels.shape[:2] != stated:
         raise ValueError(f"{record.image}: is {_size(pixels)} pixels, but its annotation says {stated[1]}x{stated[0]}")
@@ -65,16 +73,16 @@ def _panoptic(record: Record, path: Path, size: tuple[int, int]) -> np.ndarray:
     with _opened(path, "panoptic PNG") as image:
         if image.mode not in ("RGB", "RGBA"):
             raise ValueError(f"{path}: is a {image.mode} image; a panoptic PNG is RGB (id = R + 256 G + 65536 B)")
-        colours = np.array(image.convert("RGB"))
+        colours = _pixels(image)
     _check_size(path, colours, size)
-    ids = colours[..., 0] + 256 * colours[..., 1].astype(np.int32) + 65536 * colours[..., 2].astype(np.int32)
+    ids = cv2.cvtColor(colours, cv2.COLOR_RGB2RGBA).view("<u4")[..., 0] & 0xFFFFFF      # a pixel's four bytes as one number
     listed = np.array([region.id for region in record.regions or ()], dtype=np.int64)
     number_of = np.zeros(1 << 24, dtype=np.uint8 if len(listed) < 256 else np.int32)    # untouched pages cost nothing
     number_of[listed] = np.arange(1, len(listed) + 1)
-    numbers = number_of[ids]
-    strange = ids[(numbers == 0) & (ids != 0)]
-    if len(strange):
-        raise ValueError(f"{path}: holds id {strange[0]}, which its JSON's segments_info does not list")
+    numbers = number_of.take(ids)
+    void = ids[numbers == 0]
+    if void.any():
+        raise ValueError(f"{path}: holds id {void[void != 0][0]}, which its JSON's segments_info does not list")
     absent = listed[np.bincount(numbers.ravel(), minlength=len(listed) + 1)[1:] == 0]
     if len(absent):
         raise ValueError(f"{path}: holds no pixel of id {absent[0]}, which its JSON's segments_info lists")
@@ -102,17 +110,24 @@ def _label_image(record: Record, spec: DatasetSpec, vocabulary: Vocabulary, size
     return Regions(number_of[values][None], kept, np.zeros(len(kept), dtype=bool))
 
 
+def _pixels(image: Image.Image) -> np.ndarray:
+    """(H, W, 3) uint8; `convert` would copy what is RGB already."""
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
 @contextmanager
-def _opened(path: Path, what: str) -> Iterator[Image.Image]:
+def _opened(path: Path | Encoded, what: str) -> Iterator[Image.Image]:
     """A decoded image file; every way it can fail becomes one sentence."""
     try:
-        with Image.open(path) as image:
+        with Image.open(BytesIO(path.data) if isinstance(path, Encoded) else path) as image:
             image.load()
             yield image
     except FileNotFoundError:
         raise ValueError(f"{path}: no such {what}") from None
     except Image.DecompressionBombError as error:
         raise ValueError(f"{path}: the {what} is too large to be decoded safely ({error})") from None
+    except UnidentifiedImageError:
+        raise ValueError(f"{path}: the {what} is damaged or incomplete (of no known format); fetch it again") from None
     except (OSError, SyntaxError) as error:
         raise ValueError(f"{path}: the {what} is damaged or incomplete ({error}); fetch it again") from None
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from datasets.loader import DataConfig, EvaluationConfig, Shuffled, StreamConfig, evaluation_loader, train_loader
+from datasets.loader import DataConfig, EvaluationConfig, StreamConfig, evaluation_loader, train_loader
 from datasets.prepare.shapes import prepare
 from xdecoder.config import ConfigError, parse
 from xdecoder.types import Batch
@@ -52,20 +52,6 @@ def _ids(batches: Any, count: int) -> list[int | str]:
     return [sample.id for batch in itertools.islice(batches, count) for sample in batch.samples]
 
 
-def test_each_epoch_is_another_permutation() -> None:
-    order = [key for batch in itertools.islice(Shuffled(10, 4, seed=1), 10) for key in batch]
-    epochs = [[index for index, epoch in order if epoch == number] for number in range(4)]
-    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
-    assert len({tuple(epoch) for epoch in epochs}) == 4
-
-
-def test_processes_share_each_epoch() -> None:
-    alone = list(itertools.islice(Shuffled(10, 4, seed=1), 15))
-    shares = [list(itertools.islice(Shuffled(10, 4, 1, rank, 2), 15)) for rank in range(2)]
-    for together, first, second in zip(alone, *shares, strict=True):
-        assert sorted(together) == sorted(first + second) and len(first) == len(second) == 2
-
-
 def test_resumed_stream_goes_on_exactly(root: Path) -> None:
     whole = list(itertools.islice(train_loader(_stream(), root, seed=3), 9))
     rest = train_loader(_stream(), root, seed=3, start=6)
@@ -98,7 +84,8 @@ def test_training_sample(root: Path) -> None:
     assert batch.source == "shapes_train" and batch.vocabulary is not None
     for sample in batch.samples:
         assert sample.image.dtype == torch.uint8 and sample.image.shape == (3, 64, 64) and sample.output_size == (128, 128)
-        assert sample.segments is not None and sample.phrases is not None and sample.captions == ()
+        assert sample.segments is not None and sample.phrases is not None
+        assert len(sample.captions) == len(sample.nouns) == 1, "what the segmentation task contrasts queries with"
         masks = sample.segments.masks
         assert masks.dtype == torch.bool and masks.shape[1:] == (64, 64) and bool(masks.flatten(1).any(1).all())
         assert len(sample.segments.labels) == len(masks) and not sample.segments.crowd.any()
@@ -113,7 +100,25 @@ def test_training_sample(root: Path) -> None:
 
 def test_captions_only_where_asked(root: Path) -> None:
     sample = next(train_loader(_stream(tasks=["retrieval"]), root)).samples[0]
-    assert sample.segments is None and sample.phrases is None and len(sample.captions) >= 3
+    assert sample.segments is None and sample.phrases is None and len(sample.captions) == 1
+    assert next(train_loader(_stream(tasks=["referring"]), root)).samples[0].captions == ()
+    read = next(iter(evaluation_loader(_entry(tasks=["retrieval"]), root))).samples[0]
+    assert len(read.captions) >= 3
+
+
+def test_captions_take_turns(root: Path) -> None:
+    """A picture shows another caption every epoch until it has shown them all."""
+    stream = _stream(tasks=["retrieval"], transform={"name": "stretch", "size": 16}, limit=2, batch_size=2)
+    every = {sample.id: sample.captions for batch in evaluation_loader(
+        _entry(dataset="shapes_train", tasks=["retrieval"], limit=2), root) for sample in batch.samples}    # fmt: skip
+    said: dict[int | str, list[str]] = {}
+    for batch in itertools.islice(train_loader(stream, root), 12):
+        for sample in batch.samples:
+            said.setdefault(sample.id, []).extend(sample.captions)
+    for key, captions in every.items():
+        assert len(captions) >= 3
+        for epoch in range(0, 12 - len(captions), len(captions)):
+            assert sorted(said[key][epoch : epoch + len(captions)]) == sorted(captions)
 
 
 def test_class_names_stand_in_for_phrases(root: Path) -> None:
@@ -121,13 +126,39 @@ def test_class_names_stand_in_for_phrases(root: Path) -> None:
         "name": "plain", "reader": "coco", "images": "shapes/images/train",
         "panoptic": "shapes/annotations/panoptic_train.json", "panoptic_images": "shapes/annotations/panoptic_train",
     }  # fmt: skip
-    batch = next(train_loader(_stream(dataset=spec, max_phrases=3, batch_size=8), root))
+    batch = next(train_loader(_stream(dataset=spec, max_phrases=3, batch_size=20), root))
+    counts = set()
     for sample in batch.samples:
         assert sample.phrases is not None and sample.segments is not None and batch.vocabulary is not None
-        assert 2 <= len(sample.phrases.texts) <= 3 and len(set(sample.phrases.texts)) == len(sample.phrases.texts)
-        for name, mask in zip(sample.phrases.texts, sample.phrases.masks, strict=True):
-            of_class = sample.segments.masks[sample.segments.labels == batch.vocabulary.names.index(name)]
-            assert torch.equal(of_class.any(0), mask)
+        assert not sample.phrases.written and len(sample.phrases.meanings) == len(sample.phrases.texts)
+        labels = [batch.vocabulary.names.index(name) for name in sample.phrases.meanings]
+        counts.add(len(set(labels)))
+        for label in set(labels):
+            mine = [i for i, other in enumerate(labels) if other == label]
+            assert torch.equal(sample.phrases.masks[mine], sample.segments.masks[sample.segments.labels == label])
+            (text,) = {sample.phrases.texts[i] for i in mine}
+            assert batch.vocabulary.names[label] in text, "one sentence for all regions of a class"
+    assert counts == {1, 2, 3}, "the number of classes is drawn"
+
+
+def test_coco_to_pretrain_on(tmp_path: Path) -> None:
+    """Regions, captions and phrases from the three filtered files; written phrases come before class names; seeds for all."""
+    prepare(tmp_path / "made", train=6, val=1, novel=1)
+    made, coco = tmp_path / "made/shapes", tmp_path / "coco"
+    files = {
+        "panoptic": "panoptic_train2017_filtrefgumdval_filtvlp", "captions": "captions_train2017_filtrefgumdval_filtvlp",
+        "phrases": "grounding_train2017_filtrefgumdval_filtvlp",
+    }  # fmt: skip
+    (coco / "annotations").mkdir(parents=True)
+    (coco / "train2017").symlink_to(made / "images/train")
+    (coco / "panoptic_train2017").symlink_to(made / "annotations/panoptic_train")
+    for kind, file in files.items():
+        (coco / f"annotations/{file}.json").write_bytes((made / f"annotations/{kind}_train.json").read_bytes())
+    batch = next(train_loader(_stream(dataset="coco_2017_train_panoptic_filtall", batch_size=6), tmp_path))
+    assert len({sample.seed for sample in batch.samples}) == 6
+    for sample in batch.samples:
+        assert sample.segments is not None and sample.phrases is not None and sample.phrases.written
+        assert 1 <= len(sample.phrases.texts) <= 4 and len(sample.captions) == 1 and sample.nouns != ()
 
 
 def test_evaluation_keeps_labels_at_the_original_size(root: Path) -> None:

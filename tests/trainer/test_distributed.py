@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -23,7 +28,9 @@ CPU = torch.device("cpu")
         ({"PMIX_RANK": "1", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2", "SLURM_LOCALID": "0"}, (1, 2, 0)),
         ({"SLURM_PROCID": "5", "SLURM_NTASKS": "6", "SLURM_LOCALID": "2"}, (5, 6, 2)),
         ({"RANK": "0", "WORLD_SIZE": "2", "SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, (0, 2, 0)),
-        ({"RANK": "3"}, (0, 1, 0)),         # a rank without a size says nothing
+        ({"PMI_RANK": "1", "PMI_SIZE": "2", "MPI_LOCALRANKID": "0", "MPI_LOCALNRANKS": "1"}, (1, 2, 0)),    # MPICH, Intel MPI
+        ({"SLURM_PROCID": "0", "SLURM_LOCALID": "0"}, (0, 1, 0)),      # a batch script, in which nothing was started yet
+        ({"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "1", "SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, (0, 1, 0)),
     ],
 )
 def test_places_are_read_from_every_launcher(environment: dict[str, str], expected: tuple[int, int, int]) -> None:
@@ -38,12 +45,27 @@ def test_nonsense_is_refused() -> None:
         distributed.detect({"RANK": "2", "WORLD_SIZE": "2"})
 
 
+@pytest.mark.parametrize("name", ["RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK"])
+def test_a_rank_without_a_size_is_not_taken_for_a_process_on_its_own(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name}=0 says that a launcher started .* but not how many"):
+        distributed.detect({name: "0"})
+
+
+def test_launchers_that_disagree_are_refused() -> None:
+    inner = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
+    outer = {"SLURM_PROCID": "3", "SLURM_STEP_NUM_TASKS": "4", "SLURM_LOCALID": "3"}
+    with pytest.raises(ConfigError, match="WORLD_SIZE=1, but SLURM_STEP_NUM_TASKS=4: Slurm started several processes"):
+        distributed.detect(inner | outer)
+    assert distributed.detect({**inner, "WORLD_SIZE": "8"} | outer).size == 8, "torchrun on each of Slurm's nodes"
+
+
 def test_alone_nothing_is_joined() -> None:
     with distributed.group(ALONE, CPU, {}):
         assert not torch.distributed.is_initialized()
         assert distributed.gather("a", ALONE) == ["a"]
-        assert distributed.anywhere(True, ALONE, CPU)
-        assert not distributed.anywhere(False, ALONE, CPU)
+        assert distributed.gather_everywhere("a", ALONE) == ["a"]
+        assert distributed.anywhere(True, ALONE)
+        assert not distributed.anywhere(False, ALONE)
 
 
 @pytest.mark.filterwarnings("ignore")        # torch's own, about the socket
@@ -62,13 +84,67 @@ def test_processes_that_do_not_come_are_one_sentence() -> None:
 
 def test_the_address_of_the_first_node() -> None:
     slurm = World(0, 4, 0, "Slurm")
-    assert distributed._address(slurm, {"SLURM_STEP_NODELIST": "gpu[07-09,12]"}) == "gpu07"
-    assert distributed._address(slurm, {"SLURM_JOB_NODELIST": "alpha,beta"}) == "alpha"
-    assert distributed._address(slurm, {"MASTER_ADDR": "here"}) == "here"
+    meeting_point = distributed._meeting_point
+    assert meeting_point(slurm, {"SLURM_STEP_NODELIST": "gpu[07-09,12]"}) == ("gpu07", 29500)
+    assert meeting_point(slurm, {"SLURM_JOB_NODELIST": "alpha,beta"}) == ("alpha", 29500)
+    assert meeting_point(slurm, {"MASTER_ADDR": "here", "MASTER_PORT": "7"}) == ("here", 7)
     mpi = World(0, 4, 0, "Open MPI")
-    assert distributed._address(mpi, {"OMPI_COMM_WORLD_LOCAL_SIZE": "4"}) == "127.0.0.1"
-    with pytest.raises(ConfigError, match="set MASTER_ADDR"):
-        distributed._address(mpi, {"OMPI_COMM_WORLD_LOCAL_SIZE": "2"})
+    assert meeting_point(mpi, {"OMPI_COMM_WORLD_LOCAL_SIZE": "4"})[0] == "127.0.0.1"
+    one, other = (meeting_point(slurm, {"MASTER_ADDR": "a", "SLURM_JOB_ID": number})[1] for number in ("1", "2"))
+    assert one != other, "two jobs of one machine must not meet"
+
+
+class _Mpi:
+    """Stands in for mpi4py's COMM_WORLD."""
+
+    def __init__(self, rank: int, size: int) -> None:
+        self.Get_rank, self.Get_size = lambda: rank, lambda: size
+
+    def bcast(self, address: str | None) -> str:
+        return address or "10.0.0.7"
+
+
+def test_mpi_tells_the_address_where_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    two_nodes, world = {"OMPI_COMM_WORLD_LOCAL_SIZE": "2"}, World(1, 4, 1, "Open MPI")
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    with pytest.raises(ConfigError, match=r"set MASTER_ADDR to the first one's address, or pip install 'xdecoder\[mpi\]'"):
+        distributed._meeting_point(world, two_nodes)
+    monkeypatch.setitem(sys.modules, "mpi4py", SimpleNamespace(MPI=SimpleNamespace(COMM_WORLD=_Mpi(1, 4))))
+    assert distributed._meeting_point(world, two_nodes)[0] == "10.0.0.7"
+    monkeypatch.setitem(sys.modules, "mpi4py", SimpleNamespace(MPI=SimpleNamespace(COMM_WORLD=_Mpi(0, 1))))
+    with pytest.raises(ConfigError, match="announces process 1 of 4, but mpi4py is number 0 of 1"):
+        distributed._meeting_point(world, two_nodes)
+
+
+MEETING = """
+import os, sys, torch
+from trainer import distributed
+from trainer.commands import guarded
+world = distributed.detect(os.environ)
+def meet():
+    with distributed.group(world, torch.device("cpu"), os.environ):
+        total = distributed.total(torch.tensor([world.rank + 1.0]), world)
+        sys.stdout.write(f"{world.launcher} {world.rank}/{world.size} {total.item():.0f}\\n")
+    return 0
+sys.exit(guarded(meet))
+"""
+
+
+@pytest.mark.parametrize("launcher", ["Open MPI", "torchrun"])
+def test_a_real_launcher(launcher: str, root: Path) -> None:
+    beside = Path(sys.executable).parent
+    mpirun, torchrun = beside / "mpirun", beside / "torchrun"
+    commands = {
+        "Open MPI": [mpirun, "--allow-run-as-root", "--oversubscribe", "-n", "2", sys.executable, "-c", MEETING],
+        "torchrun": [torchrun, "--standalone", "--nproc-per-node", "2", "--no-python", sys.executable, "-c", MEETING],
+    }
+    command = commands[launcher]
+    if not Path(command[0]).exists():
+        pytest.skip(f"{command[0]} is not installed")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("OMPI_", "PMI", "SLURM_"))}
+    done = subprocess.run(list(map(str, command)), cwd=root, env=clean, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.split("\n"))[-2:] == [f"{launcher} 0/2 3", f"{launcher} 1/2 3"]
 
 
 def test_no_gpu_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,11 +18,12 @@ import torch
 import yaml
 from PIL import Image
 
-from trainer import commands
+from trainer import checkpointing, commands
 from trainer.evaluation import table
 from trainer.experiment import ExperimentConfig, first_difference
 from trainer.trainer import Trainer
 from xdecoder.config import ConfigError, load
+from xdecoder.model import XDecoder
 
 Program = Callable[..., int]
 WIDTH = 64
@@ -204,10 +205,15 @@ def test_debug_shows_where_an_error_came_from(experiment: Path, train: Program) 
         train(experiment, "--debug", "trainer.stps=1")
 
 
-def test_a_truncated_picture_is_named(experiment: Path, train: Program, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_truncated_picture_is_named_and_counted(
+    experiment: Path, train: Program, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     picture = experiment.parent / "data" / "images" / "3.png"
     picture.write_bytes(picture.read_bytes()[:60])
-    assert train(experiment) == 2
+    assert train(experiment) == 0
+    assert str(picture) in caplog.text
+    assert json.loads((experiment.parent / "run" / "log.jsonl").read_text().splitlines()[-1])["bad_samples"] >= 1
+    assert train(experiment, "data.max_bad_samples=0", "--fresh") == 2
     assert str(picture) in capsys.readouterr().err
 
 
@@ -270,3 +276,41 @@ def test_the_table_is_aligned() -> None:
     assert table({"a/x": 1.0, "a/longer": 22.5, "b/x": 100.0}).splitlines() == [
         "a/x          1.00", "a/longer    22.50", "", "b/x        100.00",
     ]  # fmt: skip
+
+
+def test_lora_is_resumed_and_ends_as_an_ordinary_network(experiment: Path, train: Program, measure: Program) -> None:
+    settings = ["trainer.lora={rank: 2}", "trainer.freeze=[language]", "trainer.schedule={name: constant}"]
+    whole, parts = experiment.parent / "whole", experiment.parent / "parts"
+    assert train(experiment, f"output={whole}", *settings) == 0
+    assert train(experiment, f"output={parts}", "trainer.steps=2", *settings) == 0
+    assert train(experiment, f"output={parts}", *settings) == 0
+    trained = weights(whole)
+    assert all(torch.equal(value, trained[name]) for name, value in weights(parts).items())
+    checkpointing.seed_everything(0)
+    untrained = XDecoder(load(ExperimentConfig, experiment).model).state_dict()
+    assert trained.keys() == untrained.keys()
+    changed = {name for name in trained if not torch.equal(trained[name], untrained[name])}
+    projections = ("cross_attention.in_proj", "cross_attention.out_proj", "self_attention.in_proj", "self_attention.out_proj")
+    assert changed == {
+        *(f"decoder.layers.0.{name}.weight" for name in projections),
+        *(f"pixel_decoder.encoder.0.attention.{name}.weight" for name in ("in_proj", "out_proj")),
+    }
+    assert measure(experiment, f"output={whole}") == 0
+
+
+def test_a_profile_leaves_a_trace(experiment: Path, train: Program) -> None:
+    assert train(experiment, "--profile", "1") == 0
+    (trace,) = (experiment.parent / "run").glob("trace_*.json")
+    assert any("convolution" in event.get("name", "") for event in json.loads(trace.read_text())["traceEvents"])
+
+
+def test_evaluations_during_training_by_name(
+    experiment: Path, train: Program, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(experiment, "trainer.evaluate_every={pairs: 2}") == 0
+    (line,) = (experiment.parent / "run" / "evaluations.jsonl").read_text().splitlines()
+    found = json.loads(line)
+    assert found["step"] == 2
+    assert {name.split("/")[0] for name in found["results"]} == {"pairs"}
+    assert train(experiment, "trainer.evaluate_every={pears: 2}", "--fresh") == 2
+    assert "trainer.evaluate_every: data.evaluate has no entry 'pears'; did you mean 'pairs'?" in capsys.readouterr().err

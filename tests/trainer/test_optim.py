@@ -64,6 +64,12 @@ def test_the_longest_matching_name_counts() -> None:
     assert found["backbone.0.weight"][0] == 1.0
 
 
+def test_a_pattern_names_several_modules() -> None:
+    found = settings_by_name(Network(), lr_multipliers={"backbone.[1-9]": 0.1, "*.out": 0.5})
+    assert [found[f"backbone.{i}.bias"][0] for i in (0, 1)] == [1.0, 0.1]
+    assert found["language.out.bias"][0] == 0.5
+
+
 def test_a_name_without_parameters_is_refused() -> None:
     with pytest.raises(ConfigError, match="'bakbone'; did you mean 'backbone'"):
         parameter_groups(Network(), 1.0, 0.05, {"bakbone": 0.1})

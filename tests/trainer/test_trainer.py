@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,47 +14,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.standin import Model, Task, batches, counts, losses
 from trainer import checkpointing
 from trainer import trainer as loop
 from trainer.meter import NonFiniteError
 from trainer.optim import Constant
 from trainer.trainer import Stream, Trainer, TrainerConfig
 from xdecoder.config import ConfigError
-from xdecoder.types import Batch, Sample
+from xdecoder.losses.peers import Peers
+from xdecoder.types import Batch
 
 CPU = torch.device("cpu")
 Losses = Callable[[nn.Module, Any, Batch], dict[str, Tensor]]
-
-
-class Model(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(1)
-        self.backbone = nn.Linear(12, 8)
-        self.language = nn.Linear(8, 8)
-        self.drop = nn.Dropout(0.5)
-        self.head = nn.Linear(8, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.drop(self.language(self.backbone(x).tanh()).tanh()))
-
-
-def losses(model: nn.Module, tasks: Any, batch: Batch) -> dict[str, Tensor]:
-    """The mean over pictures of the squared distance to the picture's mean: any large batch is the mean of its parts."""
-    x = torch.stack(batch.images).flatten(1).float() / 255
-    return {f"{task}/square": (model(x)[:, 0] - x.mean(1)).square().mean() for task in tasks}
-
-
-def batches(start: int, size: int = 4, source: str = "set") -> Iterator[Batch]:
-    """Endless, the n-th batch always the same; draws from torch's own generator as a loader's start does."""
-    torch.rand(())
-    while True:
-        samples = []
-        for number in range(start * size, (start + 1) * size):
-            image = torch.randint(256, (3, 2, 2), generator=torch.Generator().manual_seed(number)).byte()
-            samples.append(Sample(number, image, (2, 2)))
-        yield Batch(tuple(samples), None, source)
-        start += 1
 
 
 def config(**changes: Any) -> TrainerConfig:
@@ -62,13 +34,14 @@ def config(**changes: Any) -> TrainerConfig:
 
 def trainer(folder: Path, settings: TrainerConfig, **arguments: Any) -> Trainer:
     torch.manual_seed(0)
-    streams = arguments.pop("streams", [Stream(["a"], batches), Stream(["a", "b"], batches, weight=0.5)])
+    streams = arguments.pop("streams", [Stream([Task("a")], batches), Stream([Task("a"), Task("b")], batches, weight=0.5)])
     return Trainer(settings, Model(), streams, CPU, folder, **arguments)
 
 
 @pytest.fixture(autouse=True)
 def _stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "losses", losses)
+    monkeypatch.setattr(loop, "counts", counts)
 
 
 def weights(trained: Trainer) -> list[Tensor]:
@@ -88,7 +61,11 @@ def test_a_whole_run(tmp_path: Path) -> None:
     assert trained.train()
     log = log_of(tmp_path)
     assert [line["step"] for line in log] == [2, 4, 6, 8, 10]
-    assert set(log[0]) == {"step", "seconds", "loss", "losses", "learning_rate", "gradient_norm", "images_per_second"}
+    assert set(log[0]) == {
+        "step", "seconds", "loss", "losses", "learning_rate", "learning_rates", "gradient_norm", "images_per_second",
+        "data_seconds", "compute_seconds", "memory_gib", "bad_samples",
+    }  # fmt: skip
+    assert log[0]["learning_rates"] == {name: pytest.approx(0.0002) for name in ("backbone", "language")}
     assert set(log[0]["losses"]) == {"a/square", "b/square"}
     assert log[0]["loss"] == pytest.approx(sum(log[0]["losses"].values()))
     assert log[-1]["loss"] < log[0]["loss"]
@@ -97,10 +74,10 @@ def test_a_whole_run(tmp_path: Path) -> None:
 
 
 def test_stream_weights_and_shared_terms(tmp_path: Path) -> None:
-    streams = [Stream(["a"], batches), Stream(["a", "b"], batches, weight=0.5)]
+    streams = [Stream([Task("a")], batches), Stream([Task("a"), Task("b")], batches, weight=0.5)]
     learner = loop.Learner(Model().eval(), streams)
     batch = next(batches(0))
-    terms = learner([batch, batch])
+    terms = learner([batch, batch], [None, None])
     one = losses(learner.model, ["a"], batch)["a/square"]
     assert terms["a/square"].item() == pytest.approx(1.5 * one.item())
     assert terms["b/square"].item() == pytest.approx(0.5 * one.item())
@@ -133,7 +110,7 @@ def test_a_resumed_run_equals_the_undisturbed_one(tmp_path: Path) -> None:
 def test_accumulation_equals_the_large_batch(tmp_path: Path) -> None:
     settings = {"steps": 3, "clip_norm": 0.01}
     for name, accumulation, size in (("parts", 2, 4), ("whole", 1, 8)):
-        one = Stream(["a"], lambda start, size=size: batches(start, size))  # type: ignore[misc]
+        one = Stream([Task("a")], lambda start, size=size: batches(start, size))  # type: ignore[misc]
         trained = trainer(tmp_path / name, config(accumulation=accumulation, **settings), streams=[one])
         trained.model.drop.p = 0.0
         trained.train()
@@ -155,12 +132,12 @@ def test_the_whole_gradient_is_clipped(tmp_path: Path) -> None:
 
 
 def test_a_bad_loss_stops_before_the_update(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def sometimes_nan(model: nn.Module, tasks: Any, batch: Batch) -> dict[str, Tensor]:
+    def sometimes_nan(model: nn.Module, tasks: Any, batch: Batch, peers: Peers) -> dict[str, Tensor]:
         bad = any(sample.id == 17 for sample in batch.samples)
-        return {name: value * (float("nan") if bad else 1.0) for name, value in losses(model, tasks, batch).items()}
+        return {name: value * (float("nan") if bad else 1.0) for name, value in losses(model, tasks, batch, peers).items()}
 
     monkeypatch.setattr(loop, "losses", sometimes_nan)
-    trained = trainer(tmp_path, config(), streams=[Stream(["a"], batches)])
+    trained = trainer(tmp_path, config(), streams=[Stream([Task("a")], batches)])
     kept: list[list[Tensor]] = []
     original = trained._after_step
     trained._after_step = lambda *rest: (original(*rest), kept.append(weights(trained)))  # type: ignore[assignment, func-returns-value]
@@ -169,9 +146,11 @@ def test_a_bad_loss_stops_before_the_update(tmp_path: Path, monkeypatch: pytest.
     assert same(weights(trained), kept[-1])
     assert len(kept) == 4
     assert [path.name for path in checkpointing.states(trained.checkpoints)] == ["step_00000003.pt"]
+    written = json.loads((tmp_path / "nonfinite_00000005.json").read_text())
+    assert written == {"step": 5, "batches": [{"loss": "nan", "pictures": [f"set/{i}" for i in range(16, 20)]}]}
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_a_signal_saves_and_the_same_command_goes_on(tmp_path: Path, number: int) -> None:
     whole = trainer(tmp_path / "whole", config())
     whole.train()
@@ -184,7 +163,8 @@ def test_a_signal_saves_and_the_same_command_goes_on(tmp_path: Path, number: int
 
     handlers = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
     stopped = trainer(
-        tmp_path / "run", config(), streams=[Stream(["a"], asked_to_stop), Stream(["a", "b"], batches, weight=0.5)]
+        tmp_path / "run", config(),
+        streams=[Stream([Task("a")], asked_to_stop), Stream([Task("a"), Task("b")], batches, weight=0.5)],
     )
     assert not stopped.train()
     assert stopped.step == 5
@@ -199,7 +179,8 @@ def test_evaluations_do_not_change_the_training(tmp_path: Path) -> None:
     plain = trainer(tmp_path / "plain", config())
     plain.train()
 
-    def evaluate() -> dict[str, float]:
+    def evaluate(names: Collection[str] | None) -> dict[str, float]:
+        assert names is None, "an interval without names is for everything"
         torch.rand(5)
         watched.model.eval()
         return {"set/PQ": 1.0}
@@ -211,12 +192,54 @@ def test_evaluations_do_not_change_the_training(tmp_path: Path) -> None:
     assert steps == [4, 8]
 
 
+def test_each_evaluation_has_its_own_interval(tmp_path: Path) -> None:
+    asked: list[tuple[int, Collection[str] | None]] = []
+
+    def evaluate(names: Collection[str] | None) -> dict[str, float]:
+        asked.append((watched.step, names))
+        return {}
+
+    watched = trainer(tmp_path, config(evaluate_every={"often": 3, "seldom": 6}), evaluate=evaluate)
+    watched.train()
+    assert asked == [(3, ("often",)), (6, ("often", "seldom")), (9, ("often",))]
+
+
+def test_waiting_for_data_is_told_apart_from_computing(tmp_path: Path) -> None:
+    def slow(start: int) -> Iterator[Batch]:
+        for batch in batches(start):
+            time.sleep(0.05)
+            yield batch
+
+    trainer(tmp_path, config(steps=2), streams=[Stream([Task("a")], slow)]).train()
+    (line,) = log_of(tmp_path)
+    assert 0.05 <= line["data_seconds"] < 0.1
+    assert line["compute_seconds"] > 0
+    assert line["images_per_second"] == pytest.approx(4 / (line["data_seconds"] + line["compute_seconds"]))
+    assert 0.05 < line["memory_gib"] < 64
+
+
+def test_the_best_network_is_kept_also_over_a_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[tuple[Path, Tensor]] = []
+    monkeypatch.setattr(loop.checkpoint, "save", lambda model, path, found: kept.append((path, found["head.bias"].clone())))
+    scores = iter([1.0, 3.0, 2.0, 2.5])      # after steps 2, 4, 6 and 8
+    for steps in (5, 10):
+        settings = config(steps=steps, evaluate_every=2, keep_best="set/PQ")
+        watched = trainer(tmp_path, settings, evaluate=lambda names: {"set/PQ": next(scores)})
+        watched.train()
+    assert [path for path, _ in kept] == [tmp_path / "checkpoints" / "best.pt"] * 2, "at steps 2 and 4, and never after"
+    assert watched.best == 3.0
+    with pytest.raises(ConfigError, match=r"trainer.keep_best: no result is called 'set/mIoU'; there are set/PQ"):
+        trainer(tmp_path / "b", config(evaluate_every=2, keep_best="set/mIoU"), evaluate=lambda names: {"set/PQ": 1.0}).train()
+    with pytest.raises(ValueError, match="keep_best needs evaluate_every"):
+        config(keep_best="set/PQ")
+
+
 def test_a_state_of_another_network_is_refused(tmp_path: Path) -> None:
     trainer(tmp_path, config(steps=3)).train()
     other = Model()
     other.head = nn.Linear(8, 2)
     with pytest.raises(ValueError, match=r"step_00000003\.pt: checkpoint of another architecture .*'head\.weight'"):
-        Trainer(config(), other, [Stream(["a"], batches)], CPU, tmp_path)
+        Trainer(config(), other, [Stream([Task("a")], batches)], CPU, tmp_path)
 
 
 def test_a_full_log_is_one_sentence(tmp_path: Path) -> None:

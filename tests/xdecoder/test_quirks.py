@@ -7,7 +7,7 @@ import torch
 
 from tests.tiny import tiny_batch, tiny_config, tiny_model, tiny_tasks
 from xdecoder.config import parse
-from xdecoder.losses.contrastive import word_contrast
+from xdecoder.losses.contrastive import mean_direction, word_contrast
 from xdecoder.losses.matching import Matches
 from xdecoder.model import XDecoder
 from xdecoder.tasks import TasksConfig, losses
@@ -107,13 +107,13 @@ def test_a_picture_weighs_the_same_however_many_phrases_it_has():
     matches = Matches(torch.zeros(4).long(), place, torch.tensor([5, 2, 3, 4]), torch.tensor([0, 0, 1, 2]))
     one = -logits[0].log_softmax(1)[0, 5, 0]
     three = -logits[1].log_softmax(1)[0, [2, 3, 4], [0, 1, 2]].mean()
-    assert torch.allclose(referring._query_loss(logits, matches, phrases, False), (one + 3 * three) / 4)
-    assert torch.allclose(referring._query_loss(logits, matches, phrases, True), (one + three) / 2)
+    assert torch.allclose(referring._query_loss(logits, matches, phrases, 4, None), (one + 3 * three) / 4)
+    assert torch.allclose(referring._query_loss(logits, matches, phrases, 4, 2), (one + three) / 2)
 
 
 def test_the_word_to_image_part_fades_with_the_number_of_words(plain, quirky):
     """The fine contrast of retrieval."""
-    objects, words, present = torch.randn(2, 3, 8), torch.randn(2, 5, 8), torch.ones(2, 5, dtype=torch.bool)
+    objects, words, present = mean_direction(torch.randn(2, 3, 8)), torch.randn(2, 5, 8), torch.ones(2, 5, dtype=torch.bool)
     scale = torch.tensor(1.0)
     full, faded = (word_contrast(objects, words, present, scale, twice) for twice in (False, True))
     to_words = (5 * faded - full) / 4           # full = w + i, faded = w + i / 5

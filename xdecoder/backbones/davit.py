@@ -64,15 +64,18 @@ class Davit(nn.Module):
             nn.ModuleList(BlockPair(width, config, next(rates), next(rates)) for _ in range(depth))
             for width, depth in zip(config.widths, config.depths, strict=True)
         )
+        self.paths = 4 * sum(config.depths)     # branches that a picture may skip
         self.apply(_initialise)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, images: Tensor, drawn: Tensor | None = None) -> tuple[Tensor, ...]:
+        """drawn: (B, paths) uniform numbers that decide which branches each picture skips in training; None: drawn here."""
+        draws = iter([None] * self.paths if drawn is None else drawn.unbind(1))
         x = images.permute(0, 2, 3, 1)                      # (B, h, w, C) from here on
         maps = []
         for embedding, stage in zip(self.embeddings, self.stages, strict=True):
             x = embedding(x)
             for pair in stage.children():
-                x = pair(x)
+                x = pair(x, next(draws), next(draws), next(draws), next(draws))
             maps.append(x.permute(0, 3, 1, 2))
         return tuple(maps)
 
@@ -99,8 +102,9 @@ class BlockPair(nn.Module):
         self.spatial = Block(width, hidden, WindowAttention(width, heads, config.window), spatial_drop)
         self.channel = Block(width, hidden, ChannelAttention(width, heads), channel_drop)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.channel(self.spatial(x))
+    def forward(self, x: Tensor, *drawn: Tensor | None) -> Tensor:
+        """drawn: four times (B,) uniform numbers that decide whether a branch is skipped; none: drawn here."""
+        return self.channel(self.spatial(x, *drawn[:2]), *drawn[2:])
 
 
 class Block(nn.Module):
@@ -116,11 +120,12 @@ class Block(nn.Module):
         self.mlp = nn.ModuleDict({"fc1": nn.Linear(width, hidden), "fc2": nn.Linear(hidden, width)})
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, first: Tensor | None = None, second: Tensor | None = None) -> Tensor:
+        """first, second: (B,) uniform numbers that decide whether each branch is skipped."""
         x = x + _convolve(self.conv1, x)
-        x = x + self.drop_path(self.attention(self.norm1(x)))
+        x = x + self.drop_path(self.attention(self.norm1(x)), first)
         x = x + _convolve(self.conv2, x)
-        return x + self.drop_path(self.mlp["fc2"](F.gelu(self.mlp["fc1"](self.norm2(x)))))
+        return x + self.drop_path(self.mlp["fc2"](F.gelu(self.mlp["fc1"](self.norm2(x)))), second)
 
 
 class WindowAttention(nn.Module):

@@ -64,7 +64,9 @@ class TimmBackbone(nn.Module):
             **({"pretrained_cfg_overlay": weights} if weights else {}),
         )
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+    paths = 0       # timm's networks draw what they skip from torch's own generator
+
+    def forward(self, images: Tensor, drawn: Tensor | None = None) -> tuple[Tensor, ...]:
         every = self.network(images)
         maps = tuple(every[level] for level in self.levels)
         return tuple(x.permute(0, 3, 1, 2) for x in maps) if _channels_last(self.network) else maps

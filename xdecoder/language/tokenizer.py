@@ -50,6 +50,10 @@ class Tokenizer:
         padded = [row + [self.end] * (longest - len(row)) for row in rows]
         return torch.tensor(padded, dtype=torch.int64).reshape(len(rows), longest)
 
+    def words(self, texts: Sequence[str]) -> int:
+        """How many tokens come behind the start tokens, `end` included, as `encode` would cut the texts."""
+        return sum(min(len(self._pipeline.encode(text).ids), self.context_length - 2) + 1 for text in texts)
+
     def decode(self, ids: Sequence[int] | Tensor) -> str:
         """The text of one row of ids, up to its first `end`; start tokens are skipped."""
         row = ids.tolist() if isinstance(ids, Tensor) else list(ids)

@@ -35,21 +35,25 @@ def symmetric_contrast(images: Tensor, texts: Tensor, logit_scale: Tensor, same:
     return (F.cross_entropy(logits, wanted) + F.cross_entropy(logits.T, wanted)) / 2
 
 
+def mean_direction(queries: Tensor) -> Tensor:
+    """Mean of the unit vectors of (B, Q, D) queries: (B, D), whose product with a unit vector is the queries' mean cosine."""
+    return F.normalize(queries.float(), dim=-1).mean(dim=1)
+
+
 def word_contrast(
-    objects: Tensor, words: Tensor, present: Tensor, logit_scale: Tensor, weigh_twice: bool = False
+    directions: Tensor, words: Tensor, present: Tensor, logit_scale: Tensor, weigh_twice: bool = False
 ) -> Tensor:
     """Fine contrast: every query of a picture with every word of every caption of the batch.
 
     Words count in proportion to 1, 2, 3, … along their caption; 0.7 image→word plus 0.3 word→image.
 
     Args:
-        objects: (B, Q, D).
+        directions: (B, D), the `mean_direction` of each picture's queries.
         words: (B, T, D).
         present: (B, T) bool.
         weigh_twice: divide the word→image part by the number of words, although a caption's weights sum to one already.
     """
-    logits = cosine_logits(objects.flatten(0, 1), words[present], logit_scale)
-    logits = logits.unflatten(0, objects.shape[:2]).mean(dim=1)                     # (B, W): pictures by words
+    logits = scale_of(logit_scale) * directions @ F.normalize(words[present].float(), dim=-1).T     # (B, W): pictures by words
     caption = torch.arange(len(words), device=words.device)[:, None].expand_as(present)[present]
     ranks = present.cumsum(dim=1) * present
     weight = (ranks / ranks.sum(dim=1, keepdim=True))[present]                      # sums to 1 over a caption

@@ -8,12 +8,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from xdecoder.draws import rand_by_picture
 from xdecoder.losses.matching import Matches
 from xdecoder.ops.points import sample_points, uncertain_points
 
 
 def mask_losses(
-    matches: Matches, mask_embeddings: Tensor, mask_features: Tensor, targets: Sequence[Tensor], points: int
+    matches: Matches,
+    mask_embeddings: Tensor,
+    mask_features: Tensor,
+    targets: Sequence[Tensor],
+    points: int,
+    count: float | None = None,
+    generators: Sequence[torch.Generator | None] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Per layer, the summed losses over matched masks divided by the number of targets: (BCE (L,), dice (L,)).
 
@@ -22,37 +29,55 @@ def mask_losses(
         mask_features: (B, C, h, w).
         targets: per picture (N, H, W) bool.
         points: points per mask.
+        count: the number of targets to divide by; by default those given.
+        generators: per picture, what its points are drawn from; torch's own if None.
     """
     layers = len(mask_embeddings)
-    count = max(sum(len(masks) for masks in targets), 1)
+    count = max(sum(len(masks) for masks in targets) if count is None else count, 1)
     if len(matches.query) == 0:
         nothing = (mask_embeddings.sum() + mask_features.sum()) * 0
         return nothing.expand(layers), nothing.expand(layers)
     order = torch.argsort(matches.picture, stable=True)
     layer, picture, query, target = (x[order] for x in (matches.layer, matches.picture, matches.query, matches.target))
     chosen = mask_embeddings[layer, picture, query]
-    logits, wanted = [], []
+    logits, drawn_from = [], []
     for b in picture.unique().tolist():
         mine = picture == b
         logits.append(torch.einsum("mc,chw->mhw", chosen[mine], mask_features[b]).float())
-        wanted.append(targets[b][target[mine]])
-    compared = _at_points(logits, wanted, points)
-    bce, dice = _bce(*compared), _dice(*compared)
+        drawn_from.append(generators[b] if generators else None)
+    places, sampled = _at_uncertain_points(logits, points, drawn_from)
+    truth = torch.empty_like(sampled)
+    for b in picture.unique().tolist():
+        mine = picture == b
+        truth[mine] = _targets_at(places[mine], targets[b], target[mine], layer[mine], layers)
+    bce, dice = _bce(sampled, truth), _dice(sampled, truth)
     total = bce.new_zeros(layers)
     return total.index_add(0, layer, bce) / count, total.index_add(0, layer, dice) / count
 
 
-def _at_points(logits: Sequence[Tensor], wanted: Sequence[Tensor], points: int) -> tuple[Tensor, Tensor]:
-    """Logits and targets (M, points) of all masks, at points of their own."""
-    places = uncertain_points(torch.cat(list(logits)), points)
-    sampled = sample_points(torch.cat(list(logits))[:, None], places)[:, 0]
-    sizes = [len(masks) for masks in wanted]
-    with torch.no_grad():
-        truth = [
-            sample_points(masks[:, None].float(), place)[:, 0]
-            for masks, place in zip(wanted, places.split(sizes), strict=True)
-        ]
-    return sampled, torch.cat(truth)
+def _at_uncertain_points(
+    logits: Sequence[Tensor], points: int, generators: Sequence[torch.Generator | None]
+) -> tuple[Tensor, Tensor]:
+    """Points (M, points, 2) of each mask's own, picture by picture, and the logits (M, points) there."""
+    maps, sizes = torch.cat(list(logits)), [len(masks) for masks in logits]
+
+    def rand(n: int) -> Tensor:
+        return rand_by_picture(sizes, n, 2, device=maps.device, generators=generators)
+
+    places = uncertain_points(maps, points, rand)
+    return places, sample_points(maps[:, None], places)[:, 0]
+
+
+@torch.no_grad()
+def _targets_at(places: Tensor, masks: Tensor, target: Tensor, layer: Tensor, layers: int) -> Tensor:
+    """What one picture's targets are at points (m, P, 2): (m, P), of which row i reads masks[target[i]] for layer[i].
+
+    A mask is made of numbers once for all layers, which at full size takes more memory than anything else here.
+    """
+    asked = places.new_zeros(len(masks), layers, *places.shape[1:])
+    asked[target, layer] = places
+    read = sample_points(masks[:, None].float(), asked.flatten(1, 2))[:, 0]
+    return read.unflatten(1, (layers, -1))[target, layer]
 
 
 def _bce(logits: Tensor, targets: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from xdecoder.config import Config
+from xdecoder.draws import rand_by_picture
 from xdecoder.ops.points import sample_points
 
 
@@ -41,6 +42,7 @@ def match(
     mask_features: Tensor,
     targets: Sequence[Tensor],
     config: MatchingConfig,
+    generators: Sequence[torch.Generator | None] | None = None,
 ) -> Matches:
     """The cheapest one-to-one assignment of queries to targets, for every layer of every picture.
 
@@ -49,13 +51,15 @@ def match(
         mask_embeddings: (L, B, Q, C).
         mask_features: (B, C, h, w).
         targets: per picture (N, H, W) bool masks.
+        generators: per picture, what its points are drawn from; torch's own if None.
     """
     found: list[Tensor] = []
     device = mask_features.device
     for b, masks in enumerate(targets):
         if len(masks) == 0:
             continue
-        points = torch.rand(1, config.points, 2, device=device)
+        drawn_from = generators[b : b + 1] if generators else None
+        points = rand_by_picture([1], config.points, 2, device=device, generators=drawn_from)
         wanted = sample_points(masks[None].float(), points)[0]                        # (N, P)
         features = sample_points(mask_features[b, None].float(), points)[0]           # (C, P)
         logits = torch.einsum("lqc,cp->lqp", mask_embeddings[:, b].float(), features)

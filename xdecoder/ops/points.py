@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,16 +16,20 @@ def sample_points(maps: Tensor, points: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def uncertain_points(logits: Tensor, count: int, oversampling: float = 3.0, important: float = 0.75) -> Tensor:
+def uncertain_points(
+    logits: Tensor, count: int, rand: Callable[[int], Tensor], oversampling: float = 3.0, important: float = 0.75
+) -> Tensor:
     """Points (N, count, 2) at which to compare masks of logits (N, h, w).
 
     Of `oversampling`·count random points the share `important` of `count` with the smallest |logit| is kept; the rest is
     uniformly random.
+
+    Args:
+        rand: gives so many uniformly random points for each mask, (N, n, 2).
     """
-    masks = len(logits)
     chosen = int(important * count)
-    candidates = torch.rand(masks, int(oversampling * count), 2, device=logits.device)
+    candidates = rand(int(oversampling * count))
     doubt = -sample_points(logits[:, None], candidates)[:, 0].abs()
     best = doubt.topk(chosen, dim=1).indices
     kept = candidates.gather(1, best[..., None].expand(-1, -1, 2))
-    return torch.cat((kept, torch.rand(masks, count - chosen, 2, device=logits.device)), dim=1)
+    return torch.cat((kept, rand(count - chosen)), dim=1)

@@ -9,9 +9,9 @@ from xdecoder.tasks.captioning import CaptioningConfig
 from xdecoder.tasks.referring import ReferringConfig
 from xdecoder.tasks.retrieval import RetrievalConfig
 from xdecoder.tasks.segmentation import SegmentationConfig
-from xdecoder.tasks.task import Task, losses, predict
+from xdecoder.tasks.task import Task, counts, losses, predict, with_one_caption
 
-__all__ = ["Task", "TasksConfig", "losses", "predict"]
+__all__ = ["Task", "TasksConfig", "counts", "losses", "predict", "with_one_caption"]
 
 
 class TasksConfig(Config):

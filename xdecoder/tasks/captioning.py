@@ -14,6 +14,7 @@ from xdecoder.config import Config
 from xdecoder.heads import Prediction
 from xdecoder.language.encoder import Texts
 from xdecoder.losses.captioning import next_word_loss
+from xdecoder.losses.peers import Peers
 from xdecoder.model import Features, XDecoder
 from xdecoder.tasks.segmentation import to_canvas
 from xdecoder.tasks.task import Prompt, TextReader, captions_of
@@ -42,25 +43,32 @@ class Captioning:
     """Learns the next word under teacher forcing; writes greedily."""
 
     name = "captioning"
+    compares = False
 
     def __init__(self, config: CaptioningConfig) -> None:
         self.config = config
+
+    def counts(self, model: XDecoder, batch: Batch) -> dict[str, float]:
+        return {"words": model.language.tokenizer.words(captions_of(batch))}
 
     def prompt(self, model: XDecoder, batch: Batch, texts: TextReader) -> CaptionPrompt:
         read = texts(captions_of(batch))
         return CaptionPrompt((caption_tokens(model, read),), read)
 
     def loss(
-        self, model: XDecoder, features: Features, layers: Sequence[Prediction], prompt: CaptionPrompt, batch: Batch
+        self,
+        model: XDecoder,
+        features: Features,
+        layers: Sequence[Prediction],
+        prompt: CaptionPrompt,
+        batch: Batch,
+        peers: Peers,
     ) -> dict[str, Tensor]:
         read, words = prompt.texts, model.language.token_embedding.weight
         assert read is not None
-        per_layer = [
-            next_word_loss(layer.caption, words, read.ids, read.present)
-            for layer in layers[: self.config.layers]
-            if layer.caption is not None
-        ]
-        return {"word": self.config.weight * torch.stack(per_layer)}
+        tokens = torch.stack([layer.caption for layer in layers[: self.config.layers] if layer.caption is not None])
+        loss = next_word_loss(tokens, words, read.ids, read.present, peers.totals["captioning/words"])
+        return {"word": self.config.weight * loss}
 
     def predict(self, model: XDecoder, features: Features, batch: Batch) -> list[CaptionResult]:
         ids = self.write(model, features, regions_of(batch, features, model.config.published_quirks))

@@ -17,9 +17,10 @@ from xdecoder.language.encoder import Texts
 from xdecoder.losses.contrastive import cosine_logits
 from xdecoder.losses.masks import mask_losses
 from xdecoder.losses.matching import Matches, MatchingConfig, match
+from xdecoder.losses.peers import Peers
 from xdecoder.model import Features, XDecoder
 from xdecoder.tasks.segmentation import to_canvas
-from xdecoder.tasks.task import Prompt, TextReader
+from xdecoder.tasks.task import Prompt, TextReader, generators
 from xdecoder.types import Batch, Phrases, ReferringResult
 
 
@@ -52,15 +53,19 @@ class Referring:
     """Grounding queries read the phrases' words; the query whose meaning is nearest to a phrase paints its region."""
 
     name = "referring"
+    compares = False
 
     def __init__(self, config: ReferringConfig) -> None:
         self.config = config
 
+    def counts(self, model: XDecoder, batch: Batch) -> dict[str, float]:
+        numbers = [len(picture.texts) for picture in phrases_of(batch)]
+        return {"pictures": len(numbers), "phrases": sum(numbers), "bare": numbers.count(0)}
+
     def prompt(self, model: XDecoder, batch: Batch, texts: TextReader) -> PhrasePrompt:
         phrases = phrases_of(batch)
-        distinct = sorted({text for picture in phrases for text in picture.texts})
-        if not distinct:
-            return PhrasePrompt(phrases=phrases)
+        # A batch without phrases reads an empty one, which nobody sees: it takes the same way as all batches.
+        distinct = sorted({text for picture in phrases for text in picture.texts}) or [""]
         read = texts(distinct)
         number = {text: i for i, text in enumerate(distinct)}
         vectors = tuple(read.vectors[[number[text] for text in picture.texts]] for picture in phrases)
@@ -68,32 +73,40 @@ class Referring:
         return PhrasePrompt((model.decoder.grounding_queries(len(batch)), words), phrases, vectors)
 
     def loss(
-        self, model: XDecoder, features: Features, layers: Sequence[Prediction], prompt: PhrasePrompt, batch: Batch
+        self,
+        model: XDecoder,
+        features: Features,
+        layers: Sequence[Prediction],
+        prompt: PhrasePrompt,
+        batch: Batch,
+        peers: Peers,
     ) -> dict[str, Tensor]:
         rows = [layer.grounding for layer in layers[: self.config.layers] if layer.grounding is not None]
-        if not rows:
-            return {}
-        quirks = model.config.published_quirks
-        if quirks and not all(picture.texts for picture in prompt.phrases):
-            # Published quirk: one picture without phrases silences the whole batch.
-            nothing = torch.stack([(row.semantic.sum() + row.mask.sum()) * 0 for row in rows])
-            return {"class": nothing, "mask": nothing, "dice": nothing}
+        totals, device = peers.totals, features.mask.device
+        # Published quirk: one picture without phrases silences the whole batch.
+        audible = not (model.config.published_quirks and totals["referring/bare"])
         masks = [to_canvas(picture.masks, features.padded) for picture in prompt.phrases]
         embeddings = torch.stack([row.mask for row in rows])
         logits = self._logits(model, rows, prompt)
         scores = [picture.detach().softmax(dim=1) for picture in logits]
-        matches = match(scores, embeddings, features.mask, masks, self.config.matching)
-        bce, dice = mask_losses(matches, embeddings, features.mask, masks, self.config.points)
+        drawn_from = generators(batch, "referring matching", device)
+        matches = match(scores, embeddings, features.mask, masks, self.config.matching, drawn_from)
+        bce, dice = mask_losses(
+            matches, embeddings, features.mask, masks, self.config.points,
+            totals["referring/phrases"], generators(batch, "referring points", device),
+        )                                                                               # fmt: skip
+        by_picture = totals["referring/pictures"] if model.config.published_quirks else None
+        named = self._query_loss(logits, matches, prompt.phrases, totals["referring/phrases"], by_picture)
         return {
-            "class": self.config.class_weight * self._query_loss(logits, matches, prompt.phrases, quirks),
-            "mask": self.config.mask_weight * bce,
-            "dice": self.config.dice_weight * dice,
+            "class": audible * self.config.class_weight * named,
+            "mask": audible * self.config.mask_weight * bce,
+            "dice": audible * self.config.dice_weight * dice,
         }
 
     def predict(self, model: XDecoder, features: Features, batch: Batch) -> list[ReferringResult]:
-        prompt = self.prompt(model, batch, TextReader(model.language))
-        if not prompt.groups:
+        if not any(phrases.texts for phrases in phrases_of(batch)):
             return [_nothing(sample.output_size, features.mask.device) for sample in batch.samples]
+        prompt = self.prompt(model, batch, TextReader(model.language))
         rows = model.decode(features, prompt.groups)[-1].grounding
         assert rows is not None
         results = []
@@ -108,14 +121,17 @@ class Referring:
         return results
 
     def _query_loss(
-        self, logits: Sequence[Tensor], matches: Matches, phrases: Sequence[Phrases], by_picture: bool
+        self, logits: Sequence[Tensor], matches: Matches, phrases: Sequence[Phrases], count: float, pictures: float | None
     ) -> Tensor:
         """Cross-entropy over queries, one per phrase, (L,); phrases of equal meaning share their queries.
 
-        by_picture: the mean over pictures of the mean over their phrases, as published, instead of the mean over all phrases.
+        Args:
+            count: the number of phrases to divide by.
+            pictures: if given, take the mean over so many pictures of the mean over their phrases, as published, instead of
+                the mean over all phrases.
         """
-        count = sum(len(picture.texts) for picture in phrases)
-        total = logits[0].new_zeros(logits[0].shape[0])
+        total = sum(picture.sum(dim=(1, 2)) * 0 for picture in logits)
+        assert isinstance(total, Tensor)
         for b, picture in enumerate(phrases):
             if not picture.texts:
                 continue
@@ -128,7 +144,7 @@ class Referring:
             wanted = wanted / wanted.sum(dim=1, keepdim=True).clamp(min=1)
             loss = -(wanted * logits[b].log_softmax(dim=1)).sum(dim=(1, 2))
             loss = loss * (1.0 if picture.written else self.config.class_name_factor)
-            total = total + loss / (len(phrases) * len(picture.texts) if by_picture else count)
+            total = total + loss / (pictures * len(picture.texts) if pictures else count)
         return total
 
     def _logits(self, model: XDecoder, rows: Sequence[Rows], prompt: PhrasePrompt) -> list[Tensor]:

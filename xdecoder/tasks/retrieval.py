@@ -12,7 +12,8 @@ from torch import Tensor
 from xdecoder.config import Config
 from xdecoder.heads import Prediction
 from xdecoder.language.encoder import Texts
-from xdecoder.losses.contrastive import symmetric_contrast, word_contrast
+from xdecoder.losses.contrastive import mean_direction, symmetric_contrast, word_contrast
+from xdecoder.losses.peers import Peers
 from xdecoder.model import Features, XDecoder
 from xdecoder.tasks.task import Prompt, TextReader, captions_of
 from xdecoder.types import Batch, RetrievalResult
@@ -39,37 +40,45 @@ class RetrievalConfig(Config):
 @dataclass(frozen=True)
 class PairPrompt(Prompt):
     texts: Texts | None = None
-    same: Tensor | None = None      # (B, B) bool: captions of equal wording
 
 
 class Retrieval:
-    """Contrast over the batch of pairs."""
+    """Contrast over all pairs of a step."""
 
     name = "retrieval"
+    compares = True
 
     def __init__(self, config: RetrievalConfig) -> None:
         self.config = config
 
+    def counts(self, model: XDecoder, batch: Batch) -> dict[str, float]:
+        return {}
+
     def prompt(self, model: XDecoder, batch: Batch, texts: TextReader) -> PairPrompt:
-        captions = captions_of(batch)
-        read = texts(captions)
-        same = torch.tensor([[a == b for b in captions] for a in captions], device=read.vectors.device)
-        return PairPrompt(texts=read, same=same)
+        return PairPrompt(texts=texts(captions_of(batch)))
 
     def loss(
-        self, model: XDecoder, features: Features, layers: Sequence[Prediction], prompt: PairPrompt, batch: Batch
+        self,
+        model: XDecoder,
+        features: Features,
+        layers: Sequence[Prediction],
+        prompt: PairPrompt,
+        batch: Batch,
+        peers: Peers,
     ) -> dict[str, Tensor]:
-        texts, same, scale = prompt.texts, prompt.same, model.language.logit_scale
-        assert texts is not None and same is not None
-        layers = layers[: self.config.layers]
-        whole = torch.stack([symmetric_contrast(x.image.semantic[:, 0], texts.vectors, scale, same) for x in layers])
+        assert prompt.texts is not None
+        layers, everyone = layers[: self.config.layers], peers.everyone
+        vectors, tokens, present = (everyone(x) for x in (prompt.texts.vectors, prompt.texts.tokens, prompt.texts.present))
+        same, scale = _same(peers.everyones(captions_of(batch)), vectors.device), peers.once(model.language.logit_scale)
+        whole = [symmetric_contrast(everyone(x.image.semantic[:, 0]), vectors, scale, same) for x in layers]
         # Published quirk: the word→image part is a mean over words that are weighted already, so it all but vanishes.
         twice = model.config.published_quirks
-        fine = torch.stack([word_contrast(x.object.semantic, texts.tokens, texts.present, scale, twice) for x in layers])
+        fine = [word_contrast(everyone(mean_direction(x.object.semantic)), tokens, present, scale, twice) for x in layers]
+        backbone = symmetric_contrast(everyone(features.pooled), vectors, scale, same)
         return {
-            "pair": self.config.weight * whole,
-            "word": self.config.weight * self.config.word_factor * fine,
-            "backbone": self.config.backbone_weight * symmetric_contrast(features.pooled, texts.vectors, scale, same),
+            "pair": self.config.weight * peers.share(torch.stack(whole)),
+            "word": self.config.weight * self.config.word_factor * peers.share(torch.stack(fine)),
+            "backbone": self.config.backbone_weight * peers.share(backbone),
         }
 
     def predict(self, model: XDecoder, features: Features, batch: Batch) -> list[RetrievalResult]:
@@ -82,3 +91,10 @@ class Retrieval:
             vectors = model.language.encode(sample.captions).vectors.float()
             results.append(RetrievalResult(image, F.normalize(vectors, dim=-1)))
         return results
+
+
+def _same(captions: Sequence[str], device: torch.device) -> Tensor:
+    """(B, B) bool: which captions are of equal wording."""
+    first: dict[str, int] = {}
+    number = torch.tensor([first.setdefault(caption, i) for i, caption in enumerate(captions)], device=device)
+    return number[:, None] == number

@@ -9,11 +9,12 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from xdecoder import readout
-from xdecoder.attention import TokenGroup
 from xdecoder.config import Config
-from xdecoder.heads import Prediction, Rows
+from xdecoder.draws import generator
+from xdecoder.heads import Prediction
 from xdecoder.language.encoder import Prompting
 from xdecoder.language.prompts import clean, random_prompt
 from xdecoder.language.stems import stem
@@ -21,9 +22,11 @@ from xdecoder.losses.contrastive import cosine_logits
 from xdecoder.losses.masks import mask_losses
 from xdecoder.losses.matching import Matches, MatchingConfig, match
 from xdecoder.losses.nouns import Named, noun_loss
+from xdecoder.losses.peers import Peers
 from xdecoder.model import Features, XDecoder, canvas_size
 from xdecoder.readout import ReadoutConfig
-from xdecoder.tasks.task import Prompt, TextReader
+from xdecoder.tasks.pilots import pilot_losses, pilot_queries
+from xdecoder.tasks.task import Prompt, TextReader, generators
 from xdecoder.types import Batch, SegmentationResult, Segments, Vocabulary
 
 BACKGROUND = "background"
@@ -40,8 +43,8 @@ class SegmentationConfig(Config):
     noun_weight: float = 0.0
     """Weight of the contrast of queries with their picture's class names, nouns and caption; published 1.0, 0 leaves it out."""
     pilot_weight: float = 0.0
-    """Factor on the same three terms for pilots: copies of object queries that are shown one annotated region each, in training
-    only. A network that starts from nothing learns what is inside a region before it can find regions; 0 leaves them out."""
+    """Factor on the same three terms for pilots (`xdecoder.tasks.pilots`), which help a network that starts from nothing;
+    0 leaves them out."""
     layers: int = 10
     """Predictions that are supervised, counted from the last."""
     noun_layers: int = 3
@@ -73,13 +76,22 @@ class Segmentation:
 
     def __init__(self, config: SegmentationConfig) -> None:
         self.config = config
+        self.compares = config.noun_weight > 0
+
+    def counts(self, model: XDecoder, batch: Batch) -> dict[str, float]:
+        queries, numbers = model.config.decoder.queries - 1, [len(picture.labels) for picture in segments_of(batch)]
+        matched = sum(min(number, queries) for number in numbers)
+        rest = (len(numbers) * queries - matched) * self.config.background_weight
+        return {"masks": sum(numbers), "class weight": matched + rest}
 
     def prompt(self, model: XDecoder, batch: Batch, texts: TextReader) -> VocabularyPrompt:
         names = (*vocabulary_of(batch).names, BACKGROUND)
         templates: Prompting = "random" if self.config.templates == "published" else "none"
-        classes = model.language.vocabulary(names, templates)
+        classes = model.language.vocabulary(names, templates, generator(batch.seed, "templates"))
         nouns = self._read_nouns(model, batch, texts) if self.config.noun_weight else ()
-        pilots = (pilot_queries(model, segments_of(batch), canvas_size(batch.images)),) if self.config.pilot_weight else ()
+        canvas = canvas_size(batch.images)
+        shown = [to_canvas(own.masks, canvas) for own in segments_of(batch)] if self.config.pilot_weight else []
+        pilots = (pilot_queries(model, shown),) if shown else ()
         return VocabularyPrompt(pilots, classes if self.config.learn_texts else classes.detach(), nouns)
 
     def _read_nouns(self, model: XDecoder, batch: Batch, texts: TextReader) -> tuple[Named, ...]:
@@ -88,68 +100,74 @@ class Segmentation:
         words: list[tuple[str, ...]] = []
         for sample in batch.samples:
             nouns = sample.nouns[0] if sample.nouns else ()
-            filled = [random_prompt(noun) for noun in nouns] if self.config.templates == "published" else list(nouns)
+            drawn_from = generator(sample.seed, "noun templates")
+            in_sentence = self.config.templates == "published"
+            filled = [random_prompt(noun, drawn_from) for noun in nouns] if in_sentence else list(nouns)
             sentences.append([*filled, *sample.captions[:1]])
             words.append(tuple(stem(text) for text in (*nouns, *sample.captions[:1])))
         every = [sentence for picture in sentences for sentence in picture]
-        if not every:
-            return tuple(Named(model.language.projection.new_empty(0, model.config.decoder.joint_width), ()) for _ in words)
-        vectors = texts(every).vectors.split([len(picture) for picture in words])
+        vectors = texts(every or [""]).vectors[: len(every)].split([len(picture) for picture in words])
         return tuple(Named(own, picture) for own, picture in zip(vectors, words, strict=True))
 
     def loss(
-        self, model: XDecoder, features: Features, layers: Sequence[Prediction], prompt: VocabularyPrompt, batch: Batch
+        self,
+        model: XDecoder,
+        features: Features,
+        layers: Sequence[Prediction],
+        prompt: VocabularyPrompt,
+        batch: Batch,
+        peers: Peers,
     ) -> dict[str, Tensor]:
         assert prompt.classes is not None
-        pilots = [layer.pilot for layer in layers[:-1] if layer.pilot is not None]      # the first ones have not looked yet
-        layers = layers[: self.config.layers]
+        supervised = layers[: self.config.layers]
         segments = segments_of(batch)
         masks = [to_canvas(s.masks, features.padded) for s in segments]
-        semantic = torch.stack([layer.object.semantic for layer in layers])             # (L, B, Q, D)
-        embeddings = torch.stack([layer.object.mask for layer in layers])               # (L, B, Q, C)
+        semantic = torch.stack([layer.object.semantic for layer in supervised])         # (L, B, Q, D)
+        embeddings = torch.stack([layer.object.mask for layer in supervised])           # (L, B, Q, C)
         logits = cosine_logits(semantic, prompt.classes, model.language.logit_scale, clamp=False)   # (L, B, Q, K + 1)
         likely = logits.detach().softmax(-1)
         scores = [likely[:, b][..., s.labels] for b, s in enumerate(segments)]
-        matches = match(scores, embeddings, features.mask, masks, self.config.matching)
-        bce, dice = mask_losses(matches, embeddings, features.mask, masks, self.config.points)
+        device, totals = features.mask.device, peers.totals
+        drawn_from = generators(batch, "segmentation matching", device)
+        matches = match(scores, embeddings, features.mask, masks, self.config.matching, drawn_from)
+        bce, dice = mask_losses(
+            matches, embeddings, features.mask, masks, self.config.points,
+            totals["segmentation/masks"], generators(batch, "segmentation points", device),
+        )                                                                               # fmt: skip
+        named = self._class_loss(logits, matches, segments, totals["segmentation/class weight"])
         terms = {
-            "class": self.config.class_weight * self._class_loss(logits, matches, segments),
+            "class": self.config.class_weight * named,
             "mask": self.config.mask_weight * bce,
             "dice": self.config.dice_weight * dice,
         }
         if self.config.pilot_weight:
-            terms |= self._pilot_terms(model, pilots, features, prompt.classes, segments, masks)
+            terms |= self._pilot_terms(model, features, layers, prompt.classes, masks, batch, totals["segmentation/masks"])
         if prompt.nouns:
-            terms["noun"] = self.config.noun_weight * self._noun_loss(model, semantic, matches, prompt, batch)
+            terms["noun"] = self.config.noun_weight * self._noun_loss(model, semantic, matches, prompt, batch, peers)
         return terms
 
     def _pilot_terms(
         self,
         model: XDecoder,
-        pilots: Sequence[Rows],
         features: Features,
+        layers: Sequence[Prediction],
         classes: Tensor,
-        segments: Sequence[Segments],
         masks: Sequence[Tensor],
+        batch: Batch,
+        count: float,
     ) -> dict[str, Tensor]:
-        """Class and mask of the region that each pilot was shown, per layer, (L,)."""
-        matches = pilot_matches(len(pilots), segments)
-        semantic = torch.stack([rows.semantic for rows in pilots])                      # (L, B, N, D)
-        said = semantic[matches.layer, matches.picture, matches.query]
-        logits = cosine_logits(said, classes, model.language.logit_scale, clamp=False)  # (L·n, K + 1)
-        labels = torch.cat([picture.labels for picture in segments])
-        wrong = F.cross_entropy(logits, labels.repeat(len(pilots)), reduction="none").view(len(pilots), len(labels))
-        embeddings = torch.stack([rows.mask for rows in pilots])
-        bce, dice = mask_losses(matches, embeddings, features.mask, masks, self.config.points)
-        share = self.config.pilot_weight
+        pilots = [layer.pilot for layer in layers[:-1] if layer.pilot is not None]      # the first have not looked yet
+        labels = [own.labels for own in segments_of(batch)]
+        drawn_from = generators(batch, "pilot points", features.mask.device)
+        losses = pilot_losses(model, features, pilots, classes, labels, masks, self.config.points, count, drawn_from)
+        weights = (self.config.class_weight, self.config.mask_weight, self.config.dice_weight)
+        names = ("pilot_class", "pilot_mask", "pilot_dice")
         return {
-            "pilot_class": share * self.config.class_weight * wrong.sum(1) / max(len(labels), 1),
-            "pilot_mask": share * self.config.mask_weight * bce,
-            "pilot_dice": share * self.config.dice_weight * dice,
+            name: self.config.pilot_weight * weight * loss for name, weight, loss in zip(names, weights, losses, strict=True)
         }
 
     def _noun_loss(
-        self, model: XDecoder, semantic: Tensor, matches: Matches, prompt: VocabularyPrompt, batch: Batch
+        self, model: XDecoder, semantic: Tensor, matches: Matches, prompt: VocabularyPrompt, batch: Batch, peers: Peers
     ) -> Tensor:
         """Contrast of queries with words per layer, (L,).
 
@@ -157,6 +175,7 @@ class Segmentation:
         """
         assert prompt.classes is not None
         names = [stem(clean(name)) for name in vocabulary_of(batch).names]
+        nouns, scale = _everyones_texts(prompt.nouns, peers), peers.once(model.language.logit_scale)
         per_layer = []
         for layer, queries in enumerate(semantic[: self.config.noun_layers]):
             matched, classes = [], []
@@ -165,16 +184,21 @@ class Segmentation:
                 labels = picture.labels[matches.target[mine]]
                 matched.append(matches.query[mine])
                 classes.append(Named(prompt.classes[labels], tuple(names[label] for label in labels.tolist())))
+            everyones = peers.everyones([query.tolist() for query in matched])
+            taken = [torch.tensor(query, dtype=torch.int64, device=queries.device) for query in everyones]
             per_layer.append(
                 noun_loss(
-                    queries, matched, classes, prompt.nouns, model.language.logit_scale,
+                    peers.everyone(queries), taken, _everyones_texts(classes, peers), nouns, scale,
                     detach_unmatched=model.config.published_quirks,
                 )
             )                                                                           # fmt: skip
-        return torch.stack(per_layer)
+        return peers.share(torch.stack(per_layer))
 
-    def _class_loss(self, logits: Tensor, matches: Matches, segments: Sequence[Segments]) -> Tensor:
-        """Cross-entropy per layer, (L,); queries without a match should say background."""
+    def _class_loss(self, logits: Tensor, matches: Matches, segments: Sequence[Segments], weights: float) -> Tensor:
+        """Cross-entropy per layer, (L,); queries without a match should say background.
+
+        weights: what the sum is divided by.
+        """
         background = logits.shape[-1] - 1
         wanted = torch.full(logits.shape[:-1], background, device=logits.device)
         for b, picture in enumerate(segments):
@@ -183,7 +207,8 @@ class Segmentation:
         weight = torch.ones(background + 1, device=logits.device)
         weight[background] = self.config.background_weight
         return torch.stack([
-            F.cross_entropy(layer.flatten(0, 1), target.flatten(), weight) for layer, target in zip(logits, wanted, strict=True)
+            F.cross_entropy(layer.flatten(0, 1), target.flatten(), weight, reduction="sum") / max(weights, 1e-6)
+            for layer, target in zip(logits, wanted, strict=True)
         ])                                                                              # fmt: skip
 
     def predict(self, model: XDecoder, features: Features, batch: Batch) -> list[SegmentationResult]:
@@ -206,25 +231,11 @@ class Segmentation:
         return results
 
 
-def pilot_queries(model: XDecoder, segments: Sequence[Segments], padded: tuple[int, int]) -> TokenGroup:
-    """For each region of a picture a copy of an object query that may look at nothing else."""
-    count = max(1, *(len(picture.labels) for picture in segments))
-    masks = [to_canvas(picture.masks, padded) for picture in segments]
-    regions = torch.stack([F.pad(own, (0, 0, 0, 0, 0, count - len(own))) for own in masks])
-    chosen = torch.arange(count, device=regions.device) % (model.config.decoder.queries - 1)
-    content, position = model.decoder.query_content(chosen), model.decoder.query_position(chosen)
-    batch = len(segments)
-    return TokenGroup("pilot", content.expand(batch, -1, -1), position.expand(batch, -1, -1), region=regions)
-
-
-def pilot_matches(layers: int, segments: Sequence[Segments]) -> Matches:
-    """Pilot k of a picture belongs to its region k, in every layer."""
-    device = segments[0].labels.device
-    counts = torch.tensor([len(picture.labels) for picture in segments], device=device)
-    picture = torch.arange(len(segments), device=device).repeat_interleave(counts)
-    target = torch.cat([torch.arange(len(own.labels), device=device) for own in segments])
-    layer = torch.arange(layers, device=device).repeat_interleave(len(target))
-    return Matches(layer, picture.repeat(layers), target.repeat(layers), target.repeat(layers))
+def _everyones_texts(texts: Sequence[Named], peers: Peers) -> list[Named]:
+    """Each picture's texts, of all pictures of the step."""
+    words = peers.everyones([picture.words for picture in texts])
+    vectors = peers.everyone(pad_sequence([picture.vectors for picture in texts], batch_first=True))
+    return [Named(own[: len(picture)], tuple(picture)) for own, picture in zip(vectors, words, strict=True)]
 
 
 def vocabulary_of(batch: Batch) -> Vocabulary:

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from xdecoder.attention import TokenGroup
+from xdecoder.draws import generator
 from xdecoder.heads import Prediction
 from xdecoder.language.encoder import LanguageEncoder, Texts
+from xdecoder.losses.peers import Peers
 from xdecoder.model import Features, XDecoder
 from xdecoder.types import Batch
 
@@ -24,14 +26,23 @@ class Prompt:
 
 
 class Task(Protocol):
-    """One way of asking the model; one file each."""
+    """One way of asking the model; one file each.
+
+    What a loss reaches in the network must not depend on the data, so that processes that train together agree on it.
+    """
 
     name: str
+    compares: bool
+    """Whether the loss compares samples with one another, and so asks for `Peers.everyone`."""
+
+    def counts(self, model: XDecoder, batch: Batch) -> dict[str, float]:
+        """How many there are of each thing that the loss is a mean over; the loss finds the step's sums in `Peers.totals`."""
+        ...
 
     def prompt(self, model: XDecoder, batch: Batch, texts: TextReader) -> Prompt: ...
 
     def loss(
-        self, model: XDecoder, features: Features, layers: Sequence[Prediction], prompt: Any, batch: Batch
+        self, model: XDecoder, features: Features, layers: Sequence[Prediction], prompt: Any, batch: Batch, peers: Peers
     ) -> dict[str, Tensor]:
         """Weighted terms; `layers` runs from the last layer backwards. A term is a scalar, or (L,) over layers."""
         ...
@@ -55,22 +66,31 @@ class TextReader:
         return self._read[key]
 
 
-def losses(model: XDecoder, tasks: Sequence[Task], batch: Batch) -> dict[str, Tensor]:
+def losses(model: XDecoder, tasks: Sequence[Task], batch: Batch, peers: Peers | None = None) -> dict[str, Tensor]:
     """Weighted scalar terms of all tasks on one batch; their sum is the loss.
 
     They are named like "referring/dice/layer0", where layer 0 is the last one.
+
+    Args:
+        peers: the other batches of the step, to which these terms are added; None if there are none.
     """
-    batch = _with_one_caption(batch)
+    batch = with_one_caption(batch)
+    peers = peers or Peers(counts(model, tasks, batch))
     texts = TextReader(model.language)
-    features = model.encode(batch.images)
+    features = model.encode(batch.images, [sample.seed for sample in batch.samples])
     prompts = [task.prompt(model, batch, texts) for task in tasks]
     groups = [group for prompt in prompts for group in prompt.groups]
     layers = model.decode(features, groups)[::-1]
     terms: dict[str, Tensor] = {}
     for task, prompt in zip(tasks, prompts, strict=True):
-        for term, value in task.loss(model, features, layers, prompt, batch).items():
+        for term, value in task.loss(model, features, layers, prompt, batch, peers).items():
             terms |= _by_layer(f"{task.name}/{term}", value)
     return terms
+
+
+def counts(model: XDecoder, tasks: Sequence[Task], batch: Batch) -> dict[str, float]:
+    """What the tasks' losses are means over, such as "segmentation/masks", in one batch whose captions are drawn."""
+    return {f"{task.name}/{name}": n for task in tasks for name, n in task.counts(model, batch).items()}
 
 
 def predict(model: XDecoder, tasks: Sequence[Task], batch: Batch) -> dict[str, list[Any]]:
@@ -85,15 +105,20 @@ def _by_layer(name: str, value: Tensor) -> dict[str, Tensor]:
     return {f"{name}/layer{i}": term for i, term in enumerate(value)}
 
 
-def _with_one_caption(batch: Batch) -> Batch:
+def with_one_caption(batch: Batch) -> Batch:
     """Each picture keeps one of its captions, drawn at random, and that caption's nouns."""
     samples = []
     for sample in batch.samples:
         if len(sample.captions) > 1:
-            drawn = int(torch.randint(len(sample.captions), ()))
+            drawn = int(torch.randint(len(sample.captions), (), generator=generator(sample.seed, "caption")))
             sample = replace(sample, captions=(sample.captions[drawn],), nouns=sample.nouns[drawn : drawn + 1])
         samples.append(sample)
     return replace(batch, samples=tuple(samples))
+
+
+def generators(batch: Batch, purpose: str, device: torch.device) -> list[torch.Generator | None]:
+    """Per picture, what its random numbers for one purpose are drawn from."""
+    return [generator(sample.seed, purpose, device) for sample in batch.samples]
 
 
 def captions_of(batch: Batch) -> list[str]:

@@ -2,7 +2,7 @@ import math
 
 import torch
 
-from xdecoder.losses.contrastive import cosine_logits, scale_of, symmetric_contrast, word_contrast
+from xdecoder.losses.contrastive import cosine_logits, mean_direction, scale_of, symmetric_contrast, word_contrast
 
 SCALE = torch.tensor(math.log(10.0))
 
@@ -34,7 +34,7 @@ def test_equal_captions_are_not_wrong_answers():
 
 
 def test_word_contrast_by_hand():
-    objects = torch.eye(2)[:, None]                                    # picture b shows e_b
+    objects = torch.eye(2)                                             # picture b shows e_b
     words = torch.eye(2)[:, None].repeat(1, 2, 1)                      # both words of caption b say e_b
     present = torch.ones(2, 2, dtype=torch.bool)
     loss = word_contrast(objects, words, present, SCALE)
@@ -44,8 +44,15 @@ def test_word_contrast_by_hand():
 
 
 def test_later_words_weigh_more():
-    objects, present = torch.eye(2)[:, None], torch.ones(2, 2, dtype=torch.bool)
+    objects, present = torch.eye(2), torch.ones(2, 2, dtype=torch.bool)
     right, wrong = torch.eye(2), torch.eye(2).flip(0)
     late = word_contrast(objects, torch.stack((right, wrong), dim=1), present, SCALE)
     early = word_contrast(objects, torch.stack((wrong, right), dim=1), present, SCALE)
     assert late > early
+
+
+def test_a_mean_direction_gives_mean_cosines():
+    queries, words = torch.randn(2, 5, 4), torch.randn(3, 4)
+    whole = cosine_logits(queries, words, SCALE).mean(dim=1)
+    unit = words / words.norm(dim=-1, keepdim=True)
+    assert torch.allclose(10 * mean_direction(queries) @ unit.T, whole, atol=1e-5)

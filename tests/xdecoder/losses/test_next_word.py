@@ -19,3 +19,13 @@ def test_sum_over_words_plus_one_without_padding():
     present = torch.tensor([[True, True, True, False], [True, True, True, True]])
     loss = next_word_loss(torch.zeros(2, 4, 8), torch.zeros(4, 8), ids, present)
     assert torch.isclose(loss, torch.tensor(5 * math.log(4) / 6))
+
+
+def test_layers_are_summed_apart():
+    generator = torch.Generator().manual_seed(0)
+    tokens, words = torch.randn(3, 2, 4, 8, generator=generator), torch.randn(5, 8, generator=generator)
+    ids = torch.tensor([[0, 1, 3, 3], [0, 4, 2, 3]])
+    present = torch.tensor([[True, True, True, False], [True, True, True, True]])
+    together = next_word_loss(tokens, words, ids, present)
+    assert together.shape == (3,)
+    assert torch.allclose(together, torch.stack([next_word_loss(layer, words, ids, present) for layer in tokens]))

@@ -18,7 +18,7 @@ def test_between_two_pixels_lies_their_mean():
 def test_uncertain_points_crowd_where_the_mask_is_undecided():
     torch.manual_seed(0)
     slope = torch.linspace(-1, 1, 64).expand(1, 64, 64)
-    points = uncertain_points(slope, 400)
+    points = uncertain_points(slope, 400, lambda n: torch.rand(1, n, 2))
     assert points.shape == (1, 400, 2)
     near = ((points[0, :, 0] - 0.5).abs() < 0.13).float().mean()
     assert near > 0.7, "three quarters of the points belong to the border at x = 0.5"

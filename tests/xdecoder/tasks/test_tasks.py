@@ -7,7 +7,8 @@ from tests.tiny import tiny_batch, tiny_model, tiny_tasks
 from xdecoder.config import ConfigError
 from xdecoder.tasks import losses, predict
 from xdecoder.tasks.captioning import caption_tokens
-from xdecoder.tasks.segmentation import pilot_queries
+from xdecoder.tasks.pilots import pilot_queries
+from xdecoder.tasks.segmentation import to_canvas
 from xdecoder.tasks.task import TextReader
 from xdecoder.types import Phrases, Segments
 
@@ -93,8 +94,7 @@ def test_pilots_see_their_region_and_leave_the_others_alone():
 def test_a_pilot_reads_nothing_outside_its_region():
     model, batch = tiny_model(), tiny_batch()
     features = model.encode(batch.images)
-    segments = [sample.segments for sample in batch.samples]
-    pilots = pilot_queries(model, segments, features.padded)
+    pilots = pilot_queries(model, [to_canvas(sample.segments.masks, features.padded) for sample in batch.samples])
     assert pilots.content.shape[:2] == (2, 3) and pilots.region.shape == (2, 3, 64, 96)
     top = torch.zeros(64, 96, dtype=torch.bool)
     top[:32] = True
@@ -108,6 +108,28 @@ def test_a_pilot_reads_nothing_outside_its_region():
     a, b = (model.decode(seen, [shown])[-1].pilot.semantic for seen in (features, below))
     assert torch.allclose(a[0, 0], b[0, 0], atol=1e-5)
     assert not torch.allclose(a[0, 1], b[0, 1], atol=1e-3)
+
+
+@pytest.mark.parametrize("learn_texts", [True, False])
+@pytest.mark.parametrize("names", [["segmentation"], ["referring"], ["segmentation", "referring"]])
+def test_what_a_loss_reaches_does_not_depend_on_the_data(names, learn_texts):
+    """Processes that train together wait for each other's gradients of the same parameters."""
+    batch = tiny_batch()
+    bare = replace(
+        batch.samples[0],
+        phrases=Phrases((), torch.zeros(0, 64, 96, dtype=torch.bool)),
+        segments=Segments(torch.zeros(0, 64, 96).bool(), torch.zeros(0).long(), torch.zeros(0).bool()),
+        captions=(),
+    )
+    tasks = tiny_tasks()
+    segmentation = tasks.segmentation.model_copy(update={"noun_weight": 1.0, "pilot_weight": 1.0, "learn_texts": learn_texts})
+    tasks = tasks.model_copy(update={"segmentation": segmentation})
+    reached = []
+    for samples in (batch.samples, (bare, bare)):
+        model = tiny_model().train()
+        sum(losses(model, tasks.build(names), replace(batch, samples=samples)).values()).backward()
+        reached.append({name for name, parameter in model.named_parameters() if parameter.grad is not None})
+    assert reached[0] == reached[1]
 
 
 def test_missing_annotations_are_named():

@@ -1,0 +1,54 @@
+"""A network of three layers and a loss of one line, for tests of the training loop on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from xdecoder.losses.peers import Peers
+from xdecoder.types import Batch, Sample
+
+
+class Task(str):
+    """A stand-in for a task, which is its name."""
+
+    compares = False
+
+
+class Model(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.backbone = nn.Linear(12, 8)
+        self.language = nn.Linear(8, 8)
+        self.drop = nn.Dropout(0.5)
+        self.head = nn.Linear(8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.drop(self.language(self.backbone(x).tanh()).tanh()))
+
+
+def counts(model: nn.Module, tasks: Any, batch: Batch) -> dict[str, float]:
+    return {"pictures": len(batch)}
+
+
+def losses(model: nn.Module, tasks: Any, batch: Batch, peers: Peers | None = None) -> dict[str, Tensor]:
+    """The mean over the step's pictures of the squared distance to the picture's mean."""
+    x = torch.stack(batch.images).flatten(1).float() / 255
+    total = peers.totals["pictures"] if peers else len(batch)
+    return {f"{task}/square": (model(x)[:, 0] - x.mean(1)).square().sum() / total for task in tasks}
+
+
+def batches(start: int, size: int = 4, source: str = "set") -> Iterator[Batch]:
+    """Endless, the n-th batch always the same; draws from torch's own generator as a loader's start does."""
+    torch.rand(())
+    while True:
+        samples = []
+        for number in range(start * size, (start + 1) * size):
+            image = torch.randint(256, (3, 2, 2), generator=torch.Generator().manual_seed(number)).byte()
+            samples.append(Sample(number, image, (2, 2)))
+        yield Batch(tuple(samples), None, source)
+        start += 1

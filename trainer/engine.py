@@ -1,0 +1,205 @@
+"""How processes that train together keep one network: each a whole copy (DDP), or each a share of it (FSDP2)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+from torch.utils.checkpoint import checkpoint
+
+from trainer import checkpointing, distributed
+from trainer.distributed import World
+from xdecoder.backbones.davit import BlockPair
+from xdecoder.backbones.focal import FocalBlock
+from xdecoder.checkpoint import fill
+from xdecoder.decoder import DecoderLayer
+from xdecoder.language.encoder import Block
+from xdecoder.pixel_decoders.deformable import DeformableLayer
+from xdecoder.pixel_decoders.fpn import EncoderLayer
+
+EngineName = Literal["ddp", "fsdp"]
+
+ONCE = (FocalBlock, BlockPair, EncoderLayer, DeformableLayer)
+REPEATED = (*ONCE, DecoderLayer, Block)
+"""The layers of which a network has many, to be sharded or computed again one at a time; those of `ONCE` run once a forward."""
+
+
+class Engine:
+    """The network of a process on its own, or (with `learner` wrapped by `start`) a copy that is kept equal on all."""
+
+    def __init__(self, learner: nn.Module, world: World, device: torch.device) -> None:
+        self.learner, self.world, self.device = learner, world, device
+
+    def start(self, try_out: Callable[[], Tensor]) -> None:
+        """Get ready to train. `try_out` gives a loss of the bare learner, from which it is seen what takes part in it."""
+        if self.world.size == 1:
+            return
+        _leave_out_idle_parameters(self.learner, try_out, self.world)
+        # A hint at speed, about the strides of depth-wise convolutions' gradients, that nobody can act on.
+        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+        devices = [self.device] if self.device.type == "cuda" else None
+        self.learner = DistributedDataParallel(self.learner, device_ids=devices)
+
+    @contextmanager
+    def exchanging_gradients(self, last: bool) -> Iterator[None]:
+        """Around a forward and backward: processes exchange gradients once a step, in its last backward."""
+        if last or not isinstance(self.learner, DistributedDataParallel):
+            yield
+            return
+        with self.learner.no_sync():
+            yield
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Within the block the model can be used as any other, outside the learner. No collective call but at both ends."""
+        yield
+
+    def weights(self, model: nn.Module) -> dict[str, Tensor]:
+        """The whole network's weights, on the main process. All processes must ask."""
+        return model.state_dict()
+
+    def save(
+        self, plain: dict[str, Any], model: nn.Module, optimizer: Optimizer, folder: Path, step: int, keep_last: int
+    ) -> None:
+        """Write the step's training state: `plain` (the main process's) and what model and optimizer hold."""
+        if self.world.is_main:
+            state = {**plain, "model": model.state_dict(), "optimizer": optimizer.state_dict()}
+            checkpointing.save(state, folder, step, keep_last)
+
+    def load(self, path: Path, state: dict[str, Any], model: nn.Module, optimizer: Optimizer) -> None:
+        """Take up the state that `checkpointing.latest` found; raises ValueError for another network's or engine's."""
+        if "model" not in state:
+            raise ValueError(f"{path}: a state of trainer.engine fsdp on several processes; go on with as it was begun")
+        fill(model, state["model"], path)
+        optimizer.load_state_dict(state["optimizer"])
+
+
+class ShardedEngine(Engine):
+    """FSDP2: parameters, gradients and the optimiser's state are split among the processes, layer by layer."""
+
+    def __init__(self, learner: nn.Module, world: World, device: torch.device) -> None:
+        super().__init__(learner, world, device)
+        self._scalars = _make_vectors_of_scalars(learner)
+        for layer in repeated_layers(learner):
+            # What runs several times a forward stays together until the backward. How often the text encoder runs depends on
+            # the texts, and processes that fetch its weights each time would have to agree on it.
+            fully_shard(layer, reshard_after_forward=isinstance(layer, ONCE))
+            if isinstance(layer, DecoderLayer):
+                for method in ("look", "mix"):
+                    register_fsdp_forward_method(layer, method)
+        fully_shard(learner)
+
+    def start(self, try_out: Callable[[], Tensor]) -> None:
+        pass
+
+    @contextmanager
+    def exchanging_gradients(self, last: bool) -> Iterator[None]:
+        assert isinstance(self.learner, FSDPModule)
+        self.learner.set_requires_gradient_sync(last)
+        yield
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        shards = [module for module in self.learner.modules() if isinstance(module, FSDPModule)]
+        for module in shards:
+            module.unshard()
+            module.set_reshard_after_forward(False, recurse=False)
+        try:
+            yield
+        finally:
+            for module in shards:
+                module.set_reshard_after_forward(isinstance(module, ONCE), recurse=False)
+                module.reshard()
+
+    def save(
+        self, plain: dict[str, Any], model: nn.Module, optimizer: Optimizer, folder: Path, step: int, keep_last: int
+    ) -> None:
+        tensors = _named_tensors(model, get_optimizer_state_dict(model, optimizer))
+        checkpointing.save_shards(tensors, plain, folder, step, keep_last, self.world)
+
+    def load(self, path: Path, state: dict[str, Any], model: nn.Module, optimizer: Optimizer) -> None:
+        if "model" in state:
+            raise ValueError(f"{path}: not a state of trainer.engine fsdp; go on with trainer.engine=ddp")
+        found = get_optimizer_state_dict(model, optimizer)      # with tensors of the right shapes to be filled
+        checkpointing.load_shards(_named_tensors(model, found), path)
+        set_optimizer_state_dict(model, optimizer, found)
+
+    def weights(self, model: nn.Module) -> dict[str, Tensor]:
+        weights = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+        return {name: value.reshape(()) if f"model.{name}" in self._scalars else value for name, value in weights.items()}
+
+
+def _make_vectors_of_scalars(learner: nn.Module) -> set[str]:
+    """Replace each parameter that is a single number by a vector of one, since numbers cannot be sharded; their names."""
+    found = {name for name, parameter in learner.named_parameters() if parameter.ndim == 0}
+    for name in found:
+        prefix, _, leaf = name.rpartition(".")
+        module = learner.get_submodule(prefix)
+        old = module.get_parameter(leaf)
+        setattr(module, leaf, nn.Parameter(old.detach()[None], requires_grad=old.requires_grad))
+    return found
+
+
+def _named_tensors(model: nn.Module, optimizer: Mapping[str, Any]) -> dict[str, Tensor]:
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    for parameter, state in optimizer["state"].items():
+        tensors |= {f"optimizer.{key}.{parameter}": value for key, value in state.items()}
+    return tensors
+
+
+def build_engine(name: EngineName, learner: nn.Module, world: World, device: torch.device) -> Engine:
+    """The engine of that name; a process on its own has nothing to share and trains as it is."""
+    return ShardedEngine(learner, world, device) if name == "fsdp" and world.size > 1 else Engine(learner, world, device)
+
+
+def repeated_layers(model: nn.Module) -> list[nn.Module]:
+    return [module for module in model.modules() if isinstance(module, REPEATED)]
+
+
+def recompute_activations(model: nn.Module) -> None:
+    """Let the repeated layers keep only their inputs and compute the rest again in the backward: less memory, more time."""
+    for layer in repeated_layers(model):
+        for method in ("look", "mix") if isinstance(layer, DecoderLayer) else ("forward",):
+            setattr(layer, method, _recomputing(layer, getattr(layer, method)))
+
+
+def _recomputing(layer: nn.Module, method: Callable[..., Any]) -> Callable[..., Any]:
+    def run(*arguments: Any) -> Any:
+        return checkpoint(method, *arguments, use_reentrant=False) if torch.is_grad_enabled() else method(*arguments)
+
+    return run
+
+
+def total_norm(parameters: list[nn.Parameter]) -> Tensor:
+    """L2 norm of the whole gradient, of all processes' shares of it."""
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm
+
+
+def _leave_out_idle_parameters(learner: nn.Module, try_out: Callable[[], Tensor], world: World) -> None:
+    """Parameters that no loss reaches, on any process, learn nothing: DDP would wait for their gradients for ever.
+
+    Which those are depends on the tasks, not on the data (see `xdecoder.tasks.Task`), so that one batch can tell.
+    """
+    try_out().backward()
+    idle = {name for name, parameter in learner.named_parameters() if parameter.requires_grad and parameter.grad is None}
+    learner.zero_grad(set_to_none=True)
+    idle = set.intersection(*distributed.gather_everywhere(idle, world))
+    for name, parameter in learner.named_parameters():
+        if name in idle:
+            parameter.requires_grad_(False)
