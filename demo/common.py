@@ -37,24 +37,33 @@ class Question:
     pictures: tuple[Image.Image, ...]
     texts: tuple[str, ...]
     tasks: TasksConfig      # thresholds
+    options: argparse.Namespace     # what else stood on the line
 
 
 Ask = Callable[[Predictor, Question], Image.Image | str]
 
 
-def main(ask: Ask, output: str, texts: Sequence[str] = (), arguments: Sequence[str] | None = None) -> int:
+def main(
+    ask: Ask,
+    output: str,
+    texts: Sequence[str] = (),
+    arguments: Sequence[str] | None = None,
+    options: Callable[[argparse.ArgumentParser], None] = lambda parser: None,
+) -> int:
     """Read the command line, ask, and write the picture or print the sentence; returns the exit status.
 
     Args:
         output: the name of the picture that is written.
         texts: what is asked about if the line names nothing.
+        options: adds what only this demo knows of.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    return guarded(lambda: _main(ask, output, texts, arguments), debug="--debug" in arguments)
-
-
-def _main(ask: Ask, output: str, texts: Sequence[str], arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=(ask.__doc__ or "").partition("\n")[0], epilog=__doc__)
+    options(parser)
+    return guarded(lambda: _main(ask, output, texts, arguments, parser), debug="--debug" in arguments)
+
+
+def _main(ask: Ask, output: str, texts: Sequence[str], arguments: Sequence[str], parser: argparse.ArgumentParser) -> int:
     parser.add_argument("--checkpoint", metavar="FILE", help="a network of ours or a published one, a path or an address")
     parser.add_argument("--picture", nargs="+", metavar="FILE", help="what to look at (default: a generated scene)")
     known = ", ".join(texts)
@@ -76,7 +85,7 @@ def _main(ask: Ask, output: str, texts: Sequence[str], arguments: Sequence[str])
             raise ConfigError("no network is named; add --checkpoint FILE")
         predictor, tasks = xdecoder.load(options.checkpoint, device), TasksConfig()
     pictures = tuple(read_picture(path) for path in options.picture) if options.picture else (_scene(),)
-    answer = ask(predictor, Question(pictures, tuple(options.texts), tasks))
+    answer = ask(predictor, Question(pictures, tuple(options.texts), tasks, options))
     if isinstance(answer, str):
         print(answer)
     else:

@@ -10,10 +10,12 @@ import sys
 from common import Predictor, Question, main
 from PIL import Image
 
+THRESHOLD = 0.5
+
 
 def ask(predictor: Predictor, question: Question) -> Image.Image:
     """Instance segmentation with any vocabulary."""
-    return predictor.segment(question.pictures[0], things=question.texts).draw("instances")
+    return predictor.instances(question.pictures[0], question.texts, THRESHOLD).draw()
 
 
 if __name__ == "__main__":

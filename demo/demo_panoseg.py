@@ -20,7 +20,7 @@ def ask(predictor: Predictor, question: Question) -> Image.Image:
     """Panoptic segmentation with any vocabulary."""
     things, stuff = ([name.strip() for name in names.split(",") if name.strip()] for names in (*question.texts, "")[:2])
     threshold = question.tasks.segmentation.readout.object_threshold
-    return predictor.segment(question.pictures[0], things, stuff, threshold).draw("panoptic")
+    return predictor.panoptic(question.pictures[0], things, stuff, threshold).draw()
 
 
 if __name__ == "__main__":

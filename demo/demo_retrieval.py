@@ -1,6 +1,6 @@
-"""Which picture fits a text, and where.
+"""Pictures in the order in which they fit a text.
 
-python demo/demo_retrieval.py --checkpoint FILE --picture a.jpg b.jpg --texts "pizza on the plate"
+python demo/demo_retrieval.py --checkpoint FILE --picture a.jpg b.jpg c.jpg --texts "pizza on the plate"
 """
 
 from __future__ import annotations
@@ -10,16 +10,22 @@ import sys
 from common import Predictor, Question, main
 from PIL import Image
 
+from xdecoder.drawing import grid
+
+TILE = (360, 270)
+
 
 def ask(predictor: Predictor, question: Question) -> Image.Image:
-    """Find the picture that fits the first text best, and in it what the text means."""
-    text = question.texts[0]
-    cosines = [predictor.match(picture, [text]).item() for picture in question.pictures]
-    for number, cosine in enumerate(cosines):
-        print(f"picture {number}: {cosine:.3f}")
-    best = question.pictures[cosines.index(max(cosines))]
-    return predictor.refer(best, [text]).draw()
+    """A contact sheet of the pictures, the one that fits the first text best in front."""
+    ranking = predictor.retrieve(question.pictures, question.texts[0])
+    for number in ranking.order:
+        print(f"picture {number}: {ranking.scores[number]:.3f}")
+    tiles = [question.pictures[number].copy() for number in ranking.order]
+    for tile in tiles:
+        tile.thumbnail(TILE)
+    captions = [f"picture {number}: {ranking.scores[number]:.3f}" for number in ranking.order]
+    return grid(tiles, captions, columns=min(4, len(tiles)))
 
 
 if __name__ == "__main__":
-    sys.exit(main(ask, "region_retrieval.png", texts=("pizza on the plate",)))
+    sys.exit(main(ask, "retrieval.png", texts=("pizza on the plate",)))

@@ -13,7 +13,7 @@ from PIL import Image
 
 def ask(predictor: Predictor, question: Question) -> Image.Image:
     """Semantic segmentation with any vocabulary."""
-    return predictor.segment(question.pictures[0], things=(), stuff=question.texts).draw("semantic")
+    return predictor.segment(question.pictures[0], question.texts).draw()
 
 
 if __name__ == "__main__":

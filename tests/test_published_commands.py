@@ -239,7 +239,10 @@ def demo(root: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["semseg", "instseg", "panoseg", "refseg", "captioning", "retrieval"])
+NAMES = ["semseg", "instseg", "panoseg", "refseg", "captioning", "refcap", "retrieval", "region_retrieval"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_demos(
     name: str,
     root: Path,

@@ -1,14 +1,21 @@
 """X-Decoder: one model that segments, refers, captions and retrieves."""
 
-from xdecoder.predictor import Predictor, load
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from xdecoder.hub import PretrainedXDecoder
+    from xdecoder.predictor import Predictor, load
 
 __all__ = ["Predictor", "PretrainedXDecoder", "load"]
 
+_HOMES = {"Predictor": "xdecoder.predictor", "PretrainedXDecoder": "xdecoder.hub", "load": "xdecoder.predictor"}
+
 
 def __getattr__(name: str) -> object:
-    """`PretrainedXDecoder`, whose hub library takes its time to import, comes when it is asked for."""
-    if name == "PretrainedXDecoder":
-        from xdecoder.hub import PretrainedXDecoder
-
-        return PretrainedXDecoder
+    """Each name comes when it is asked for: torch and the hub's library take their time to import."""
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'xdecoder' has no attribute {name!r}")

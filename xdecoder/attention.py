@@ -22,7 +22,7 @@ class Sight(Enum):
     ITSELF = "itself"
 
 
-GROUPS = ("object", "image", "grounding", "caption", "word", "pilot")
+GROUPS = ("object", "image", "grounding", "caption", "pilot", "word")
 """Order in which the groups' tokens are laid out."""
 
 SELF_ATTENTION: Mapping[str, Mapping[str, Sight]] = {

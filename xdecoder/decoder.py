@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from xdecoder.attention import CROSS_ATTENTION, GROUPS, TokenGroup, everywhere, names_of, own_mask, self_attention_mask
 from xdecoder.config import Config
-from xdecoder.heads import Heads, Prediction
+from xdecoder.heads import Heads, Prediction, paint
 from xdecoder.layers import Attention, FeedForward, initialise_transformer, sine_positions
 
 
@@ -73,7 +73,7 @@ class Decoder(nn.Module):
             groups: tokens that the tasks bring.
         """
         batch = mask_features.shape[0]
-        tokens = {group.name: group for group in (*self._latents(batch), *groups)}
+        tokens = {group.name: group for group in (*self.latent_queries(batch), *groups)}
         names = [name for name in GROUPS if name in names_of(list(tokens.values()))]
         lookers = [name for name in names if name in CROSS_ATTENTION]
         content = {name: tokens[name].content for name in names}
@@ -83,20 +83,19 @@ class Decoder(nn.Module):
         if self.published_quirks:
             present.pop("word", None)      # the weights learnt among unmasked zero vectors behind a batch's shorter phrases
         peers = self_attention_mask(sizes, present, mask_features.device)
-        levels = self._levels(mask_features, maps)
+        levels = self.levels(mask_features, maps, exact=self.published_quirks)
 
         prediction = self.heads(content)
         yield prediction
         for i, layer in enumerate(self.layers):
             assert isinstance(layer, DecoderLayer)
-            place = self.maps[i % len(self.maps)]
-            keys, values, features = levels[place]
-            size = (maps[place].shape[-2], maps[place].shape[-1])
-            visible = self._visible(prediction, [tokens[name] for name in lookers], features, size)
+            keys, values, features = levels[self.map_of(i)]
+            size = (maps[self.map_of(i)].shape[-2], maps[self.map_of(i)].shape[-1])
+            visible = self.visible(prediction.painters(), [tokens[name] for name in lookers], features, size)
             looked = layer.look(
                 torch.cat([content[name] for name in lookers], dim=1),
                 torch.cat([position[name] for name in lookers], dim=1),
-                keys, values, visible,
+                layer.cross_attention.project(keys, values), visible,
             )                                                                                       # fmt: skip
             content |= _split(looked, lookers, sizes)
             mixed = layer.mix(
@@ -108,7 +107,8 @@ class Decoder(nn.Module):
             prediction = self.heads(content)
             yield prediction
 
-    def _latents(self, batch: int) -> tuple[TokenGroup, TokenGroup]:
+    def latent_queries(self, batch: int) -> tuple[TokenGroup, TokenGroup]:
+        """The object queries and the image token, which take part in every training step."""
         content = self.query_content.weight.expand(batch, -1, -1)
         position = self.query_position.weight.expand(batch, -1, -1)
         return (
@@ -116,34 +116,43 @@ class Decoder(nn.Module):
             TokenGroup("image", content[:, -1:], position[:, -1:]),
         )
 
-    def _levels(self, mask_features: Tensor, maps: Sequence[Tensor]) -> dict[int, tuple[Tensor, Tensor, Tensor]]:
+    def map_of(self, layer: int) -> int:
+        """Which of the three maps, coarse to fine, a layer reads."""
+        return self.maps[layer % len(self.maps)]
+
+    def levels(
+        self, mask_features: Tensor, maps: Sequence[Tensor], exact: bool = False
+    ) -> dict[int, tuple[Tensor, Tensor, Tensor]]:
         """Per map that is read: keys and values (B, h·w, C), and mask features (B, C, h, w) to make attention masks of.
 
         Resizing is linear, so a mask made of resized features is the resized mask: no layer needs a full-size one. Only the
         last bits differ, which turn a pixel on the rim of a mask now and then; to be equal to the published network, whose
-        masks are resized, features stay at their size.
+        masks are resized, `exact` leaves features at their size.
         """
         levels: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
-        for i in sorted(set(self.maps[: len(self.layers)])):
+        for i in sorted({self.map_of(layer) for layer in range(len(self.layers))}):
             x = maps[i]
             size = x.shape[-2:]
             values = x + self.level_embedding.weight[i][:, None, None]
             keys = values + sine_positions(size[0], size[1], x.shape[1], x.device).to(x.dtype)
             with torch.no_grad():
-                features = mask_features if self.published_quirks else _resize(mask_features, size)
+                features = mask_features if exact else _resize(mask_features, size)
             levels[i] = keys.flatten(2).transpose(1, 2), values.flatten(2).transpose(1, 2), features
         return levels
 
     @torch.no_grad()
-    def _visible(
-        self, prediction: Prediction, lookers: Sequence[TokenGroup], features: Tensor, size: tuple[int, int]
+    def visible(
+        self, painters: Mapping[str, Tensor], lookers: Sequence[TokenGroup], features: Tensor, size: tuple[int, int]
     ) -> Tensor:
-        """Where each looking token may look on a map of `size`, (B, N, h·w) bool; features: what masks are made of."""
+        """Where each looking token may look on a map of `size`, (B, N, h·w) bool.
+
+        painters: mask embeddings (B, N, C) of the groups that look inside their own mask; features: what masks are made of.
+        """
         visible = []
         for group in lookers:
             rows = group.content.shape[1]
             if CROSS_ATTENTION[group.name] == "own mask":
-                masks = getattr(prediction, group.name).masks(features)
+                masks = paint(painters[group.name], features)
                 places = own_mask(masks if masks.shape[-2:] == size else _resize(masks, size))
                 if self.published_quirks and group.name == "grounding":
                     # The published line that meant to open the image token's row opens the one behind it.
@@ -168,14 +177,18 @@ class DecoderLayer(nn.Module):
         self.feed_forward = FeedForward(width, hidden)
         self.norm3 = nn.LayerNorm(width)
 
-    def look(self, tokens: Tensor, position: Tensor, keys: Tensor, values: Tensor, visible: Tensor) -> Tensor:
-        """Tokens (B, N, C) read the picture where `visible` (B, N, h·w) lets them."""
-        return self.norm1(tokens + self.cross_attention(tokens + position, keys, values, visible))
+    def look(self, tokens: Tensor, position: Tensor, seen: tuple[Tensor, Tensor], visible: Tensor | None) -> Tensor:
+        """Tokens (B, N, C) read what `cross_attention.project` made of the picture where `visible` (B, N, h·w) lets them."""
+        return self.norm1(tokens + self.cross_attention.read(tokens + position, *seen, visible))
 
     def mix(self, tokens: Tensor, position: Tensor, peers: Tensor) -> Tensor:
         """Tokens read each other where `peers` (1 or B, N, N) lets them, then think it over."""
         placed = tokens + position
-        tokens = self.norm2(tokens + self.self_attention(placed, placed, tokens, peers))
+        return self.think(tokens, self.self_attention(placed, placed, tokens, peers))
+
+    def think(self, tokens: Tensor, heard: Tensor) -> Tensor:
+        """Tokens take in what they heard of each other and go through the feed-forward."""
+        tokens = self.norm2(tokens + heard)
         return self.norm3(tokens + self.feed_forward(tokens))
 
 

@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 from torch import Tensor
 
+from xdecoder.language.prompts import clean
 from xdecoder.types import InstanceResult, PanopticResult, Vocabulary
 
 Picture: TypeAlias = "Image.Image | NDArray[np.uint8] | Tensor"    # PIL, (H, W, 3) uint8 or (3, H, W) uint8
@@ -97,7 +98,7 @@ def draw_semantic(image: Picture, labels: Array, vocabulary: Vocabulary, overlay
     labels = _array(labels, 2, "labels")
     colours = class_colours(vocabulary.names)
     present = [int(c) for c in np.unique(labels) if 0 <= c < len(vocabulary)]
-    regions = [_Region(labels == c, colours[c], vocabulary.names[c], 0.6) for c in present]
+    regions = [_Region(labels == c, colours[c], clean(vocabulary.names[c]), 0.6) for c in present]
     return _render(image, labels.shape, regions, overlay_only)
 
 
@@ -106,7 +107,7 @@ def draw_panoptic(image: Picture, result: PanopticResult, vocabulary: Vocabulary
     ids = _array(result.ids, 2, "ids")
     colours = class_colours(vocabulary.names)
     regions = [
-        _Region(ids == s.id, colours[s.label], vocabulary.names[s.label], 0.65 if s.is_thing else 0.45, s.is_thing)
+        _Region(ids == s.id, colours[s.label], clean(vocabulary.names[s.label]), 0.65 if s.is_thing else 0.45, s.is_thing)
         for s in sorted(result.segments, key=lambda s: s.is_thing)
     ]
     return _render(image, ids.shape, regions, overlay_only)
@@ -119,7 +120,7 @@ def draw_instances(
     masks, labels, scores = _array(result.masks, 3, "masks") > 0, _array(result.labels), _array(result.scores)
     colours = class_colours(vocabulary.names)
     regions = [
-        _Region(masks[i], colours[labels[i]], f"{vocabulary.names[labels[i]]} {scores[i]:.2f}", 0.6)
+        _Region(masks[i], colours[labels[i]], f"{clean(vocabulary.names[labels[i]])} {scores[i]:.2f}", 0.6)
         for i in np.argsort(scores, kind="stable")
         if scores[i] >= threshold
     ]
@@ -168,6 +169,11 @@ def enlarge(image: Picture, size: tuple[int, int] | None = None) -> Image.Image:
     factor = _factor((height, width))
     target = (width * factor, height * factor)
     return picture if picture.size == target else picture.resize(target, Image.Resampling.BICUBIC)
+
+
+def muted(picture: Image.Image) -> Image.Image:
+    """An RGB picture nearly without colour: a ground on which the colours of classes look the same everywhere."""
+    return Image.blend(picture, picture.convert("L").convert("RGB"), 0.75)
 
 
 def grid(pictures: Sequence[Image.Image], captions: Sequence[str], columns: int, background: str = "white") -> Image.Image:
@@ -227,13 +233,13 @@ def _render(
         return overlay
     ground = enlarge(image, (height, width))
     if not colourful:
-        ground = Image.blend(ground, ground.convert("L").convert("RGB"), 0.75)
+        ground = muted(ground)
     return Image.alpha_composite(ground.convert("RGBA"), overlay).convert("RGB")
 
 
 def _write_labels(overlay: Image.Image, regions: Sequence[_Region], factor: int) -> None:
     draw = ImageDraw.Draw(overlay)
-    font = _font(max(12, round(max(overlay.size) / 31)))
+    font = _font(max(12, round(max(overlay.size) / 38)))
     taken: list[Box] = []
     hidden = np.zeros((overlay.height // factor, overlay.width // factor), bool)
     for region in reversed(regions):                          # the topmost first: it has the first choice of a place
@@ -244,7 +250,7 @@ def _write_labels(overlay: Image.Image, regions: Sequence[_Region], factor: int)
         size = (round(font.getlength(text) + 0.8 * font.size), round(1.45 * font.size))
         if visible.sum() * factor**2 < 1.2 * size[1] ** 2:
             continue                                          # its label would hide more of the picture than it explains
-        box = _free_box(_anchor(visible, factor, size), size, overlay.size, taken)
+        box = _free_box(_anchor(visible, factor, size), size, overlay.size, taken, visible)
         if box is None:
             continue
         taken.append(box)
@@ -270,22 +276,32 @@ def _anchor(mask: NDArray[np.bool_], factor: int, size: tuple[int, int]) -> tupl
 
 
 def _free_box(
-    anchor: tuple[float, float], size: tuple[int, int], canvas: tuple[int, int], taken: Sequence[Box]
+    anchor: tuple[float, float], size: tuple[int, int], canvas: tuple[int, int], taken: Sequence[Box], mask: NDArray[np.bool_]
 ) -> Box | None:
-    """The free box nearest to the anchor that lies in the canvas; None if all are more than a few lines away."""
+    """The free box nearest to the anchor that lies in the canvas, rather on its own region than on a neighbour's.
+
+    None if all are more than a few lines away.
+    """
     width, height = size
+    factor = canvas[1] // mask.shape[0]
+    best, nearest = None, math.inf
     for dx, dy in _offsets(width, height):
         left = round(min(max(anchor[0] + dx - width / 2, 1), max(canvas[0] - width - 2, 1)))
         top = round(min(max(anchor[1] + dy - height / 2, 1), max(canvas[1] - height - 2, 1)))
         box = (left, top, left + width, top + height)
-        if not any(box[0] <= b[2] and b[0] <= box[2] and box[1] <= b[3] and b[1] <= box[3] for b in taken):
-            return box
-    return None
+        own = mask[min(top + height // 2, canvas[1] - 1) // factor, min(left + width // 2, canvas[0] - 1) // factor]
+        distance = math.hypot(dx, dy) + (0 if own else 3 * height)
+        if distance < nearest and not any(_overlap(box, other) for other in taken):
+            best, nearest = box, distance
+    return best
+
+
+def _overlap(a: Box, b: Box) -> bool:
+    return a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3]
 
 
 def _offsets(width: int, height: int) -> Iterator[tuple[float, float]]:
-    steps = [(x * width / 4, y * height / 2) for x in range(-4, 5) for y in range(-5, 6)]
-    return iter(sorted(steps, key=lambda step: math.hypot(*step)))
+    return ((x * width / 4, y * height / 2) for x in range(-6, 7) for y in range(-6, 7))
 
 
 def _array(values: Array, dimensions: int | None = None, name: str = "values") -> NDArray[Any]:
@@ -305,7 +321,17 @@ def _repeat(mask: NDArray[np.bool_], factor: int) -> NDArray[np.bool_]:
 
 def _edge(mask: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
     """The `width` outermost pixels of a mask; the picture's own border is no edge."""
-    return mask & ~ndimage.binary_erosion(mask, iterations=width, border_value=1)
+    edge = np.zeros_like(mask)
+    if not mask.any():
+        return edge
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    near = (
+        slice(max(rows[0] - width, 0), rows[-1] + width + 1),
+        slice(max(columns[0] - width, 0), columns[-1] + width + 1),
+    )
+    inner = ndimage.minimum_filter(mask[near].view(np.uint8), 2 * width + 1, mode="constant", cval=1)
+    edge[near] = mask[near] & (inner == 0)
+    return edge
 
 
 def _mix(colour: Colour, brightness: float) -> Colour:

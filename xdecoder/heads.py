@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xdecoder.config import Config
 from xdecoder.layers import Mlp
 
 
@@ -20,7 +21,7 @@ class Rows:
 
     def masks(self, mask_features: Tensor) -> Tensor:
         """Mask logits (B, N, h, w) from mask features (B, C, h, w)."""
-        return torch.einsum("bnc,bchw->bnhw", self.mask, mask_features)
+        return paint(self.mask, mask_features)
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,11 @@ class Prediction:
     grounding: Rows | None        # present with phrases
     caption: Tensor | None        # (B, N, C) ready to be compared with the word embeddings
     pilot: Rows | None = None     # present where annotated regions are shown in training
+
+    def painters(self) -> dict[str, Tensor]:
+        """Mask embeddings (B, N, C) by group."""
+        rows = {"object": self.object, "image": self.image, "grounding": self.grounding}
+        return {name: row.mask for name, row in rows.items() if row is not None}
 
     def latent(self) -> Rows:
         """Objects, then the image token, as one set of rows: what segmentation reads."""
@@ -60,17 +66,62 @@ class Heads(nn.Module):
 
     def forward(self, groups: dict[str, Tensor]) -> Prediction:
         """groups: decoder tokens by name, each (B, N, C)."""
-        normed = {name: self.norm(tokens) for name, tokens in groups.items() if name != "word"}
+        normed = self.normed(groups)
         return Prediction(
-            object=self._rows(normed["object"]),
-            image=self._rows(_summarise(normed["image"], normed["object"])),
-            grounding=self._rows(normed["grounding"]) if "grounding" in normed else None,
+            object=self.rows(normed["object"]),
+            image=self.rows(normed["image"]),
+            grounding=self.rows(normed["grounding"]) if "grounding" in normed else None,
             caption=normed["caption"] @ self.caption if "caption" in normed else None,
             pilot=self._rows(normed["pilot"]) if "pilot" in normed else None,
         )
 
-    def _rows(self, tokens: Tensor) -> Rows:
-        return Rows(tokens @ self.semantic, self.mask(tokens))
+    def normed(self, groups: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What the projections are applied to: all groups but words, the image token as a summary of the objects."""
+        normed = {name: self.norm(tokens) for name, tokens in groups.items() if name != "word"}
+        if "image" in normed:
+            normed["image"] = _summarise(normed["image"], normed["object"])
+        return normed
+
+    def rows(self, normed: Tensor) -> Rows:
+        """Meaning and mask of tokens that `normed` gave, (B, N, C)."""
+        return Rows(normed @ self.semantic, self.mask(normed))
+
+
+class AnswerConfig(Config):
+    """Answering questions by choosing among known answers (section 4 of the paper)."""
+
+    answers: tuple[str, ...]
+    """What can be answered; published: the 3129 most common answers of VQAv2."""
+    image_size: int = 640
+    """Side of the square pictures that it answers best about."""
+
+
+class AnswerHead(nn.Module):
+    """Decoder tokens of its own, one for each place of a question, and a classifier of the token at the question's end.
+
+    Args:
+        width: size C of decoder tokens.
+        length: longest question in tokens.
+    """
+
+    def __init__(self, config: AnswerConfig, width: int, length: int) -> None:
+        super().__init__()
+        self.config = config
+        self.query_content = nn.Embedding(length, width)
+        self.classifier = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.LayerNorm(2 * width), nn.GELU(), nn.Linear(2 * width, len(config.answers))
+        )
+
+    def forward(self, normed: Tensor) -> Tensor:
+        """Logits (B, answers) of the decoder's token at the end of each question (B, C), behind the shared LayerNorm."""
+        return self.classifier(normed)
+
+
+def paint(embeddings: Tensor, mask_features: Tensor) -> Tensor:
+    """Mask logits (B·R, N, h, w) of R sets of mask embeddings (B·R, N, C) for each picture's mask features (B, C, h, w)."""
+    folded = embeddings.reshape(mask_features.shape[0], -1, embeddings.shape[-1])
+    masks = torch.einsum("bnc,bchw->bnhw", folded, mask_features)
+    return masks.reshape(*embeddings.shape[:2], *mask_features.shape[-2:])
 
 
 def _summarise(image: Tensor, objects: Tensor) -> Tensor:

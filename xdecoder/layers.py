@@ -28,15 +28,29 @@ class Attention(nn.Module):
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None = None) -> Tensor:
         """query: (B, N, C); key, value: (B, M, C); visible: bool, broadcastable to (B, N, M), True = may be looked at."""
-        weights, biases = self.in_proj.weight.chunk(3), self.in_proj.bias.chunk(3)
-        q, k, v = (
-            F.linear(x, weight, bias).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for x, weight, bias in zip((query, key, value), weights, biases, strict=True)
-        )
-        if visible is not None and visible.dim() == 3:
+        return self.read(query, *self.project(key, value), visible)
+
+    def project(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """What `read` needs of key and value (B, M, C), each (B, heads, M, C / heads)."""
+        width = self.out_proj.in_features
+        _, weight_k, weight_v = self.in_proj.weight.split(width)
+        _, bias_k, bias_v = self.in_proj.bias.split(width)
+        return self._heads(F.linear(key, weight_k, bias_k)), self._heads(F.linear(value, weight_v, bias_v))
+
+    def read(self, query: Tensor, keys: Tensor, values: Tensor, visible: Tensor | None = None) -> Tensor:
+        """query: (B·R, N, C), R sets of queries for each of B rows that `project` gave; visible: (1 or B·R, N, M)."""
+        batch, width = keys.shape[0], self.out_proj.in_features    # len() would freeze the batch of an exported network
+        q = F.linear(query, self.in_proj.weight[:width], self.in_proj.bias[:width])
+        if visible is not None:
+            if visible.shape[0] == query.shape[0] > batch:
+                visible = visible.reshape(batch, -1, visible.shape[-1])
             visible = visible[:, None]
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=visible)
-        return self.out_proj(mixed.transpose(1, 2).flatten(2))
+        q = self._heads(q.reshape(batch, -1, width))
+        mixed = F.scaled_dot_product_attention(q, keys, values, attn_mask=visible)
+        return self.out_proj(mixed.transpose(1, 2).reshape(query.shape))
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
 class FeedForward(nn.Module):

@@ -15,7 +15,7 @@ from xdecoder.backbones import BackboneConfig, FocalConfig
 from xdecoder.config import Config
 from xdecoder.decoder import DecoderConfig
 from xdecoder.draws import generator
-from xdecoder.heads import Prediction
+from xdecoder.heads import AnswerConfig, AnswerHead, Prediction
 from xdecoder.language.encoder import LanguageConfig, LanguageEncoder
 from xdecoder.pixel_decoders import FpnConfig, PixelDecoderConfig
 
@@ -31,6 +31,8 @@ class XDecoderConfig(Config):
     pixel_decoder: PixelDecoderConfig = FpnConfig()
     decoder: DecoderConfig = DecoderConfig()
     language: LanguageConfig = LanguageConfig()
+    answers: AnswerConfig | None = None
+    """The head that answers questions; None = there is none."""
     image_size: int = 512
     """Shorter side of the pictures that this network segments best; the predictor resizes to it."""
     caption_image_size: int = 224
@@ -68,6 +70,24 @@ class Features:
     sizes: tuple[tuple[int, int], ...]      # height and width of each picture inside the padded H × W
     padded: tuple[int, int]                 # H, W
 
+    def of(self, picture: int) -> Features:
+        """Those of one picture, as a batch of one."""
+        part = slice(picture, picture + 1)
+        coarse, middle, fine = (x[part] for x in self.maps)
+        return Features(self.mask[part], (coarse, middle, fine), self.pooled[part], self.sizes[part], self.padded)
+
+    @staticmethod
+    def stack(pictures: Sequence[Features]) -> Features:
+        """One batch of what was encoded at one padded size."""
+        coarse, middle, fine = (torch.cat(maps) for maps in zip(*(each.maps for each in pictures), strict=True))
+        return Features(
+            mask=torch.cat([each.mask for each in pictures]),
+            maps=(coarse, middle, fine),
+            pooled=torch.cat([each.pooled for each in pictures]),
+            sizes=tuple(size for each in pictures for size in each.sizes),
+            padded=pictures[0].padded,
+        )
+
 
 class XDecoder(nn.Module):
     """Generalised decoding for pixels, pictures and language."""
@@ -81,10 +101,18 @@ class XDecoder(nn.Module):
         self.language = LanguageEncoder(config.language)
         self.backbone_proj = nn.Parameter(torch.empty(config.backbone.widths[-1], config.decoder.joint_width))
         nn.init.trunc_normal_(self.backbone_proj, std=config.backbone.widths[-1] ** -0.5)
+        decoder = config.decoder
+        self.answers = AnswerHead(config.answers, decoder.width, decoder.caption_length) if config.answers else None
 
     @property
     def device(self) -> torch.device:
         return self.backbone_proj.device
+
+    def read_pictures_as(self, dtype: torch.dtype) -> None:
+        """Keep the weights that read pictures in this type, for inference; texts are few, remembered, and stay precise."""
+        for part in (self.backbone, self.pixel_decoder, self.decoder):
+            part.to(dtype)
+        self.backbone_proj.data = self.backbone_proj.to(dtype)
 
     def encode(self, images: Sequence[Tensor], seeds: Sequence[int | None] = ()) -> Features:
         """What can be seen on pictures.
@@ -94,7 +122,7 @@ class XDecoder(nn.Module):
             seeds: in training, from which it is drawn for each picture which branches of the backbone it skips; without
                 seeds torch's own generator decides.
         """
-        pixels = self.prepare(images, self.device)
+        pixels = self.prepare(images, self.device).to(self.backbone_proj.dtype)
         maps = self.backbone(pixels, self._draw_paths(seeds)) if self.training else self.backbone(pixels)
         mask_features, pyramid = self.pixel_decoder(maps)
         return Features(

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from xdecoder.config import Config
 from xdecoder.types import InstanceResult, PanopticResult, PanopticSegment
+
+_TILE = (64, 256)           # largest part of the masks that is resized at a time
+_VALUES = 1 << 24           # and most numbers that it, and what is made of it, may hold
 
 
 class ReadoutConfig(Config):
@@ -21,6 +27,54 @@ class ReadoutConfig(Config):
     """Instances kept per picture."""
 
 
+@dataclass(frozen=True)
+class ResizedMasks:
+    """Masks that are kept small and resized part by part as they are read, so that no picture is too large for them."""
+
+    logits: Tensor              # (N, h, w)
+    padded: tuple[int, int]     # size to which they are resized first: the network's input
+    size: tuple[int, int]       # what they are then cut to: the picture in it
+    output: tuple[int, int]     # and what that is resized to
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+    def __getitem__(self, rows: Tensor | slice) -> ResizedMasks:
+        return ResizedMasks(self.logits[rows], self.padded, self.size, self.output)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (len(self.logits), *self.output)
+
+    def tiles(self, extra: int = 0) -> Iterator[tuple[tuple[slice, slice], Tensor]]:
+        """Places and their logits (N, rows, columns); `extra` is how many numbers a pixel the reader makes of them."""
+        rows, columns = (
+            _resampling(self.logits.shape[axis + 1], self.padded[axis], self.size[axis], self.output[axis], self.logits.device)
+            for axis in (0, 1)
+        )
+        height = max(min(_TILE[0], _VALUES // (_TILE[1] * max(len(self) + extra, 1))), 1)
+        small = self.logits.float()
+        for x in range(0, self.output[1], _TILE[1]):
+            across = columns[x : x + _TILE[1]]
+            band = _band(across)
+            wide = small[:, :, band] @ across[:, band].T
+            for y in range(0, self.output[0], height):
+                down = rows[y : y + height]
+                band = _band(down)
+                yield (slice(y, y + len(down)), slice(x, x + len(across))), down[:, band] @ wide[:, band]
+
+    def inside(self) -> Tensor:
+        """The masks themselves, (N, *output) bool."""
+        masks = torch.empty(self.shape, dtype=torch.bool, device=self.logits.device)
+        for place, logits in self.tiles():
+            masks[(slice(None), *place)] = logits > 0
+        return masks
+
+
+Masks = Tensor | ResizedMasks
+"""Mask logits (N, H, W) at the size of the result, whether they are there already or come part by part."""
+
+
 def resize_masks(logits: Tensor, padded: tuple[int, int], size: tuple[int, int], output: tuple[int, int]) -> Tensor:
     """Mask logits (N, h, w) → padded input size → cut to the picture → output size; bicubic, antialiased: (N, *output)."""
     full = F.interpolate(logits[None].float(), size=padded, mode="bicubic", antialias=True)[..., : size[0], : size[1]]
@@ -29,56 +83,109 @@ def resize_masks(logits: Tensor, padded: tuple[int, int], size: tuple[int, int],
     return full[0]
 
 
-def semantic_map(probabilities: Tensor, masks: Tensor) -> Tensor:
-    """Most likely class of each pixel, (H, W) int64.
+def semantic_map(probabilities: Tensor, masks: Masks, threshold: float = 0.0) -> Tensor:
+    """Most likely class of each pixel, (H, W) int64; -1 where even it scores less than the threshold.
 
-    probabilities: (N, K + 1), the last class is background and is not read; masks: (N, H, W) logits.
+    probabilities: (N, K + 1), the last class is background and is not read.
     """
-    return torch.einsum("nk,nhw->khw", probabilities[:, :-1], masks.sigmoid()).argmax(dim=0)
+    classes = probabilities[:, :-1]
+    labels = torch.empty(masks.shape[1:], dtype=torch.int64, device=probabilities.device)
+    for place, logits in _tiles(masks, extra=classes.shape[1]):
+        scores = torch.einsum("nk,nhw->khw", classes, logits.sigmoid())
+        best, label = scores.max(dim=0)
+        labels[place] = label.masked_fill(best < threshold, -1)
+    return labels
 
 
-def instances(probabilities: Tensor, masks: Tensor, is_thing: Tensor, detections: int = 100) -> InstanceResult:
+def instances(probabilities: Tensor, masks: Masks, is_thing: Tensor, detections: int = 100) -> InstanceResult:
     """The most likely (query, class) pairs of thing classes; a score is class times mean mask probability inside the mask.
 
-    probabilities: (N, K + 1); masks: (N, H, W) logits; is_thing: (K,) bool.
+    probabilities: (N, K + 1); is_thing: (K,) bool.
     """
+    rows, labels, scores = instance_scores(probabilities, masks, is_thing, detections)
+    chosen = masks[rows]
+    return InstanceResult(chosen.inside() if isinstance(chosen, ResizedMasks) else chosen > 0, labels, scores)
+
+
+def instance_scores(
+    probabilities: Tensor, masks: Masks, is_thing: Tensor, detections: int = 100
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What `instances` keeps, without its masks: their rows, labels and scores, each (D,)."""
     scores, flat = probabilities[:, :-1].flatten().topk(min(detections, probabilities[:, :-1].numel()))
     labels = flat % (probabilities.shape[1] - 1)
     rows = flat // (probabilities.shape[1] - 1)
     things = is_thing[labels]
-    scores, labels, chosen = scores[things], labels[things], masks[rows[things]]
-    inside = chosen > 0
-    quality = (chosen.sigmoid() * inside).sum((1, 2)) / (inside.sum((1, 2)) + 1e-6)
-    return InstanceResult(inside, labels, scores * quality)
+    scores, labels, rows = scores[things], labels[things], rows[things]
+    distinct, place = rows.unique(return_inverse=True)
+    return rows, labels, scores * _quality(masks[distinct])[place]
 
 
-def panoptic(probabilities: Tensor, masks: Tensor, is_thing: Tensor, config: ReadoutConfig) -> PanopticResult:
+def _quality(masks: Masks) -> Tensor:
+    """Mean probability inside each mask, (N,)."""
+    total = torch.zeros(len(masks), device=masks.logits.device if isinstance(masks, ResizedMasks) else masks.device)
+    area = torch.zeros_like(total)
+    for _, logits in _tiles(masks):
+        inside = logits > 0
+        total += (logits.sigmoid() * inside).sum((1, 2))
+        area += inside.sum((1, 2))
+    return total / (area + 1e-6)
+
+
+def panoptic(probabilities: Tensor, masks: Masks, is_thing: Tensor, config: ReadoutConfig) -> PanopticResult:
     """One segment per pixel: queries compete by score times mask; stuff of one class is one segment.
 
-    probabilities: (N, K + 1); masks: (N, H, W) logits; is_thing: (K,) bool.
+    probabilities: (N, K + 1); is_thing: (K,) bool.
     """
     background = probabilities.shape[1] - 1
     scores, labels = probabilities.max(dim=1)
     kept = (labels != background) & (scores > config.object_threshold)
-    scores, labels, inside = scores[kept], labels[kept], masks[kept].sigmoid()
-    ids = torch.zeros(masks.shape[-2:], dtype=torch.int32, device=masks.device)
+    scores, labels, rows = scores[kept], labels[kept], masks[kept]
     if len(scores) == 0:
-        return PanopticResult(ids, ())
-    winner = (scores[:, None, None] * inside).argmax(dim=0)
+        return PanopticResult(torch.zeros(masks.shape[1:], dtype=torch.int32, device=probabilities.device), ())
+    winner = torch.empty(masks.shape[1:], dtype=torch.int16, device=probabilities.device)       # -1: the winner is not sure
+    areas = torch.zeros(3, len(scores), dtype=torch.int64, device=probabilities.device)         # won, drawn, own
+    for place, logits in _tiles(rows):
+        inside = logits.sigmoid()
+        best = (scores[:, None, None] * inside).argmax(dim=0)
+        drawn = inside.gather(0, best[None])[0] >= 0.5
+        winner[place] = best.masked_fill(~drawn, -1).to(torch.int16)
+        won = [best.flatten().bincount(minlength=len(scores)), best[drawn].bincount(minlength=len(scores))]
+        areas += torch.stack([*won, (inside >= 0.5).sum((1, 2))])
     segments: list[PanopticSegment] = []
     stuff: dict[int, int] = {}
-    for row, (score, label) in enumerate(zip(scores.tolist(), labels.tolist(), strict=True)):
-        won, own = winner == row, inside[row] >= 0.5
-        drawn = won & own
-        area, own_area = int(won.sum()), int(own.sum())
-        if not drawn.any() or area / own_area < config.overlap_threshold:
+    ids = [0] * (len(scores) + 1)       # of each row; the last is nobody's
+    listed = zip(scores.tolist(), labels.tolist(), *areas.tolist(), strict=True)
+    for row, (score, label, area, drawn_area, own_area) in enumerate(listed):
+        if not drawn_area or area / own_area < config.overlap_threshold:
             continue
         thing = bool(is_thing[label])
         if not thing and label in stuff:
-            ids[drawn] = stuff[label]
+            ids[row] = stuff[label]
             continue
         segments.append(PanopticSegment(len(segments) + 1, label, thing, score))
-        ids[drawn] = segments[-1].id
+        ids[row] = segments[-1].id
         if not thing:
             stuff[label] = segments[-1].id
-    return PanopticResult(ids, tuple(segments))
+    table = torch.tensor(ids, dtype=torch.int32, device=winner.device)
+    return PanopticResult(table[winner.long()], tuple(segments))
+
+
+def _tiles(masks: Masks, extra: int = 0) -> Iterator[tuple[tuple[slice, slice], Tensor]]:
+    if isinstance(masks, ResizedMasks):
+        yield from masks.tiles(extra)
+        return
+    height = max(_VALUES // (masks.shape[2] * max(len(masks) + extra, 1)), 1)
+    for y in range(0, masks.shape[1], height):
+        yield (slice(y, y + height), slice(None)), masks[:, y : y + height].float()
+
+
+def _resampling(length: int, padded: int, size: int, output: int, device: torch.device) -> Tensor:
+    """What `resize_masks` does along one axis, as a matrix (output, length) that is zero but for a band."""
+    basis = resize_masks(torch.eye(length, device=device)[:, None], (1, padded), (1, size), (1, output))
+    return basis[:, 0].T.contiguous()
+
+
+def _band(matrix: Tensor) -> slice:
+    """The columns of a matrix that are not all zero, and what lies between them."""
+    columns = matrix.any(dim=0).nonzero()
+    return slice(int(columns[0]), int(columns[-1]) + 1)

@@ -86,7 +86,7 @@ def test_layers_read_the_maps_that_the_config_names(model, features):
 
 def test_a_mask_of_resized_features_is_the_resized_mask(model, features):
     prediction = model.decode(features)[-1]
-    _, _, small = model.decoder._levels(features.mask, features.maps)[0]
+    _, _, small = model.decoder.levels(features.mask, features.maps)[0]
     size = small.shape[-2:]
     masks = prediction.object.masks(features.mask)
     resized = torch.nn.functional.interpolate(masks, size=size, mode="bicubic", antialias=True)

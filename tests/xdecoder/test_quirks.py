@@ -50,10 +50,10 @@ def test_a_grounding_query_looks_everywhere(plain, quirky):
     groups = [plain.decoder.grounding_queries(2), word_tokens(texts, [[0], [0]])]
     prediction = plain.decode(features, groups)[0]
     size = features.maps[1].shape[-2:]
-    lookers = [*plain.decoder._latents(2), groups[0]]
+    lookers = [*plain.decoder.latent_queries(2), groups[0]]
     noise = torch.randn(features.mask.shape)
-    shut = plain.decoder._visible(prediction, lookers, noise, size)
-    opened = quirky.decoder._visible(prediction, lookers, noise, size)
+    shut = plain.decoder.visible(prediction.painters(), lookers, noise, size)
+    opened = quirky.decoder.visible(prediction.painters(), lookers, noise, size)
     assert opened[:, 9].all() and not shut[:, 9].all()
     rest = [row for row in range(17) if row != 9]
     assert torch.equal(opened[:, rest], shut[:, rest])

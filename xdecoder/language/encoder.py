@@ -20,6 +20,7 @@ Self = TypeVar("Self", bound="LanguageEncoder")
 
 _BATCH = 256            # texts a pass when a vocabulary is encoded
 _PASS = 48              # and when it is learnt
+_MANY = 16              # names from which on texts are sorted by template
 _REMEMBERED = 20_000    # names whose ensembles are kept
 
 
@@ -60,6 +61,15 @@ class Texts:
 
     def __len__(self) -> int:
         return self.ids.shape[0]
+
+
+@dataclass
+class TextCache:
+    """What attention remembers of R texts that are read piece by piece, per block (R, heads, length, width / heads)."""
+
+    keys: list[Tensor]
+    values: list[Tensor]
+    length: int = 0     # tokens read so far
 
 
 class LanguageEncoder(nn.Module):
@@ -148,6 +158,39 @@ class LanguageEncoder(nn.Module):
             x = block(x)
         return self.final_norm(x) @ self.projection
 
+    def read_on(self, ids: Tensor, cache: TextCache) -> Tensor:
+        """Outputs (R, m, D) of the next tokens (R, m) of R texts whose earlier ones `cache` holds, as of `encode_ids`."""
+        length, count = cache.length, ids.shape[1]
+        x = self.token_embedding(ids) + self.position_embedding[length : length + count]
+        visible = None
+        if count > 1:
+            visible = torch.ones(count, length + count, dtype=torch.bool, device=ids.device).tril(diagonal=length)
+        for block, keys, values in zip(self.blocks, cache.keys, cache.values, strict=True):
+            assert isinstance(block, Block)
+            x = block.extend(x, keys, values, length, visible)
+        cache.length += count
+        return self.final_norm(x) @ self.projection
+
+    def text_cache(self, rows: int, length: int) -> TextCache:
+        """Room for R texts of up to `length` tokens that are read piece by piece."""
+        size = (rows, self.config.heads, length, self.config.width // self.config.heads)
+        empty = [[self.projection.new_empty(size) for _ in self.blocks] for _ in range(2)]
+        return TextCache(*empty)
+
+    def encode_ends(self, ids: Tensor) -> Tensor:
+        """Vectors (T, D) of complete texts (T, n); what all of them begin with is read once."""
+        alike = (ids == ids[0]).all(dim=0)
+        shared = min(int(alike.int().cumprod(dim=0).sum()), ids.shape[1] - 1)
+        first = self.text_cache(1, shared)
+        self.read_on(ids[:1, :shared], first)
+        cache = self.text_cache(len(ids), ids.shape[1])
+        for whole, beginning in zip((*cache.keys, *cache.values), (*first.keys, *first.values), strict=True):
+            whole[:, :, :shared] = beginning
+        cache.length = shared
+        tokens = self.read_on(ids[:, shared:], cache)
+        ends = (ids[:, shared:] == self.tokenizer.end).int().argmax(dim=1)
+        return tokens[torch.arange(len(ids), device=ids.device), ends]
+
     def _ensemble_vectors(self, names: Sequence[str]) -> Tensor:
         state = self._state()
         if self.training or state != self._ensembles_of or len(self._ensembles) > _REMEMBERED:
@@ -163,13 +206,19 @@ class LanguageEncoder(nn.Module):
     def _encode_ensembles(self, names: Sequence[str]) -> Tensor:
         """Mean of the unit vectors of all templates, a unit vector again: (C, D)."""
         texts = [fill(name, template) for name in names for template in TEMPLATES]
-        # Texts of one length share a batch, so that hardly any padding is computed.
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        lengths = list(map(len, texts))
+        groups = [range(len(texts))]
+        if len(names) >= _MANY:     # the texts of one template begin alike
+            groups = [range(i, len(texts), len(TEMPLATES)) for i in range(len(TEMPLATES))]
         # Remembered vectors must serve in training too, hence never as tensors of inference mode.
         with torch.inference_mode(False), torch.no_grad(), torch.autocast(self.projection.device.type, enabled=False):
             vectors = self.projection.new_empty(len(texts), self.config.output_width)
-            for batch in (order[i : i + _BATCH] for i in range(0, len(order), _BATCH)):
-                vectors[batch] = _unit(self([texts[i] for i in batch]).vectors)
+            for group in groups:
+                # Texts of one length share a batch, so that hardly any padding is computed.
+                order = sorted(group, key=lengths.__getitem__)
+                for batch in (order[i : i + _BATCH] for i in range(0, len(order), _BATCH)):
+                    ids = self.tokenizer.encode([texts[i] for i in batch]).to(self.projection.device)
+                    vectors[batch] = _unit(self.encode_ends(ids))
             return _unit(vectors.unflatten(0, (len(names), len(TEMPLATES))).mean(dim=1))
 
     def _state(self) -> tuple[int, ...]:
@@ -202,6 +251,14 @@ class Block(nn.Module):
         x = x + self.attention(self.norm1(x))
         return x + self.mlp(self.norm2(x))
 
+    def extend(self, x: Tensor, keys: Tensor, values: Tensor, length: int, visible: Tensor | None) -> Tensor:
+        """More tokens (R, m, C) behind the `length` ones that keys and values hold, to which their own are added.
+
+        visible: (m, length + m) bool, None = all.
+        """
+        x = x + self.attention.extend(self.norm1(x), keys, values, length, visible)
+        return x + self.mlp(self.norm2(x))
+
     def initialise(self, branch_scale: float) -> None:
         """Fresh weights; `branch_scale` shrinks the two layers whose outputs are added to the residual stream."""
         width = self.norm1.normalized_shape[0]
@@ -226,9 +283,19 @@ class CausalAttention(nn.Module):
         self.out_proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.in_proj(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)    # (T, heads, n, width/heads)
+        q, k, v = self._project(x)
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         return self.out_proj(mixed.transpose(1, 2).flatten(2))
+
+    def extend(self, x: Tensor, keys: Tensor, values: Tensor, length: int, visible: Tensor | None) -> Tensor:
+        """As `Block.extend`."""
+        end = length + x.shape[1]
+        q, keys[:, :, length:end], values[:, :, length:end] = self._project(x)
+        mixed = F.scaled_dot_product_attention(q, keys[:, :, :end], values[:, :, :end], attn_mask=visible)
+        return self.out_proj(mixed.transpose(1, 2).flatten(2))
+
+    def _project(self, x: Tensor) -> Tensor:
+        return self.in_proj(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)    # 3 × (T, heads, n, width/heads)
 
 
 class QuickMlp(nn.Module):

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xdecoder.attention import TokenGroup
-from xdecoder.config import Config
 from xdecoder.heads import Prediction
+from xdecoder.inference import Memory, latents
 from xdecoder.language.encoder import Texts
 from xdecoder.losses.captioning import next_word_loss
 from xdecoder.losses.peers import Peers
@@ -19,16 +19,15 @@ from xdecoder.model import Features, XDecoder
 from xdecoder.tasks.segmentation import to_canvas
 from xdecoder.tasks.task import Prompt, TextReader, captions_of
 from xdecoder.types import Batch, CaptionResult
+from xdecoder.writing import WritingConfig, write
 
 
-class CaptioningConfig(Config):
-    """Weight of the loss and length of the captions."""
+class CaptioningConfig(WritingConfig):
+    """Weight of the loss, and how captions are written."""
 
     weight: float = 2.0
     layers: int = 3
     """Predictions that are supervised, counted from the last."""
-    steps: int = 50
-    """Longest caption that is written, in tokens."""
 
     def build(self) -> Captioning:
         return Captioning(self)
@@ -40,7 +39,7 @@ class CaptionPrompt(Prompt):
 
 
 class Captioning:
-    """Learns the next word under teacher forcing; writes greedily."""
+    """Learns the next word under teacher forcing; writes word by word."""
 
     name = "captioning"
     compares = False
@@ -72,26 +71,20 @@ class Captioning:
 
     def predict(self, model: XDecoder, features: Features, batch: Batch) -> list[CaptionResult]:
         ids = self.write(model, features, regions_of(batch, features, model.config.published_quirks))
-        return [CaptionResult(_first_sentence(model.language.tokenizer.decode(row))) for row in ids.tolist()]
+        return [CaptionResult(sentence(model, row)) for row in ids]
 
     def write(self, model: XDecoder, features: Features, region: Tensor | None = None) -> Tensor:
         """Captions as token numbers (B, 1 + steps), start token first; shorter when all have come to their end.
 
-        region: (B, H, W) bool, where caption tokens may look; None = everywhere.
+        region: (B, H, W) bool over the padded canvas, where caption tokens may look; None = everywhere.
         """
-        tokenizer = model.language.tokenizer
-        ids = torch.full((len(features.mask), 1), tokenizer.start, device=features.mask.device)
-        ended = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
-        for _ in range(min(self.config.steps, model.config.decoder.caption_length - 1)):
-            tokens = caption_tokens(model, model.language.encode_ids(ids), region)
-            caption = model.decode(features, [tokens])[-1].caption
-            assert caption is not None
-            word = (caption[:, -1] @ model.language.token_embedding.weight.T).argmax(dim=-1)
-            ids = torch.cat((ids, word[:, None]), dim=1)
-            ended |= word == tokenizer.end
-            if ended.all():
-                break
-        return ids
+        memory = Memory(model, features, exact=model.config.published_quirks)
+        return write(model, memory, latents(model, memory), self.config, region)
+
+
+def sentence(model: XDecoder, ids: Tensor) -> str:
+    """The text of one row of token numbers, up to its first full stop."""
+    return model.language.tokenizer.decode(ids).split(".")[0].strip()
 
 
 def caption_tokens(model: XDecoder, texts: Texts, region: Tensor | None = None) -> TokenGroup:
@@ -120,7 +113,3 @@ def regions_of(batch: Batch, features: Features, published_quirks: bool = False)
             region = F.interpolate(region[None, None].float(), size=features.padded, mode="nearest")[0, 0] > 0
         regions.append(to_canvas(region.to(features.mask.device)[None], features.padded)[0])
     return torch.stack(regions)
-
-
-def _first_sentence(text: str) -> str:
-    return text.split(".")[0].strip()

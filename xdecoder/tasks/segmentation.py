@@ -220,7 +220,7 @@ class Segmentation:
         is_thing = torch.tensor(vocabulary.is_thing, device=probabilities.device)
         results = []
         for b, (mask, sample) in enumerate(zip(rows.masks(features.mask), batch.samples, strict=True)):
-            masks = readout.resize_masks(mask, features.padded, features.sizes[b], sample.output_size)
+            masks = readout.ResizedMasks(mask, features.padded, features.sizes[b], sample.output_size)
             results.append(
                 SegmentationResult(
                     semantic=readout.semantic_map(probabilities[b], masks),

@@ -74,13 +74,13 @@ def test_ensemble_is_the_mean_of_unit_vectors(encoder: LanguageEncoder) -> None:
 
 def count_passes(encoder: LanguageEncoder, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     passes: list[int] = []
-    plain = encoder.encode_ids
+    plain = encoder.encode_ends
 
     def counting(ids: torch.Tensor):
         passes.append(len(ids))
         return plain(ids)
 
-    monkeypatch.setattr(encoder, "encode_ids", counting)
+    monkeypatch.setattr(encoder, "encode_ends", counting)
     return passes
 
 

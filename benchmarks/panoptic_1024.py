@@ -1,0 +1,116 @@
+"""Panoptic segmentation at 1024 × 1024: only what is asked for, against every layer's logits and full-size masks, as published.
+
+python benchmarks/panoptic_1024.py [--side 1024] [--without-mask2former]
+
+Seeded Focal-T weights, 133 classes whose text vectors are there already. Each way runs in a process of its own, whose peak
+memory is that of weights, libraries and all. Beside them stands transformers' Mask2Former on a Swin-T, which has as many
+parameters in its backbone as Focal-T; its decoders are half as wide, and it knows 133 classes and no texts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import measure
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from xdecoder.inference import Memory, latent_rows, latents
+from xdecoder.losses.contrastive import cosine_logits
+from xdecoder.model import XDecoder
+from xdecoder.readout import Masks, ReadoutConfig, ResizedMasks, panoptic, resize_masks
+
+CLASSES = 133
+EVERYTHING = ReadoutConfig(object_threshold=0.0, overlap_threshold=0.0)     # seeded weights are sure of nothing
+SCALE = torch.tensor(4.6)                                                   # logarithm, about that of trained networks
+
+
+def texts() -> Tensor:
+    return F.normalize(torch.randn(CLASSES + 1, 512, generator=torch.Generator().manual_seed(0)), dim=-1)
+
+
+def segments(semantic: Tensor, masks: Masks) -> Tensor:
+    """The label map, (H, W)."""
+    probabilities = cosine_logits(semantic, texts(), SCALE, clamp=False).softmax(-1)
+    result = panoptic(probabilities, masks, torch.ones(CLASSES, dtype=torch.bool), EVERYTHING)
+    labels = torch.tensor([CLASSES, *(segment.label for segment in result.segments)])
+    return labels[result.ids.long()]
+
+
+def as_published(model: XDecoder, image: Tensor) -> Tensor:
+    features = model.encode([image])
+    outputs = []
+    for layer in model.decode(features):
+        rows = layer.latent()
+        outputs.append((cosine_logits(rows.semantic, texts(), SCALE, clamp=False), rows.masks(features.mask)))
+    masks = resize_masks(outputs[-1][1][0], features.padded, features.sizes[0], (image.shape[1], image.shape[2]))
+    return segments(layer.latent().semantic[0], masks)
+
+
+def ours(model: XDecoder, image: Tensor) -> Tensor:
+    features = model.encode([image])
+    rows = latent_rows(model.decoder, latents(model, Memory(model, features, keep=False)))
+    masks = rows.masks(features.mask)[0]
+    return segments(rows.semantic[0], ResizedMasks(masks, features.padded, features.sizes[0], (image.shape[1], image.shape[2])))
+
+
+@torch.inference_mode()
+def run(way: str, side: int, threads: int, repeats: int) -> tuple[float, Tensor, float]:
+    """Seconds, label map, and millions of parameters that look at pictures."""
+    torch.set_num_threads(threads)
+    model, image = measure.focal_t(published=way == "published"), measure.picture(side, side)
+    language = sum(parameter.numel() for parameter in model.language.parameters())
+    answer = {"published": as_published, "ours": ours}[way]
+    size = (sum(parameter.numel() for parameter in model.parameters()) - language) / 1e6
+    return measure.seconds(lambda: answer(model, image), repeats), answer(model, image), size
+
+
+@torch.inference_mode()
+def run_mask2former(side: int, threads: int, repeats: int) -> tuple[float, float]:
+    """Seconds, and millions of parameters."""
+    from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessor, SwinConfig
+
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    swin = SwinConfig(
+        embed_dim=96, depths=[2, 2, 6, 2], num_heads=[3, 6, 12, 24], window_size=7,
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+    )                                                                                               # fmt: skip
+    net = Mask2FormerForUniversalSegmentation(Mask2FormerConfig(backbone_config=swin, num_labels=CLASSES)).eval()
+    processor = Mask2FormerImageProcessor()
+    pixels = XDecoder.prepare([measure.picture(side, side)], torch.device("cpu"))
+
+    def ask() -> Any:
+        answer = net(pixel_values=pixels)
+        return processor.post_process_panoptic_segmentation(
+            answer, threshold=0.0, overlap_mask_area_threshold=0.0, target_sizes=[(side, side)]
+        )
+
+    return measure.seconds(ask, repeats), sum(parameter.numel() for parameter in net.parameters()) / 1e6
+
+
+def main() -> None:
+    parser = measure.parser(__doc__)
+    parser.add_argument("--side", type=int, default=1024, help="of the picture, in pixels (default: 1024)")
+    parser.add_argument("--without-mask2former", action="store_true", help="leave transformers out")
+    options = parser.parse_args()
+    given = (options.side, options.threads, options.repeats)
+    (their_seconds, theirs, size), their_peak = measure.alone(run, "published", *given)
+    (our_seconds, labels, _), our_peak = measure.alone(run, "ours", *given)
+    figures: measure.Figures = {
+        "as published": {"seconds": their_seconds, "peak GiB": their_peak, "M parameters": size},
+        "ours": {
+            "seconds": our_seconds, "peak GiB": our_peak, "M parameters": size, "times as fast": their_seconds / our_seconds,
+            "share of memory": our_peak / their_peak, "equal pixels %": (labels == theirs).float().mean().item() * 100,
+        },
+    }                                                                                               # fmt: skip
+    if not options.without_mask2former:
+        (seconds, million), peak = measure.alone(run_mask2former, *given)
+        figures["Mask2Former Swin-T"] = {"seconds": seconds, "peak GiB": peak, "M parameters": million}
+    torch.set_num_threads(options.threads)
+    measure.report(figures, side=options.side, classes_drawn=len(labels.unique()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,289 @@
+"""A web page that asks a network about your pictures.
+
+python demo/web.py [--checkpoint FILE] [--host 127.0.0.1] [--port 7860]
+
+Without --checkpoint it takes the network of `make quickstart`. It needs `pip install 'xdecoder[web]'`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+for folder in (ROOT, ROOT / "demo"):     # the rooms beside the library are not installed
+    sys.path.insert(0, str(folder))
+
+import answers
+import numpy as np
+from answers import Ask, Reply, Texts, open_upload
+from PIL import Image
+
+import xdecoder
+from datasets.prepare.painting import compose, paint
+from datasets.shapes import SEEN, SHAPES, STUFF
+from trainer import distributed
+from trainer.commands import guarded
+from xdecoder.config import ConfigError
+from xdecoder.predictor import Predictor
+
+QUICKSTART = ROOT / "runs/quickstart/model.pt"
+UPLOAD_LIMIT = "40mb"
+WAITING = 32              # visitors in the queue; one more is told to come back
+KEPT_SECONDS = 3600       # for so long uploads and answers lie in the server's temporary folder
+MOST_PICTURES = 16        # of a search
+EXAMPLES = 6
+FIELDS = ("things", "stuff", "classes", "phrases", "sentences", "question", "threshold")
+
+TASKS: dict[str, tuple[Ask, tuple[str, ...]]] = {
+    "Panoptic": (answers.panoptic, ("things", "stuff", "threshold")),
+    "Semantic": (answers.semantic, ("classes",)),
+    "Instances": (answers.instances, ("things", "threshold")),
+    "Referring": (answers.refer, ("phrases",)),
+    "Caption": (answers.caption, ()),
+    "Caption of a region": (answers.caption_region, ("phrases",)),
+    "Match texts": (answers.match, ("sentences",)),
+    "Question": (answers.answer, ("question",)),
+}
+"""Each task of one picture: what it asks, and the fields that it reads."""
+
+CSS = """
+.gradio-container { max-width: 1180px !important; margin: auto; }
+.headline { font-size: 1.25rem; min-height: 2rem; }
+footer { display: none !important; }
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Read the command line, load the network and serve the page until it is interrupted; returns the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    return guarded(lambda: _main(arguments), debug="--debug" in arguments)
+
+
+def _main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(description="A web page that asks a network about your pictures.")
+    parser.add_argument("--checkpoint", metavar="FILE", help="a network of ours or a published one (default: the quickstart's)")
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=7860, help="(default: %(default)s)")
+    parser.add_argument("--debug", action="store_true", help="show where an error came from")
+    options = parser.parse_args(arguments)
+    source = options.checkpoint or QUICKSTART
+    if not options.checkpoint and not QUICKSTART.is_file():
+        raise ConfigError("no network is named; add --checkpoint FILE, or run `make quickstart` first")
+    predictor = xdecoder.load(source, distributed.pick_device("auto", distributed.detect(os.environ)))
+    with tempfile.TemporaryDirectory() as folder:
+        serve(build(predictor, Path(source).name, Path(folder)), options.host, options.port, block=True)
+    return 0
+
+
+def serve(page: Any, host: str, port: int | None, block: bool) -> str:
+    """Open the page to visitors; returns its address."""
+    import gradio as gr
+
+    _, address, _ = page.queue(max_size=WAITING, default_concurrency_limit=1).launch(
+        server_name=host, server_port=port, prevent_thread_lock=not block, quiet=not block, share=False, ssr_mode=False,
+        max_file_size=UPLOAD_LIMIT, css=CSS, theme=gr.themes.Soft(primary_hue="indigo", font=["system-ui", "sans-serif"]),
+        footer_links=[],
+    )                                                                                   # fmt: skip
+    return str(address)
+
+
+def build(predictor: Predictor, name: str, folder: Path) -> Any:
+    """The page.
+
+    Args:
+        name: of the network, shown in the title.
+        folder: an empty one, for the examples' pictures.
+    """
+    try:
+        import gradio as gr
+    except ImportError:
+        raise ConfigError("the web page needs the package gradio: pip install 'xdecoder[web]'") from None
+
+    tasks = {task: entry for task, entry in TASKS.items() if task != "Question" or can_answer(predictor)}
+    with gr.Blocks(title="X-Decoder", analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as page:
+        gr.Markdown(f"# X-Decoder\nOne network for pixels, pictures and language. You are asking **{name}**.")
+        with gr.Tab("One picture"):
+            _one_picture(gr, predictor, tasks, examples(folder))
+        with gr.Tab("Find a picture"):
+            _find(gr, predictor)
+    return page
+
+
+def can_answer(predictor: Predictor) -> bool:
+    """Whether the network was taught to answer questions."""
+    from xdecoder.tasks import vqa
+
+    try:
+        vqa.head_of(predictor.model)
+    except ValueError:
+        return False
+    return True
+
+
+def _one_picture(gr: Any, predictor: Predictor, tasks: dict[str, tuple[Ask, tuple[str, ...]]], shown: list[list[str]]) -> None:
+    with gr.Row():
+        with gr.Column(scale=4):
+            picture = gr.Image(
+                type="filepath", image_mode=None, sources=["upload", "clipboard"], label="Photo", height=290, elem_id="picture"
+            )
+            _refuse_addresses(picture)
+            task = gr.Radio(list(tasks), value="Panoptic", label="Task", elem_id="task")
+            fields = _fields(gr)
+            button = gr.Button("Ask", variant="primary", elem_id="ask")
+        with gr.Column(scale=6):
+            outputs = _outputs(gr, "")
+
+    def ask(upload: dict[str, Any] | None, chosen: str, *given: Any) -> list[Any]:
+        def work() -> Reply:
+            if upload is None:
+                raise ValueError("Choose a picture first.")
+            if chosen not in tasks:
+                raise ValueError(f"Choose one of the tasks {', '.join(tasks)}.")
+            return tasks[chosen][0](predictor, open_upload(upload["path"]), Texts(**dict(zip(FIELDS, given, strict=True))))
+
+        return _shown(gr, _kindly(gr, work))
+
+    def fit(chosen: str) -> list[Any]:
+        return [gr.update(visible=field in tasks[chosen][1]) for field in FIELDS]
+
+    every = [fields[field] for field in FIELDS]
+    task.change(fit, task, every, queue=False, show_progress="hidden", api_visibility="private")
+    # Without preprocess, which would open the upload before open_upload has looked at its header.
+    gr.on(
+        [button.click, fields["question"].submit], ask, [picture, task, *every], outputs, preprocess=False,
+        show_progress_on=outputs[0], api_visibility="private",
+    )                                                                                   # fmt: skip
+    gallery = gr.Dataset(
+        components=[picture], samples=shown, label="Generated scenes: choose one, then Ask", elem_id="examples", type="index"
+    )
+    gallery.click(lambda number: shown[number][0], gallery, picture, queue=False, api_visibility="private")
+
+
+def _find(gr: Any, predictor: Predictor) -> None:
+    with gr.Row():
+        with gr.Column(scale=4):
+            files = gr.File(file_count="multiple", file_types=["image"], type="filepath", label="Pictures", elem_id="pictures")
+            _refuse_addresses(files)
+            text = gr.Textbox(label="Text", value="a large red star", max_length=answers.MAX_LENGTH, elem_id="text")
+            button = gr.Button("Find", variant="primary", elem_id="find")
+        with gr.Column(scale=6):
+            outputs = _outputs(gr, "found-")
+
+    def find(uploads: list[dict[str, Any]] | None, words: str) -> list[Any]:
+        def work() -> Reply:
+            paths = [upload["path"] for upload in uploads or ()]
+            if not 0 < len(paths) <= MOST_PICTURES:
+                raise ValueError(f"Choose some pictures first, at most {MOST_PICTURES}.")
+            return answers.find(predictor, [open_upload(path) for path in paths], words)
+
+        return _shown(gr, _kindly(gr, work))
+
+    gr.on([button.click, text.submit], find, [files, text], outputs, preprocess=False, api_visibility="private")
+
+
+def _fields(gr: Any) -> dict[str, Any]:
+    """One component a field; those of the first task are visible."""
+    every = {"max_length": answers.MAX_TEXTS * answers.MAX_LENGTH}
+    fields = {
+        "things": gr.Textbox(", ".join(SHAPES), label="Things, counted one by one", info="parted by commas", lines=2, **every),
+        "stuff": gr.Textbox(", ".join(STUFF), label="Stuff, one region each", info="parted by commas", **every),
+        "classes": gr.Textbox(", ".join((*SHAPES, *STUFF)), label="Classes", info="parted by commas", lines=2, **every),
+        "phrases": gr.Textbox("the orange ring\nthe large blue circle", label="Phrases", info="one a line", lines=3, **every),
+        "sentences": gr.Textbox(
+            "a large blue circle before wood and brick\na small green cube before grass\nthree stars before water",
+            label="Sentences", info="one a line", lines=3, **every,
+        ),
+        "question": gr.Textbox("what colour is the ring?", label="Question", max_length=answers.MAX_LENGTH),
+        "threshold": gr.Slider(0.05, 0.95, 0.4, step=0.05, label="Threshold", info="how sure the network must be"),
+    }                                                                                   # fmt: skip
+    for field, component in fields.items():
+        component.elem_id = field
+        component.visible = field in TASKS["Panoptic"][1]
+    return fields
+
+
+def _outputs(gr: Any, prefix: str) -> list[Any]:
+    """Where a reply is shown; `prefix` makes the elements' names differ between two such places."""
+    headline = gr.Markdown("Ask, and the answer will stand here.", elem_id=f"{prefix}headline", elem_classes="headline")
+    scores = gr.Label(label="How well they fit", show_heading=False, visible=False, elem_id=f"{prefix}scores")
+    with gr.Tabs(visible=False) as tabs:
+        with gr.Tab("Regions"):
+            regions = gr.AnnotatedImage(label="Point at a name below the picture", elem_id=f"{prefix}regions")
+        with gr.Tab("Drawing"):
+            drawing = _downloadable(gr, f"{prefix}drawing")
+        with gr.Tab("Overlay"):
+            overlay = _downloadable(gr, f"{prefix}overlay")
+    with gr.Accordion("JSON", open=False, visible=False, elem_id=f"{prefix}json") as box:
+        code = gr.Code(language="json", label="Masks are COCO's run lengths", max_lines=16, interactive=False)
+    return [headline, scores, tabs, regions, drawing, overlay, box, code]
+
+
+def _downloadable(gr: Any, name: str) -> Any:
+    return gr.Image(
+        format="png", image_mode=None, show_label=False, interactive=False, buttons=["download", "fullscreen"], elem_id=name
+    )
+
+
+def _shown(gr: Any, reply: Reply) -> list[Any]:
+    found = bool(reply.regions)
+    annotated = gr.AnnotatedImage((reply.picture, list(reply.regions)), color_map=dict(reply.colours)) if found else None
+    return [
+        f"**{reply.headline}**",
+        gr.Label(dict(reply.scores), visible=bool(reply.scores)),
+        gr.Tabs(visible=found),
+        annotated,
+        reply.drawing if found else None,
+        reply.overlay if found else None,
+        gr.Accordion(visible=True),
+        reply.json,
+    ]
+
+
+def _kindly(gr: Any, work: Callable[[], Reply]) -> Reply:
+    """Do the work; what the visitor can mend is told, what only we can is told of and written to the log."""
+    try:
+        return work()
+    except ValueError as error:
+        said = str(error)
+    except Exception:
+        traceback.print_exc()
+        said = "Something went wrong on our side; the log of this page says what."
+    gr.Warning(said, title="That did not work")
+    return Reply(said, {"error": said})
+
+
+def _refuse_addresses(component: Any) -> None:
+    """Gradio refuses paths outside its folder of uploads by itself, but would fetch addresses."""
+    import gradio as gr
+
+    move = component.async_move_resource_to_block_cache
+
+    async def local_only(path: Any) -> Any:
+        if "://" in str(path):
+            raise gr.Error("Upload the picture itself rather than its address.", print_exception=False)
+        return await move(path)
+
+    component.async_move_resource_to_block_cache = local_only
+
+
+def examples(folder: Path) -> list[list[str]]:
+    """Scenes drawn for the page: a row with a file each."""
+    rows = []
+    for number in range(EXAMPLES):
+        rng = np.random.default_rng(number)
+        scene, stencils = compose(rng, 256, SEEN, SEEN)
+        path = folder / f"scene{number}.png"
+        Image.fromarray(paint(rng, scene, stencils).pixels).save(path)
+        rows.append([str(path)])
+    return rows
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,182 @@
+"""The command `xdecoder`, called as a shell calls it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.tiny import tiny_model
+from xdecoder import checkpoint, cli
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("network") / "model.pt"
+    checkpoint.save(tiny_model(), path)
+    return str(path)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for name in ("a.png", "deep/b.JPG", "deep/c.webp"):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(path)
+    (tmp_path / "photos/notes.txt").write_text("no picture, and nobody asks for one")
+    return tmp_path / "photos"
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    return [json.loads(line) for line in captured.out.splitlines()]
+
+
+QUESTIONS = {
+    "segment": ["--classes", "cat", "sky"],
+    "panoptic": ["--things", "cat", "--stuff", "sky", "--threshold", "0"],
+    "instances": ["--classes", "cat", "dog", "--threshold", "0"],
+    "refer": ["--phrases", "the left cat", "a dog"],
+    "caption": [],
+    "retrieve": ["--text", "a cat"],
+}
+
+
+@pytest.mark.parametrize("command", QUESTIONS)
+def test_every_question_about_a_folder(command: str, photos: Path, network: str, tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "answers"
+    line = [command, str(photos), *QUESTIONS[command], "--checkpoint", network, "--device", "cpu", "--out", str(out)]
+    assert cli.main(line) == 0
+    written = capsys.readouterr().out.splitlines()
+    names = {"a", "deep/b", "deep/c"}
+    if command == "retrieve":
+        content = json.loads(Path(written[0]).read_text())
+        scores = [entry["score"] for entry in content["ranking"]]
+        assert len(scores) == 3 and scores == sorted(scores, reverse=True)
+        assert content["picture"] == content["ranking"][0]["picture"] and content["regions"][0]["name"] == "a cat"
+        names = {Path(content["picture"]).relative_to(photos).with_suffix("").as_posix()}
+    endings = (".json",) if command == "caption" else (".json", ".png")
+    assert set(written) == {f"{out / name}{ending}" for name in names for ending in endings}
+    for name in names:
+        content = json.loads((out / f"{name}.json").read_text())
+        assert Path(content["picture"]).is_file()
+        if command == "caption":
+            assert isinstance(content["caption"], str)
+            continue
+        assert (content["width"], content["height"]) == (60, 40) and content["regions"]
+        assert all(region["segmentation"]["size"] == [40, 60] for region in content["regions"])
+        with Image.open(out / f"{name}.png") as drawing:
+            assert drawing.mode == "RGB"
+
+
+def test_without_a_folder_each_picture_is_a_line(photos: Path, network: str, capsys: Any) -> None:
+    pattern = str(photos / "**/*.png")
+    assert cli.main(["caption", pattern, str(photos / "deep/b.JPG"), "--checkpoint", network, "--beams", "2"]) == 0
+    assert [Path(line["picture"]).name for line in told(capsys)] == ["a.png", "b.JPG"]
+
+
+def test_only_the_overlay(photos: Path, network: str, tmp_path: Path) -> None:
+    line = ["refer", str(photos / "a.png"), "--phrases", "a cat", "--checkpoint", network, "--overlay", "--out", str(tmp_path)]
+    assert cli.main(line) == 0
+    with Image.open(tmp_path / "a.png") as drawing:
+        assert drawing.mode == "RGBA"
+
+
+def test_a_region_is_described_and_must_fit(photos: Path, network: str, tmp_path: Path, capsys: Any) -> None:
+    mask = np.zeros((40, 60), np.uint8)
+    mask[5:20, 10:30] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    assert cli.read_region(tmp_path / "mask.png").sum() == 15 * 20
+    line = ["caption", str(photos / "a.png"), "--checkpoint", network, "--region", str(tmp_path / "mask.png")]
+    assert cli.main(line) == 0
+    Image.fromarray(mask[:30]).save(tmp_path / "mask.png")
+    capsys.readouterr()
+    assert cli.main(line) == 2
+    assert capsys.readouterr().err == "error: a region has the picture's size (40, 60), not (30, 60)\n"
+
+
+def test_names_from_a_file(photos: Path, network: str, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "names.txt").write_text("cat\nblue sky\n")
+    line = ["segment", str(photos / "a.png"), "--classes", f"@{tmp_path / 'names.txt'}", "--checkpoint", network]
+    assert cli.main(line) == 0
+    assert {region["name"] for region in told(capsys)[0]["regions"]} <= {"cat", "blue sky"}
+
+
+def test_one_bad_picture_does_not_keep_the_others_from_their_answers(photos: Path, network: str, capsys: Any) -> None:
+    (photos / "a.png").write_text("not a picture")
+    assert cli.main(["caption", str(photos), "--checkpoint", network]) == 2
+    captured = capsys.readouterr()
+    assert len(captured.out.splitlines()) == 2
+    assert captured.err.startswith(f"error: {photos / 'a.png'}: not a readable picture") and captured.err.count("\n") == 1
+
+
+def refused(line: list[str], capsys: Any) -> str:
+    try:
+        status = cli.main(line)
+    except SystemExit as stop:      # argparse's own
+        status = int(str(stop.code))
+    captured = capsys.readouterr()
+    assert status == 2 and captured.out == "" and captured.err.startswith("error: ") and captured.err.count("\n") == 1
+    return str(captured.err)
+
+
+def test_faults_are_told_in_one_sentence(photos: Path, network: str, tmp_path: Path, capsys: Any) -> None:
+    with_network = ["--checkpoint", network]
+    assert "the following arguments are required: --checkpoint; see xdecoder caption" in refused(["caption", "x.png"], capsys)
+    assert "invalid choice: 'paint'" in refused(["paint"], capsys)
+    assert "nowhere.png: no such picture, or a folder" in refused(["caption", "nowhere.png", *with_network], capsys)
+    assert "no.pt: no such checkpoint" in refused(["caption", str(photos), "--checkpoint", "no.pt"], capsys)
+    assert "at least one class name" in refused(["panoptic", str(photos / "a.png"), *with_network], capsys)
+    assert "question" in refused(["ask", str(photos / "a.png"), "--question", "what?", *with_network], capsys)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/a.jpg").write_bytes((photos / "a.png").read_bytes())
+    twice = ["caption", str(photos / "a.png"), str(tmp_path / "other/a.jpg"), *with_network]
+    assert "would both be answered in a.json" in refused(twice, capsys)
+    assert "an exported network ends in .onnx or .pt2" in refused(["export", "--out", "model.bin", *with_network], capsys)
+
+
+def test_bugs_are_not_covered_up(photos: Path, network: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: object) -> None:
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr(cli, "_load", broken)
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        cli.main(["caption", str(photos), "--checkpoint", network])
+
+
+def test_memory_is_a_matter_of_options(photos: Path, network: str, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    def broken(*arguments: object) -> None:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(cli, "_load", broken)
+    assert "error: out of memory; try --half" in refused(["caption", str(photos), "--checkpoint", network], capsys)
+
+
+def test_progress_goes_to_a_terminal_only(photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    found = cli.pictures_of([str(photos)])
+    assert list(cli._progress(found)) == found and capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert list(cli._progress(found)) == found
+    shown = capsys.readouterr().err
+    assert "[1/3] " in shown and "[3/3, 0 s left] " in shown and shown.endswith("\r\033[K")
+
+
+def test_help_comes_before_torch(root: Path) -> None:
+    script = "import sys, xdecoder.cli as c\ntry: c.main(['--help'])\nfinally: assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=True)
+    for command in (*QUESTIONS, "ask", "export"):
+        assert f"\n    {command} " in done.stdout
+    assert "examples:" in done.stdout
+
+
+def test_pip_installs_the_command(root: Path) -> None:
+    assert tomllib.loads((root / "pyproject.toml").read_text())["project"]["scripts"] == {"xdecoder": "xdecoder.cli:main"}

@@ -1,0 +1,313 @@
+"""The command `xdecoder`: one question, any number of pictures. This is the library's only edge to the shell."""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from xdecoder.files import atomic, write_json
+
+if TYPE_CHECKING:     # torch takes seconds to import; `xdecoder --help` does without
+    from PIL.Image import Image
+
+    from xdecoder.predictor import Predictor
+
+EXIT_ERROR = 2
+EXIT_INTERRUPTED = 130
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+
+EXAMPLES = """\
+examples:
+  xdecoder panoptic street.jpg --things car person --stuff road sky --checkpoint model.pt --out answers
+  xdecoder segment photos/ --classes zebra grass sky --checkpoint model.pt --out answers
+  xdecoder refer table.jpg --phrases "the left cup" "a white tea pot" --checkpoint model.pt --out answers
+  xdecoder caption 'photos/**/*.jpg' --checkpoint model.pt
+  xdecoder retrieve photos/ --text "pizza on the plate" --checkpoint model.pt --out answers
+  xdecoder export --checkpoint model.pt --out model.onnx --things car person --stuff road sky
+
+Without --out, one line of JSON a picture goes to the standard output. A list too long for the
+line can stand in a file, one entry a line: --classes @classes.txt
+"""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is said of a picture: JSON, and a drawing where there is one."""
+
+    content: dict[str, Any]
+    draw: Callable[..., Image] | None = None
+
+
+@dataclass(frozen=True)
+class Photo:
+    path: Path
+    name: Path     # where its answer goes below --out, without suffix
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status: 0, or 2 after an error told in one sentence on the standard error."""
+    options = _parser().parse_args(arguments)
+    try:
+        status: int = options.run(options)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except (ValueError, OSError, RuntimeError) as error:
+        foreseen = not isinstance(error, RuntimeError) or "out of memory" in str(error)
+        if options.debug or not foreseen:
+            raise
+        return _complain(error)
+    return status
+
+
+def _each_picture(options: argparse.Namespace) -> int:
+    """Ask about the pictures one by one. One that cannot be read is told of and does not keep the others from their answers."""
+    photos = pictures_of(options.pictures)
+    model = _load(options)
+    status = 0
+    for photo in _progress(photos):
+        try:
+            _tell(photo, options.ask(model, photo.path, options), options)
+        except ValueError as error:
+            if len(photos) == 1:
+                raise
+            status = _complain(error)
+    return status
+
+
+def _tell(photo: Photo, answer: Answer, options: argparse.Namespace) -> None:
+    content = {"picture": str(photo.path), **answer.content}
+    if options.out is None:
+        print(json.dumps(content), flush=True)
+        return
+    target = options.out / photo.name
+    files = [target.with_name(f"{target.name}.json")]
+    write_json(files[0], content)
+    if answer.draw is not None:
+        files.append(target.with_name(f"{target.name}.png"))
+        with atomic(files[1]) as file:
+            answer.draw(overlay_only=options.overlay).save(file, "PNG")
+    print(*files, sep="\n", flush=True)
+
+
+def _retrieve(options: argparse.Namespace) -> int:
+    """Rank the pictures, read one after the other; the best one is answered with the region that the text means."""
+    photos = pictures_of(options.pictures)
+    model = _load(options)
+    scores = [model.match(photo.path, [options.text]).item() for photo in _progress(photos)]
+    order = sorted(range(len(photos)), key=lambda i: -scores[i])
+    ranking = [{"picture": str(photos[i].path), "score": round(scores[i], 6)} for i in order]
+    best = photos[order[0]]
+    found = model.refer(best.path, [options.text])
+    _tell(best, Answer({"text": options.text, "ranking": ranking, **found.to_json()}, found.draw), options)
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from xdecoder import export
+    from xdecoder.types import Vocabulary
+
+    predictor = _load(options)
+    export.export(predictor.model, options.out)
+    print(options.out)
+    names = (*options.things, *options.stuff)
+    if names:
+        vocabulary = Vocabulary(names, (True,) * len(options.things) + (False,) * len(options.stuff))
+        classes = options.out.with_suffix(".classes.npz")
+        export.write_classes(predictor.model, vocabulary, classes)
+        print(classes)
+    return 0
+
+
+def _segment(model: Predictor, picture: Path, options: argparse.Namespace) -> Answer:
+    result = model.segment(picture, options.classes, threshold=options.threshold, tile=options.tile)
+    return Answer(result.to_json(), result.draw)
+
+
+def _panoptic(model: Predictor, picture: Path, options: argparse.Namespace) -> Answer:
+    result = model.panoptic(picture, options.things, options.stuff, threshold=options.threshold, tile=options.tile)
+    return Answer(result.to_json(), result.draw)
+
+
+def _instances(model: Predictor, picture: Path, options: argparse.Namespace) -> Answer:
+    result = model.instances(picture, options.classes, threshold=options.threshold)
+    return Answer(result.to_json(), partial(result.draw, threshold=options.threshold))
+
+
+def _refer(model: Predictor, picture: Path, options: argparse.Namespace) -> Answer:
+    result = model.refer(picture, options.phrases)
+    return Answer(result.to_json(), result.draw)
+
+
+def _caption(model: Predictor, picture: Path, options: argparse.Namespace) -> Answer:
+    region = None if options.region is None else read_region(options.region)
+    return Answer({"caption": model.caption(picture, region=region, beams=options.beams)})
+
+
+def _ask(model: Predictor, picture: Path, options: argparse.Namespace) -> Answer:
+    answer = model.answer(picture, options.question)
+    return Answer({"question": options.question, "answer": answer.text, "score": answer.score})
+
+
+def read_region(path: Path) -> Any:
+    """A picture of a mask as (H, W) booleans: what is not black."""
+    import numpy as np
+
+    from xdecoder.predictor import read_picture
+
+    return np.asarray(read_picture(path).convert("L")) > 0
+
+
+def pictures_of(given: Sequence[str]) -> list[Photo]:
+    """The pictures that files, folders and patterns name, folders with all below them, in the order of the line.
+
+    Raises:
+        ValueError: for a name that matches nothing, and where two answers would go to the same file.
+    """
+    photos: list[Photo] = []
+    for name in given:
+        path = Path(name)
+        if path.is_dir():
+            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            photos += [Photo(p, p.relative_to(path).with_suffix("")) for p in found]
+        elif path.exists():
+            found = [path]
+            photos.append(Photo(path, Path(path.stem)))
+        else:
+            found = [Path(p) for p in sorted(glob.glob(name, recursive=True)) if Path(p).is_file()]
+            photos += [Photo(p, Path(p.stem)) for p in found]
+        if not found:
+            raise ValueError(f"{name}: no such picture, or a folder or pattern without any ({', '.join(sorted(SUFFIXES))})")
+    first: dict[Path, Photo] = {}
+    for photo in (photos := list({photo.path: photo for photo in photos}.values())):
+        if (other := first.setdefault(photo.name, photo)) is not photo:
+            raise ValueError(
+                f"{other.path} and {photo.path} would both be answered in {photo.name}.json; name their common folder instead, "
+                "or ask about them in two runs"
+            )
+    return photos
+
+
+def _progress(photos: Sequence[Photo]) -> Iterator[Photo]:
+    """The photos one by one, while a line on the standard error says how far it has come, if that is a terminal."""
+    start = time.monotonic()
+    for number, photo in enumerate(photos):
+        left = f", {(time.monotonic() - start) / number * (len(photos) - number):.0f} s left" if number else ""
+        _show(f"[{number + 1}/{len(photos)}{left}] {photo.path}")
+        yield photo
+    _show("")
+
+
+def _show(line: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+
+
+def _load(options: argparse.Namespace) -> Predictor:
+    import torch
+
+    import xdecoder
+
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    half = torch.bfloat16 if device == "cpu" else torch.float16
+    return xdecoder.load(options.checkpoint, device, dtype=half if options.half else torch.float32)
+
+
+def _complain(error: BaseException) -> int:
+    _show("")
+    said = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, RuntimeError):
+        said = "out of memory; try --half, --tile 1024 or --device cpu"
+    elif isinstance(error, OSError) and error.filename:
+        said = f"{error.filename}: {error.strerror}"
+    print(f"error: {said}", file=sys.stderr)
+    return EXIT_ERROR
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One sentence, and where to read on; argparse would print the whole usage."""
+        self.exit(EXIT_ERROR, f"error: {message}; see {self.prog} --help\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    form = partial(argparse.RawDescriptionHelpFormatter, max_help_position=30)
+    parser = _Parser(
+        prog="xdecoder", usage="xdecoder COMMAND PICTURE ... [options]", description="Ask an X-Decoder about pictures.",
+        epilog=EXAMPLES, formatter_class=form,
+    )                                                                                   # fmt: skip
+    # The blanks make the column as wide as the longest command, which argparse forgets to measure.
+    commands = parser.add_subparsers(
+        title="commands (each has its own --help)", metavar="COMMAND    ", prog="xdecoder", required=True,
+    )                                                                                   # fmt: skip
+
+    def command(name: str, help: str, ask: Callable[[Predictor, Path, argparse.Namespace], Answer] | None) -> Any:
+        description = help[0].upper() + help[1:] + "."
+        added = commands.add_parser(
+            name, help=help, description=description, fromfile_prefix_chars="@", formatter_class=form,
+        )                                                                               # fmt: skip
+        added.add_argument("--checkpoint", required=True, metavar="FILE", help="the network: a file, https://… or hf://owner/repo")
+        added.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:1 (default: a GPU if there is one)")
+        added.add_argument("--half", action="store_true", help="compute in 16 bits")
+        added.add_argument("--debug", action="store_true", help="show where an error came from")
+        added.set_defaults(run=_each_picture, ask=ask)
+        return added
+
+    def about_pictures(name: str, help: str, ask: Callable[[Predictor, Path, argparse.Namespace], Answer] | None) -> Any:
+        added = command(name, help, ask)
+        added.add_argument("pictures", nargs="+", metavar="PICTURE", help="files, folders, or patterns like 'photos/**/*.jpg'")
+        added.add_argument("--out", type=Path, metavar="FOLDER", help="write JSON and drawings there (default: print JSON)")
+        added.add_argument("--overlay", action="store_true", help="draw on a transparent ground, without the picture")
+        return added
+
+    names: dict[str, Any] = {"nargs": "+", "metavar": "NAME"}
+    one_of_two: dict[str, Any] = {**names, "default": []}
+    tile: dict[str, Any] = {"type": int, "metavar": "PIXELS", "help": "cut pictures larger than this into overlapping tiles"}
+
+    added = about_pictures("segment", "give each pixel a class", _segment)
+    added.add_argument("--classes", **names, required=True, help="what there may be in the pictures")
+    _threshold(added, 0.0, "leave pixels whose best class is less likely without a class")
+    added.add_argument("--tile", **tile)
+
+    added = about_pictures("panoptic", "give each pixel a class, and each thing its own segment", _panoptic)
+    added.add_argument("--things", **one_of_two, help="what is counted one by one")
+    added.add_argument("--stuff", **one_of_two, help="what is one region each")
+    _threshold(added, 0.4, "least score of a segment")
+    added.add_argument("--tile", **tile)
+
+    added = about_pictures("instances", "find each thing of some classes", _instances)
+    added.add_argument("--classes", **names, required=True, help="what to look for")
+    _threshold(added, 0.5, "least score of an instance")
+
+    added = about_pictures("refer", "find what phrases mean", _refer)
+    added.add_argument("--phrases", nargs="+", metavar="TEXT", required=True, help="such as 'the cup on the left'")
+
+    added = about_pictures("caption", "describe pictures, or a region of one", _caption)
+    added.add_argument("--beams", type=int, default=1, metavar="N", help="width of the beam search (default: 1, greedy)")
+    added.add_argument("--region", type=Path, metavar="MASK", help="a picture that is black outside of what is to be described")
+
+    added = about_pictures("retrieve", "find the picture, and the place in it, that fits a text best", None)
+    added.add_argument("--text", required=True, help="such as 'pizza on the plate'")
+    added.set_defaults(run=_retrieve)
+
+    added = about_pictures("ask", "answer a question; needs a network that was tuned for questions", _ask)
+    added.add_argument("--question", required=True, metavar="TEXT", help="such as 'what colour is the cup?'")
+
+    added = command("export", "write the segmentation path for serving, as .onnx or .pt2", None)
+    added.add_argument("--out", type=Path, required=True, metavar="FILE", help="model.onnx, or model.pt2 for PyTorch alone")
+    added.add_argument("--things", **one_of_two, help="a vocabulary whose text vectors are written beside it")
+    added.add_argument("--stuff", **one_of_two, help="its classes that are one region each")
+    added.set_defaults(run=_export)
+    return parser
+
+
+def _threshold(parser: argparse.ArgumentParser, default: float, help: str) -> None:
+    parser.add_argument("--threshold", type=float, default=default, metavar="P", help=f"{help} (default: %(default)s)")

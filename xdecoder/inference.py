@@ -1,0 +1,139 @@
+"""Asking a picture many questions: what decoder layers read of it is projected once, and only what is asked for is computed.
+
+Latent queries never see what tasks bring, and phrases never see latent queries (`xdecoder.attention`): each is decoded alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from xdecoder.attention import CROSS_ATTENTION, GROUPS, TokenGroup, self_attention_mask
+from xdecoder.decoder import Decoder, DecoderLayer
+from xdecoder.heads import Rows
+from xdecoder.model import Features, XDecoder
+
+Pair = tuple[Tensor, Tensor]    # projected keys and values, each (B, heads, M, C / heads)
+
+
+class Memory:
+    """Encoded pictures as the decoder's layers see them.
+
+    Args:
+        exact: make attention masks at full size, as the published network does; otherwise of resized features, which differ
+            in the last bits and cost a fraction.
+        keep: remember what each layer projected; worth its memory if more than one question is asked.
+    """
+
+    def __init__(self, model: XDecoder, features: Features, exact: bool = False, keep: bool = True) -> None:
+        self.features = features
+        self._map_of = model.decoder.map_of
+        self._layers = [layer for layer in model.decoder.layers if isinstance(layer, DecoderLayer)]
+        self._levels = model.decoder.levels(features.mask, features.maps, exact)
+        self._projected: dict[int, Pair] = {}
+        self._keep = keep
+
+    def __len__(self) -> int:
+        return len(self.features.mask)
+
+    def size(self, layer: int) -> tuple[int, int]:
+        """Height and width of the map that the layer reads."""
+        x = self.features.maps[self._map_of(layer)]
+        return x.shape[-2], x.shape[-1]
+
+    def painted_on(self, layer: int) -> Tensor:
+        """What the layer's attention masks are made of, (B, C, h, w)."""
+        return self._levels[self._map_of(layer)][2]
+
+    def seen(self, layer: int) -> Pair:
+        """What the layer reads of the pictures."""
+        if layer in self._projected:
+            return self._projected[layer]
+        keys, values, _ = self._levels[self._map_of(layer)]
+        pair = self._layers[layer].cross_attention.project(keys, values)
+        if self._keep:
+            self._projected[layer] = pair
+        return pair
+
+
+@dataclass(frozen=True)
+class Settled:
+    """Tokens after the last layer, and what others may hear of them on the way."""
+
+    content: dict[str, Tensor]      # by group, (B, N, C)
+    heard: tuple[Pair, ...]         # per layer, keys and values of its self-attention
+
+
+def settle(decoder: Decoder, memory: Memory, groups: Sequence[TokenGroup]) -> Settled:
+    """Decode token groups by themselves, such as the latent queries or phrases. Absent tokens are seen by nobody.
+
+    Args:
+        groups: of R·B rows where the memory holds B pictures; R sets of tokens then ask about each picture.
+    """
+    tokens = {group.name: group for group in groups}
+    names = [name for name in GROUPS if name in tokens]
+    lookers = [name for name in names if name in CROSS_ATTENTION]
+    content = {name: tokens[name].content for name in names}
+    kind = memory.features.mask.dtype       # texts come in full precision
+    position = torch.cat([tokens[name].position for name in names], dim=1).to(kind)
+    sizes = {name: content[name].shape[1] for name in names}
+    looking = sum(sizes[name] for name in lookers)      # GROUPS lists those that look first
+    present = {name: group.present for name, group in tokens.items() if group.present is not None}
+    peers = self_attention_mask(sizes, present, position.device)
+    together = torch.cat([content[name] for name in names], dim=1).to(kind)
+    heard = []
+    for i, layer in enumerate(decoder.layers):
+        assert isinstance(layer, DecoderLayer)
+        parts = dict(zip(names, together.split(list(sizes.values()), dim=1), strict=True))
+        painters = {name: decoder.heads.mask(tokens) for name, tokens in decoder.heads.normed(parts).items()}
+        visible = decoder.visible(painters, [tokens[name] for name in lookers], memory.painted_on(i), memory.size(i))
+        looked = layer.look(together[:, :looking], position[:, :looking], memory.seen(i), visible)
+        together = torch.cat((looked, together[:, looking:]), dim=1)
+        placed = together + position
+        heard.append(layer.self_attention.project(placed, together))
+        together = layer.think(together, layer.self_attention.read(placed, *heard[-1], peers))
+    return Settled(dict(zip(names, together.split(list(sizes.values()), dim=1), strict=True)), tuple(heard))
+
+
+def listen(decoder: Decoder, memory: Memory, latents: Settled, group: TokenGroup) -> Tensor:
+    """Decode tokens as a caption's: each hears the latent queries, itself and those before it. Content (B, N, C), normed."""
+    tokens, position, count = group.content, group.position, group.content.shape[1]
+    earlier = torch.ones(count, count, dtype=torch.bool, device=tokens.device).tril()
+    for i, (layer, (keys, values)) in enumerate(zip(decoder.layers, latents.heard, strict=True)):
+        assert isinstance(layer, DecoderLayer)
+        tokens = layer.look(tokens, position, memory.seen(i), None)
+        placed = tokens + position
+        own_keys, own_values = layer.self_attention.project(placed, tokens)
+        peers = F.pad(earlier, (keys.shape[2], 0), value=True)[None]
+        heard = layer.self_attention.read(
+            placed, torch.cat((keys, own_keys), dim=2), torch.cat((values, own_values), dim=2), peers
+        )
+        tokens = layer.think(tokens, heard)
+    return decoder.heads.normed({"caption": tokens})["caption"]
+
+
+def latents(model: XDecoder, memory: Memory) -> Settled:
+    """The latent queries: all that segmentation, captions and retrieval read."""
+    return settle(model.decoder, memory, model.decoder.latent_queries(len(memory)))
+
+
+def latent_rows(decoder: Decoder, settled: Settled) -> Rows:
+    """Meanings and mask embeddings of objects and, last, the image token."""
+    normed = decoder.heads.normed(settled.content)
+    return decoder.heads.rows(torch.cat((normed["object"], normed["image"]), dim=1))
+
+
+def store_by_columns(*modules: nn.Module) -> None:
+    """Lay the weights of linear layers and word tables out column by column; their values and shapes stay what they are.
+
+    A single token, which is what captions are written by, is then multiplied at the speed of the memory, about twice as fast
+    as row by row on a CPU; many tokens take as long as before.
+    """
+    for module in modules:
+        for parameter in module.parameters():
+            if parameter.dim() == 2:
+                parameter.data = parameter.data.T.contiguous().T
