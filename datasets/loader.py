@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import cv2
 import numpy as np
 import torch
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from datasets.catalog import find
-from datasets.readers import Source, read
+from datasets.check.leaks import Pictures
+from datasets.readers import Source, own, read
 from datasets.readers.coco import outline_mask
-from datasets.readers.pictures import Regions, read_image, read_regions
+from datasets.readers.pictures import Regions, read_image, read_label_map, read_regions
 from datasets.spec import DatasetSpec, Record, TaskName
 from datasets.transforms import Transform, TransformConfig
 from xdecoder.config import Config
@@ -54,6 +55,8 @@ class StreamConfig(Config):
     """Factor on the losses of this stream."""
     limit: Positive | None = None
     """Use only the first so many pictures, for example to overfit ten."""
+    without: tuple[DatasetChoice, ...] = ()
+    """Sets whose pictures are left out here, since they are measured on; `python -m datasets.check` tells which share some."""
     max_phrases: Positive = 4
     """Phrases a picture, at most."""
     cache: bool = False
@@ -76,7 +79,7 @@ class EvaluationConfig(Config):
 
     @property
     def prefix(self) -> str:
-        return self.label or resolve(self.dataset).name
+        return self.label or (self.dataset if isinstance(self.dataset, str) else self.dataset.name)
 
 
 class DataConfig(Config):
@@ -86,13 +89,55 @@ class DataConfig(Config):
     """Folder of all data sets, relative to the current one."""
     train: tuple[StreamConfig, ...] = ()
     evaluate: tuple[EvaluationConfig, ...] = ()
+    own: Path | None = None
+    """Your own data, a folder or a COCO JSON, which streams and entries know as `own_train` and `own_val`; see
+    demo/finetune_own_data.md for the formats, which are told apart by what lies there."""
     workers: Annotated[int, Field(ge=0)] = 0
     """Processes that prepare batches, for each stream; 0 = the training process itself."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _name_own(cls, settings: Any) -> Any:
+        """Put the path of `own` into the entries that ask for it."""
+        if not isinstance(settings, dict) or not isinstance(settings.get("own"), (str, Path)):
+            return settings
+        path = str(Path(settings["own"]).absolute())
+
+        def found(dataset: Any) -> Any:
+            named = isinstance(dataset, str) and dataset in own.NAMES
+            return {**find(dataset).model_dump(exclude_unset=True), "images": path} if named else dataset
+
+        def filled(entry: Any) -> Any:
+            if not isinstance(entry, dict) or "dataset" not in entry:
+                return entry
+            without = {"without": [found(each) for each in entry["without"]]} if isinstance(entry.get("without"), list) else {}
+            return {**entry, "dataset": found(entry["dataset"]), **without}
+
+        lists = {key: settings[key] for key in ("train", "evaluate") if isinstance(settings.get(key), list)}
+        return {**settings, **{key: [filled(entry) for entry in entries] for key, entries in lists.items()}}
+
 
 def resolve(dataset: str | DatasetSpec) -> DatasetSpec:
-    """The specification behind a catalog name; an inline one as it is."""
-    return find(dataset) if isinstance(dataset, str) else dataset
+    """The specification behind a catalog name; an inline one as it is; your own data as what they turn out to be."""
+    spec = find(dataset) if isinstance(dataset, str) else dataset
+    return own.find(spec) if spec.reader == "own" else spec
+
+
+def describe_own(data: DataConfig) -> list[str]:
+    """What `data.own` was taken for, a line for each share: its format, its pictures and its classes.
+
+    Raises:
+        ValueError: if it is in no known format, or wrong.
+    """
+    given = [entry.dataset for entry in data.train] + [entry.dataset for entry in data.evaluate]
+    lines = []
+    for spec in {spec.name: spec for spec in given if isinstance(spec, DatasetSpec) and spec.reader == "own"}.values():
+        source = read(resolve(spec), data.root)
+        names = source.vocabulary.names if source.vocabulary else ()
+        classes = f", {len(names)} classes: {', '.join(names[:8])}" if names else ""
+        more = ", …" if len(names) > 8 else ""
+        lines.append(f"{spec.name}: {source.spec.protocol}; {len(source.records)} pictures{classes}{more}")
+    return lines
 
 
 class PictureDataset(Dataset[Sample]):
@@ -131,7 +176,8 @@ class PictureDataset(Dataset[Sample]):
     ) -> None:
         for task in tasks:
             if not _serves(spec, task, training):
-                raise ValueError(f"data set {spec.name!r} has nothing for task {task!r}")
+                served = ", ".join(name for name in get_args(TaskName) if spec.provides(name))
+                raise ValueError(f"data set {spec.name!r} has nothing for task {task!r}; it serves {served}")
         self.source: Source = read(spec, root)
         self.vocabulary = self.source.vocabulary
         self.tasks, self.training, self.seed, self.max_phrases = tuple(tasks), training, seed, max_phrases
@@ -153,6 +199,14 @@ class PictureDataset(Dataset[Sample]):
             return self._training_sample(record, pixels, regions, np.random.default_rng((self.seed, epoch, index)))
         return self._evaluation_sample(record, pixels, regions)
 
+    def leave_out(self, others: Sequence[Source]) -> None:
+        """Drop the pictures that other sets show too; raises ValueError if none is left."""
+        for other in others:
+            shared = {*Pictures(self.source).shared_with(Pictures(other))}
+            self.records = [record for record in self.records if record.image not in shared]
+        if not self.records:
+            raise ValueError(f"data set {self.source.spec.name!r} has no picture that is not in `without`")
+
     def preload(self) -> None:
         """Fill the cache now, so that worker processes share it."""
         if self._cache is not None:
@@ -166,6 +220,8 @@ class PictureDataset(Dataset[Sample]):
             "referring": bool(record.references) or (self.training and self.vocabulary is not None),
             "captioning": bool(record.captions),
             "retrieval": bool(record.captions),
+            "classification": record.label is not None,
+            "vqa": bool(record.questions),
         }
         found = [served[task] for task in self.tasks]
         return all(found) if self.training else any(found)
@@ -233,22 +289,34 @@ class PictureDataset(Dataset[Sample]):
             return Phrases((), torch.zeros((0, *image.shape[1:]), dtype=torch.bool))
         classes = rng.permutation(segments.labels.unique().numpy())[: self.max_phrases]
         masks = torch.stack([segments.masks[segments.labels == int(label)].any(0) for label in classes])
-        return Phrases(tuple(self.vocabulary.names[label] for label in classes), masks, written=False)
+        return Phrases(tuple(self.vocabulary.prompts[label] for label in classes), masks, written=False)
 
     def _evaluation_sample(self, record: Record, pixels: np.ndarray, regions: Regions | None) -> Sample:
         image, _ = self.transform(pixels, [], np.random.default_rng(self.seed))
-        segments, phrases = None, None
+        segments, phrases, label_map = None, None, None
+        size = (pixels.shape[0], pixels.shape[1])
         if regions is not None:
             masks, labels, crowd = (torch.from_numpy(part) for part in (regions.masks(), regions.labels, regions.crowd))
             segments = Segments(masks, labels, crowd)
+            if record.label_map is not None and self.vocabulary is not None:
+                label_map = torch.from_numpy(read_label_map(record.label_map, self.source.spec, self.vocabulary, size))
         if "referring" in self.tasks:
             count = None if self.source.spec.all_sentences else 1
             asked = [reference.sentences[:count] for reference in record.references]
             outlines = torch.from_numpy(self._outlines(record, [reference.outline for reference in record.references], pixels))
             repeats = torch.tensor([len(sentences) for sentences in asked], dtype=torch.int64)
             phrases = Phrases(tuple(text for texts in asked for text in texts), outlines.repeat_interleave(repeats, dim=0))
-        size = (pixels.shape[0], pixels.shape[1])
-        return Sample(record.id, image, size, segments, phrases, self._captions(record))
+        return Sample(
+            id=record.id,
+            image=image,
+            output_size=size,
+            segments=segments,
+            phrases=phrases,
+            captions=self._captions(record),
+            label_map=label_map,
+            label=record.label,
+            questions=record.questions,
+        )
 
     def _outlines(self, record: Record, outlines: list[Any], pixels: np.ndarray) -> np.ndarray:
         size = (pixels.shape[0], pixels.shape[1])
@@ -286,6 +354,7 @@ def train_loader(
         spec, root, stream.transform, stream.tasks,
         training=True, seed=own_seed, limit=stream.limit, max_phrases=stream.max_phrases, cache=stream.cache,
     )  # fmt: skip
+    dataset.leave_out([read(resolve(other), root) for other in stream.without])
     if workers:
         dataset.preload()
     order = Shuffled(len(dataset), stream.batch_size, own_seed, rank, world_size, start)
@@ -293,15 +362,28 @@ def train_loader(
 
 
 def evaluation_loader(
-    entry: EvaluationConfig, root: str | Path, *, rank: int = 0, world_size: int = 1, workers: int = 0
+    entry: EvaluationConfig,
+    root: str | Path,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    workers: int = 0,
+    done: Collection[int | str] = (),
 ) -> Batches:
-    """This process's share of a set in order: every picture once, the last batch perhaps smaller. It has a length."""
+    """This process's share of a set in order: every picture once, the last batch perhaps smaller. It has a length.
+
+    Which pictures share a batch depends neither on the number of processes nor on what is `done`: the ids of pictures that need
+    not come again, batch by batch.
+    """
     dataset = PictureDataset(
         resolve(entry.dataset), root, entry.transform, entry.tasks, training=False, limit=entry.limit
     )  # fmt: skip
-    mine = np.array_split(np.arange(len(dataset)), world_size)[rank].tolist()
-    order = [[(i, 0) for i in mine[at : at + entry.batch_size]] for at in range(0, len(mine), entry.batch_size)]
-    return Batches(dataset, order, workers)
+    places = range(len(dataset))
+    batches = [[(i, 0) for i in places[at : at + entry.batch_size]] for at in range(0, len(places), entry.batch_size)]
+    known = set(done)
+    left = [batch for batch in batches if not all(dataset.records[i].id in known for i, _ in batch)]
+    mine = np.array_split(np.arange(len(left)), world_size)[rank]
+    return Batches(dataset, [left[i] for i in mine], workers)
 
 
 class Shuffled:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from xdecoder.config import Config
-from xdecoder.types import InstanceResult, PanopticResult, PanopticSegment
+from xdecoder.types import InstanceResult, PanopticResult, PanopticSegment, SegmentationResult
+
+_PIXELS, _CLASSES = 1 << 14, 256       # of a block of sums in the semantic map
 
 
 class ReadoutConfig(Config):
@@ -30,11 +34,32 @@ def resize_masks(logits: Tensor, padded: tuple[int, int], size: tuple[int, int],
 
 
 def semantic_map(probabilities: Tensor, masks: Tensor) -> Tensor:
-    """Most likely class of each pixel, (H, W) int64.
+    """Most likely class of each pixel, (H, W) int64: that of the largest sum of class times mask over the queries.
+
+    However many classes and pixels there are, sums are made of few of both at a time. Classes come in the order of their most
+    likely query; where even that cannot lift them above a pixel's best so far, no sum is made, and the result is the same.
 
     probabilities: (N, K + 1), the last class is background and is not read; masks: (N, H, W) logits.
     """
-    return torch.einsum("nk,nhw->khw", probabilities[:, :-1], masks.sigmoid()).argmax(dim=0)
+    ceilings, order = probabilities[:, :-1].amax(dim=0).sort(descending=True, stable=True)
+    classes = probabilities[:, order]
+    blocks = masks.flatten(1).split(_PIXELS, dim=1)
+    return order[torch.cat([_winners(classes, ceilings, block.sigmoid()) for block in blocks])].view(masks.shape[-2:])
+
+
+def _winners(classes: Tensor, ceilings: Tensor, weights: Tensor) -> Tensor:
+    """Which of K classes (N, K), their largest entries `ceilings` (K,) falling, wins at each of P pixels (N, P): (P,)."""
+    best, winner = (weights.T @ classes[:, :_CLASSES]).max(dim=1)
+    rounding = 1 + 64 * torch.finfo(best.dtype).eps
+    most = weights.sum(dim=0) * rounding
+    for start in range(_CLASSES, len(ceilings), _CLASSES):
+        undecided = (most * ceilings[start] >= best).nonzero()[:, 0]
+        if not len(undecided):
+            break
+        sums, found = (weights[:, undecided].T @ classes[:, start : start + _CLASSES]).max(dim=1)
+        better = sums > best[undecided]
+        best[undecided[better]], winner[undecided[better]] = sums[better], found[better] + start
+    return winner
 
 
 def instances(probabilities: Tensor, masks: Tensor, is_thing: Tensor, detections: int = 100) -> InstanceResult:
@@ -82,3 +107,16 @@ def panoptic(probabilities: Tensor, masks: Tensor, is_thing: Tensor, config: Rea
         if not thing:
             stuff[label] = segments[-1].id
     return PanopticResult(ids, tuple(segments))
+
+
+def relabelled(result: SegmentationResult, labels: Tensor) -> SegmentationResult:
+    """A result whose class k is `labels[k]` of a larger vocabulary; labels: (K,) int64."""
+    names = labels.tolist()
+    semantic, instances, panoptic = result.semantic, result.instances, result.panoptic
+    return SegmentationResult(
+        semantic=None if semantic is None else labels[semantic],
+        instances=None if instances is None else replace(instances, labels=labels[instances.labels]),
+        panoptic=None
+        if panoptic is None
+        else replace(panoptic, segments=tuple(replace(each, label=names[each.label]) for each in panoptic.segments)),
+    )
