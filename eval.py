@@ -1,5 +1,7 @@
-"""Measure a trained experiment: python eval.py CONFIG [key=value ...] [--checkpoint FILE]
+"""Measure a checkpoint on any list of data sets: python eval.py CONFIG [key=value ...] [--checkpoint FILE] [--datasets A,B]
 
+python eval.py score CONFIG ... measures predictions that --save-predictions has left, without a network;
+python eval.py table FILE ... prints results.json files side by side, as the paper does.
 The published command line works too: python eval.py evaluate --conf_files CONFIG --overrides WEIGHT FILE
 """
 
@@ -7,37 +9,57 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 import time
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 
-from trainer import distributed
-from trainer.commands import experiment_parser, run
-from trainer.evaluation import evaluate, table
-from trainer.experiment import ExperimentConfig, load_model
-from trainer.results import record
-from xdecoder.files import write_json
+from trainer import distributed, evaluation, measuring
+from trainer.benchmark import choose, paper_table
+from trainer.commands import EXIT_INTERRUPTED, experiment_parser, guarded, run
+from trainer.evaluation import Interrupted, table
+from trainer.experiment import ExperimentConfig
 
 
-def measure(config: ExperimentConfig, options: argparse.Namespace) -> int:
+def measure(config: ExperimentConfig, options: argparse.Namespace, score: bool = False) -> int:
     start = time.monotonic()
     world = distributed.detect(os.environ)
     device = distributed.pick_device(config.trainer.device, world)
+    config = choose(config, options.datasets, options.limit)
     with distributed.group(world, device, os.environ, timedelta(seconds=config.trainer.rendezvous_seconds)):
-        model = load_model(config, options.checkpoint, device)
-        evaluation = evaluate(model, config, device, world)
+        source, keeping = measuring.source(config, options, device, score)
+        if options.fresh and world.is_main:
+            measuring.forget(keeping)
+        distributed.barrier(world)
+        try:
+            found = evaluation.measure(source, config, world, keeping, details=True)
+        except Interrupted:
+            if world.is_main:
+                print("stopped; the same command goes on from there")
+            return EXIT_INTERRUPTED
     if world.is_main:
-        record(config.output, {**evaluation.results, "seconds/evaluate": time.monotonic() - start})
-        write_json(config.output / "protocol.json", evaluation.protocol)
-        print(table(evaluation.results))
+        print(table(found.results))
+        command = shlex.join(["python", *sys.argv])
+        measuring.finish(found, source, config, options, keeping, command, time.monotonic() - start, world)
+    return 0
+
+
+def tabulate(files: Sequence[str]) -> int:
+    print(paper_table(files))
     return 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = experiment_parser("Measure a trained network on the experiment's evaluation sets.")
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["table"]:
+        return guarded(lambda: tabulate(arguments[1:]))
+    score = arguments[:1] == ["score"]
+    parser = experiment_parser("Measure a network on the experiment's evaluation sets, or on any others.")
     parser.add_argument("--checkpoint", metavar="FILE", help="the network: a path or an address (default: the run's)")
-    return run(measure, parser, arguments, os.environ)
+    measuring.add_arguments(parser)
+    return run(partial(measure, score=score), parser, arguments[1:] if score else arguments, os.environ)
 
 
 if __name__ == "__main__":

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import cv2
 import numpy as np
@@ -29,13 +29,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from datasets.bad import BadSamples
 from datasets.catalog import find
+from datasets.check.leaks import Pictures
 from datasets.mixture import Mixture
 from datasets.nouns import nouns_of
 from datasets.order import Batched, Blend, Cycle, Key, Order
-from datasets.readers import Source, read
+from datasets.readers import Source, own, read
 from datasets.readers.coco import outline_mask
 from datasets.readers.pairs import Pairs
-from datasets.readers.pictures import Regions, read_image, read_regions
+from datasets.readers.pictures import Regions, read_image, read_label_map, read_regions
 from datasets.spec import DatasetSpec, Record, TaskName
 from datasets.transforms import Transform, TransformConfig
 from xdecoder.config import Config
@@ -79,6 +80,8 @@ class StreamConfig(Config):
     """Factor on the losses of this stream."""
     limit: Positive | None = None
     """Use only the first so many pictures, for example to overfit ten."""
+    without: tuple[DatasetChoice, ...] = ()
+    """Sets whose pictures are left out here, since they are measured on; `python -m datasets.check` tells which share some."""
     max_phrases: Positive = 4
     """Phrases a picture, at most; how many is drawn, from one on."""
     cache: bool = False
@@ -111,7 +114,7 @@ class EvaluationConfig(Config):
 
     @property
     def prefix(self) -> str:
-        return self.label or resolve(self.dataset).name
+        return self.label or (self.dataset if isinstance(self.dataset, str) else self.dataset.name)
 
 
 class DataConfig(Config):
@@ -121,16 +124,58 @@ class DataConfig(Config):
     """Folder of all data sets, relative to the current one."""
     train: tuple[StreamConfig, ...] = ()
     evaluate: tuple[EvaluationConfig, ...] = ()
+    own: Path | None = None
+    """Your own data, a folder or a COCO JSON, which streams and entries know as `own_train` and `own_val`; see
+    demo/finetune_own_data.md for the formats, which are told apart by what lies there."""
     workers: Annotated[int, Field(ge=0)] = 0
     """Processes that prepare batches, for each stream; 0 = the training process itself."""
     max_bad_samples: Annotated[int, Field(ge=0)] = 100
     """How many different samples of the training data may be unreadable, for each process. Each is named once, and another one
     of its set comes in its place."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _name_own(cls, settings: Any) -> Any:
+        """Put the path of `own` into the entries that ask for it."""
+        if not isinstance(settings, dict) or not isinstance(settings.get("own"), (str, Path)):
+            return settings
+        path = str(Path(settings["own"]).absolute())
+
+        def found(dataset: Any) -> Any:
+            named = isinstance(dataset, str) and dataset in own.NAMES
+            return {**find(dataset).model_dump(exclude_unset=True), "images": path} if named else dataset
+
+        def filled(entry: Any) -> Any:
+            if not isinstance(entry, dict) or "dataset" not in entry:
+                return entry
+            without = {"without": [found(each) for each in entry["without"]]} if isinstance(entry.get("without"), list) else {}
+            return {**entry, "dataset": found(entry["dataset"]), **without}
+
+        lists = {key: settings[key] for key in ("train", "evaluate") if isinstance(settings.get(key), list)}
+        return {**settings, **{key: [filled(entry) for entry in entries] for key, entries in lists.items()}}
+
 
 def resolve(dataset: str | DatasetSpec) -> DatasetSpec:
-    """The specification behind a catalog name; an inline one as it is."""
-    return find(dataset) if isinstance(dataset, str) else dataset
+    """The specification behind a catalog name; an inline one as it is; your own data as what they turn out to be."""
+    spec = find(dataset) if isinstance(dataset, str) else dataset
+    return own.find(spec) if spec.reader == "own" else spec
+
+
+def describe_own(data: DataConfig) -> list[str]:
+    """What `data.own` was taken for, a line for each share: its format, its pictures and its classes.
+
+    Raises:
+        ValueError: if it is in no known format, or wrong.
+    """
+    given = [entry.dataset for entry in data.train] + [entry.dataset for entry in data.evaluate]
+    lines = []
+    for spec in {spec.name: spec for spec in given if isinstance(spec, DatasetSpec) and spec.reader == "own"}.values():
+        source = read(resolve(spec), data.root)
+        names = source.vocabulary.names if source.vocabulary else ()
+        classes = f", {len(names)} classes: {', '.join(names[:8])}" if names else ""
+        more = ", …" if len(names) > 8 else ""
+        lines.append(f"{spec.name}: {source.spec.protocol}; {len(source.records)} pictures{classes}{more}")
+    return lines
 
 
 class PictureDataset(Dataset[Sample]):
@@ -169,7 +214,8 @@ class PictureDataset(Dataset[Sample]):
     ) -> None:
         for task in tasks:
             if not _serves(spec, task, training):
-                raise ValueError(f"data set {spec.name!r} has nothing for task {task!r}")
+                served = ", ".join(name for name in get_args(TaskName) if spec.provides(name))
+                raise ValueError(f"data set {spec.name!r} has nothing for task {task!r}; it serves {served}")
         self.source: Source = read(spec, root)
         self.vocabulary, self.name = self.source.vocabulary, spec.name
         self._known = {stem(clean(name)) for name in self.vocabulary.names} if self.vocabulary else set()
@@ -202,6 +248,15 @@ class PictureDataset(Dataset[Sample]):
         index, epoch = key
         return int(np.random.default_rng((self.seed, epoch, index, attempt)).integers(len(self))), epoch
 
+    def leave_out(self, others: Sequence[Source]) -> None:
+        """Drop the pictures that other sets show too; raises ValueError if none is left."""
+        for other in others:
+            shared = {*Pictures(self.source).shared_with(Pictures(other))}
+            self.records = [record for record in self.records if record.image not in shared]
+        self.count = min(self.count, len(self.records))
+        if not self.records:
+            raise ValueError(f"data set {self.source.spec.name!r} has no picture that is not in `without`")
+
     def preload(self) -> None:
         """Fill the cache now, so that worker processes share it."""
         if self._cache is not None:
@@ -215,6 +270,8 @@ class PictureDataset(Dataset[Sample]):
             "referring": bool(record.references) or (self.training and self.vocabulary is not None),
             "captioning": bool(record.captions),
             "retrieval": bool(record.captions),
+            "classification": record.label is not None,
+            "vqa": bool(record.questions),
         }
         found = [served[task] for task in self.tasks]
         return all(found) if self.training else any(found)
@@ -299,28 +356,40 @@ class PictureDataset(Dataset[Sample]):
             return Phrases((), torch.zeros((0, *image.shape[1:]), dtype=torch.bool))
         classes = rng.permutation(segments.labels.unique().numpy())[:most]
         words = torch.Generator().manual_seed(int(rng.integers(2**63)))
-        sentence = {int(label): random_prompt(self.vocabulary.names[label], words) for label in classes}
+        sentence = {int(label): random_prompt(self.vocabulary.prompts[label], words) for label in classes}
         named = [number for number, label in enumerate(segments.labels.tolist()) if label in sentence]
         labels = segments.labels[named].tolist()
         return Phrases(
             tuple(sentence[label] for label in labels), segments.masks[named], written=False,
-            meanings=tuple(self.vocabulary.names[label] for label in labels),
+            meanings=tuple(self.vocabulary.prompts[label] for label in labels),
         )  # fmt: skip
 
     def _evaluation_sample(self, record: Record, pixels: np.ndarray, regions: Regions | None) -> Sample:
         image, _ = self.transform(pixels, [], np.random.default_rng(self.seed))
-        segments, phrases = None, None
+        segments, phrases, label_map = None, None, None
+        size = (pixels.shape[0], pixels.shape[1])
         if regions is not None:
             masks, labels, crowd = (torch.from_numpy(part) for part in (regions.masks(), regions.labels, regions.crowd))
             segments = Segments(masks, labels, crowd)
+            if record.label_map is not None and self.vocabulary is not None:
+                label_map = torch.from_numpy(read_label_map(record.label_map, self.source.spec, self.vocabulary, size))
         if "referring" in self.tasks:
             count = None if self.source.spec.all_sentences else 1
             asked = [reference.sentences[:count] for reference in record.references]
             outlines = torch.from_numpy(self._outlines(record, [reference.outline for reference in record.references], pixels))
             repeats = torch.tensor([len(sentences) for sentences in asked], dtype=torch.int64)
             phrases = Phrases(tuple(text for texts in asked for text in texts), outlines.repeat_interleave(repeats, dim=0))
-        size = (pixels.shape[0], pixels.shape[1])
-        return Sample(record.id, image, size, segments, phrases, self._captions(record))
+        return Sample(
+            id=record.id,
+            image=image,
+            output_size=size,
+            segments=segments,
+            phrases=phrases,
+            captions=self._captions(record),
+            label_map=label_map,
+            label=record.label,
+            questions=record.questions,
+        )
 
     def _outlines(self, record: Record, outlines: list[Any], pixels: np.ndarray) -> np.ndarray:
         size = (pixels.shape[0], pixels.shape[1])
@@ -368,22 +437,37 @@ def train_loader(
 
 def _part(spec: DatasetSpec, stream: StreamConfig, root: str | Path, seed: int) -> PictureDataset:
     own_seed = zlib.crc32(f"{seed} {spec.name} {' '.join(stream.tasks)}".encode())    # two streams of one set differ
-    return PictureDataset(
+    dataset = PictureDataset(
         spec, root, stream.transform, stream.tasks,
         training=True, seed=own_seed, limit=stream.limit, max_phrases=stream.max_phrases, cache=stream.cache,
     )  # fmt: skip
+    dataset.leave_out([read(resolve(other), root) for other in stream.without])
+    return dataset
 
 
 def evaluation_loader(
-    entry: EvaluationConfig, root: str | Path, *, rank: int = 0, world_size: int = 1, workers: int = 0
+    entry: EvaluationConfig,
+    root: str | Path,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    workers: int = 0,
+    done: Collection[int | str] = (),
 ) -> Batches:
-    """This process's share of a set in order: every picture once, the last batch perhaps smaller. It has a length."""
+    """This process's share of a set in order: every picture once, the last batch perhaps smaller. It has a length.
+
+    Which pictures share a batch depends neither on the number of processes nor on what is `done`: the ids of pictures that need
+    not come again, batch by batch.
+    """
     dataset = PictureDataset(
         resolve(entry.dataset), root, entry.transform, entry.tasks, training=False, limit=entry.limit
     )  # fmt: skip
-    mine = np.array_split(np.arange(len(dataset)), world_size)[rank].tolist()
-    order = [[(i, 0) for i in mine[at : at + entry.batch_size]] for at in range(0, len(mine), entry.batch_size)]
-    return Batches(dataset, order, workers)
+    places = range(len(dataset))
+    batches = [[(i, 0) for i in places[at : at + entry.batch_size]] for at in range(0, len(places), entry.batch_size)]
+    known = set(done)
+    left = [batch for batch in batches if not all(dataset.records[i].id in known for i, _ in batch)]
+    mine = np.array_split(np.arange(len(left)), world_size)[rank]
+    return Batches(dataset, [left[i] for i in mine], workers)
 
 
 class Batches:

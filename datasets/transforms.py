@@ -37,11 +37,12 @@ class View:
     size: tuple[int, int]
     corner: tuple[int, int] = (0, 0)
     mirrored: bool = False
+    bicubic: bool = False
 
     def image(self, pixels: np.ndarray, exact: bool = True) -> np.ndarray:
         """(H, W, 3) uint8 -> (h, w, 3) uint8; `exact`: to the bit what Pillow gives, otherwise within two of its 256 levels."""
         if pixels.shape[:2] != self.resized:
-            pixels = (_resize_like_pillow if exact else _resize_fast)(pixels, self.resized)
+            pixels = (_resize_like_pillow if exact else _resize_fast)(pixels, self.resized, self.bicubic)
         (top, left), (height, width) = self.corner, self.size
         right = min(left + width, self.resized[1])
         if self.mirrored:
@@ -148,18 +149,41 @@ class ShortestEdge(Config):
         return View(resized, resized)
 
 
+class ShortestSide(Config):
+    """As torchvision resizes: the short side is `size`, bicubic, however long the other one becomes.
+
+    So the published numbers on SUN RGB-D, ScanNet, BDD and SegInW were measured.
+    """
+
+    name: Literal["shortest_side"] = "shortest_side"
+    size: Pixels = 512
+    crop: Pixels | None = None
+    """Side of the square that is cut out of the middle, for a picture's class; None: all is kept."""
+    colour: Literal[0] = 0
+
+    def view(self, size: tuple[int, int], rng: np.random.Generator) -> View:
+        short = min(size)
+        height, width = (self.size if side == short else int(self.size * side / short) for side in size)
+        if self.crop is None:
+            return View((height, width), (height, width), bicubic=True)
+        corner = (round((height - self.crop) / 2), round((width - self.crop) / 2))
+        return View((height, width), (self.crop, self.crop), (max(corner[0], 0), max(corner[1], 0)), bicubic=True)
+
+
 class Stretch(Config):
     """Resize to a square whatever the aspect (published for image-text pairs: 224)."""
 
     name: Literal["stretch"] = "stretch"
     size: Pixels = 224
+    bicubic: bool = False
+    """Published for questions; pairs are resized bilinearly."""
     colour: Literal[0] = 0
 
     def view(self, size: tuple[int, int], rng: np.random.Generator) -> View:
-        return View((self.size, self.size), (self.size, self.size))
+        return View((self.size, self.size), (self.size, self.size), bicubic=self.bicubic)
 
 
-TransformConfig = Annotated[LargeScaleJitter | RandomCrop | ShortestEdge | Stretch, Field(discriminator="name")]
+TransformConfig = Annotated[LargeScaleJitter | RandomCrop | ShortestEdge | ShortestSide | Stretch, Field(discriminator="name")]
 
 
 class Transform:
@@ -170,7 +194,9 @@ class Transform:
         exact: see `View.image`.
     """
 
-    def __init__(self, config: LargeScaleJitter | RandomCrop | ShortestEdge | Stretch, exact: bool = True) -> None:
+    def __init__(
+        self, config: LargeScaleJitter | RandomCrop | ShortestEdge | ShortestSide | Stretch, exact: bool = True
+    ) -> None:
         self.config, self.exact = config, exact
 
     def __call__(self, pixels: np.ndarray, maps: list[np.ndarray], rng: np.random.Generator) -> tuple[Tensor, list[np.ndarray]]:
@@ -190,16 +216,17 @@ class Transform:
         return _planes(view.image(pixels, self.exact)), [view.maps(each) for each in maps]
 
 
-def _resize_like_pillow(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    return np.asarray(Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BILINEAR))
+def _resize_like_pillow(pixels: np.ndarray, size: tuple[int, int], bicubic: bool) -> np.ndarray:
+    filter_ = Image.Resampling.BICUBIC if bicubic else Image.Resampling.BILINEAR
+    return np.asarray(Image.fromarray(pixels).resize(size[::-1], filter_))
 
 
-def _resize_fast(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _resize_fast(pixels: np.ndarray, size: tuple[int, int], bicubic: bool) -> np.ndarray:
     """OpenCV enlarges fastest, but does not filter when it shrinks; torch does both."""
     if size[0] >= pixels.shape[0] and size[1] >= pixels.shape[1]:
-        return cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_LINEAR)
+        return cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_CUBIC if bicubic else cv2.INTER_LINEAR)
     planes = torch.from_numpy(pixels).permute(2, 0, 1)[None]
-    resized = F.interpolate(planes, size=size, mode="bilinear", antialias=True)
+    resized = F.interpolate(planes, size=size, mode="bicubic" if bicubic else "bilinear", antialias=True)
     return np.asarray(resized[0].permute(1, 2, 0).numpy())
 
 

@@ -20,7 +20,7 @@ from datasets.loader import EvaluationConfig
 from tests.xdecoder.published.published_files import SVLP_FOCAL_T, small_file, training_file
 from trainer import published
 from trainer.distributed import ALONE
-from trainer.evaluation import Evaluation
+from trainer.evaluation import Evaluation, Network
 from trainer.experiment import ExperimentConfig, build_trainer
 from xdecoder import checkpoint
 from xdecoder.config import ConfigError, load
@@ -186,11 +186,11 @@ def test_eval_from_end_to_end(
 ) -> None:
     seen: list[tuple[XDecoder, tuple[EvaluationConfig, ...]]] = []
 
-    def evaluate(model: XDecoder, config: ExperimentConfig, *_: object) -> Evaluation:
-        seen.append((model, config.data.evaluate))
+    def measure(source: Network, config: ExperimentConfig, *_: object, **__: object) -> Evaluation:
+        seen.append((source.model, config.data.evaluate))
         return Evaluation({"coco/PQ": 50.8}, {})
 
-    monkeypatch.setattr(evaluation, "evaluate", evaluate)
+    monkeypatch.setattr("trainer.evaluation.measure", measure)
     line = ["evaluate", "--conf_files", str(small[0]), "--overrides"]
     assert evaluation.main([*line, "WEIGHT", str(small[1]), "DATASETS.TEST", COCO, "CUDA", "0"]) == 0
     assert "coco/PQ" in capsys.readouterr().out

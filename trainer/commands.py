@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 import torch
 
+from datasets.loader import describe_own
 from trainer import distributed, published
 from trainer.experiment import ExperimentConfig
 from trainer.meter import NonFiniteError
@@ -45,7 +46,15 @@ def run(
         environment: says how many processes there are, and in DETECTRON2_DATASETS where the data lie for published files.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    return guarded(lambda: command(*_read(parser, arguments, environment)), debug="--debug" in arguments)
+
+    def work() -> int:
+        config, options = _read(parser, arguments, environment)
+        for line in describe_own(config.data):
+            if distributed.detect(environment).is_main:
+                print(line)
+        return command(config, options)
+
+    return guarded(work, debug="--debug" in arguments)
 
 
 def guarded(work: Callable[[], int], debug: bool = False) -> int:

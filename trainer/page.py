@@ -36,6 +36,8 @@ MEANINGS = {
     "caption_CIDEr": "agreement with the references, rare words count more",
     "caption_BLEU-4": "shared runs of up to four words",
     "caption_pair_accuracy": "captions that name a right colour and shape",
+    "caption_METEOR": "shared words, stems and synonyms",
+    "caption_SPICE": "shared objects, attributes and relations",
     "caption_pair_precision": "named colour and shape pairs that are there",
     "retrieval_IR@1": "right picture found first for a caption",
     "retrieval_TR@1": "right caption found first for a picture",

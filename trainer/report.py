@@ -6,18 +6,21 @@ Gathering needs the network and the data; `trainer.page` lays out what was gathe
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from datasets.loader import EvaluationConfig, evaluation_loader
+from datasets.loader import EvaluationConfig, evaluation_loader, resolve
+from datasets.spec import TaskName
 from trainer import distributed, precision, results
 from trainer.distributed import ALONE
+from trainer.evaluation import Evaluation, Network, settings_for
 from trainer.experiment import ExperimentConfig
 from trainer.page import Figure, Panel, Report, Section, render
 from xdecoder import checkpoint, config, tasks
@@ -92,6 +95,66 @@ def write_report(run_folder: str | Path, pictures_per_task: int = 8, command: st
     return folder / "report.html"
 
 
+def write_evaluation_report(
+    settings: ExperimentConfig, network: Network, found: Evaluation, pictures: int, command: str
+) -> Path:
+    """Write `evaluation.html` into the run folder: scores with their protocol, the worst and the best pictures of each task.
+
+    Args:
+        found: with its details, which say how well each picture went.
+        pictures: how many of the worst, and of the best, are shown of each task.
+    """
+    report = Report(
+        title=f"Evaluation: {settings.output.resolve().name}",
+        command=command,
+        results=found.results,
+        protocol=found.protocol,
+        log=(),
+        configuration=yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False),
+        sections=gather_extremes(settings, network, found, pictures),
+    )
+    path = settings.output / "evaluation.html"
+    with atomic(path, "w") as file:
+        file.write(render(report))
+    return path
+
+
+def gather_extremes(settings: ExperimentConfig, network: Network, found: Evaluation, pictures: int) -> list[Section]:
+    """For each task of each entry the worst pictures and the best, drawn, with their scores."""
+    sections = []
+    for entry in settings.data.evaluate:
+        for task in entry.tasks:
+            scores = found.details.get(entry.prefix, {}).get("per_picture", {}).get(task, {})
+            order = sorted(scores, key=lambda picture: scores[picture])
+            few = min(pictures, (len(order) + 1) // 2)
+            for which, chosen in (("worst", order[:few]), ("best", order[len(order) - few :][::-1])):
+                seen = observe_pictures(settings, network, entry, task, chosen) if chosen else []
+                draw = pair_figures if task == "retrieval" else TASKS[task][1]
+                figures = [
+                    replace(figure, heading=f"{item.sample.id}: {scores[item.sample.id]:.1f}")
+                    for item in seen
+                    for figure in draw([item])
+                ]
+                if figures:
+                    sections.append(Section(f"{entry.prefix}, {which} of {len(order)}", task, NOTES[task], tuple(figures)))
+    return sections
+
+
+def observe_pictures(
+    settings: ExperimentConfig, network: Network, entry: EvaluationConfig, task: TaskName, pictures: Sequence[int | str]
+) -> list[Seen]:
+    """Certain pictures of an entry, in the order given, with what the network says of them."""
+    loader = evaluation_loader(entry, settings.data.root)
+    place = {record.id: i for i, record in enumerate(loader.dataset.records)}
+    loader.order = [[(place[picture], 0)] for picture in pictures]
+    answers = network.answers(entry.model_copy(update={"tasks": (task,)}), loader.dataset.source.spec, loader)
+    seen = []
+    with torch.inference_mode():
+        for batch in loader:
+            seen += [Seen(s, batch.vocabulary, r) for s, r in zip(batch.samples, answers((task,), batch)[task], strict=True)]
+    return seen
+
+
 def read_log(path: str | Path) -> list[dict[str, Any]]:
     """Rows of a log in the order of their steps; of a step logged twice (after a resume) the later row counts.
 
@@ -131,10 +194,11 @@ def observe(settings: ExperimentConfig, model: XDecoder, entry: EvaluationConfig
     few = entry.model_copy(update={"limit": min(entry.limit or most, most)})
     seen: dict[str, list[Seen]] = {name: [] for name in wanted}
     autocast = precision.resolve(settings.trainer.precision, model.device).autocast
+    own = settings_for(resolve(entry.dataset), settings.tasks)
     for batch in evaluation_loader(few, settings.data.root):
         names = [name for name in wanted if len(seen[name]) < wanted[name]]
         with torch.inference_mode(), autocast():
-            found = tasks.predict(model, settings.tasks.build(names), to_device(batch, model.device))
+            found = tasks.predict(model, own.build(names), to_device(batch, model.device))
         for name in names:
             outcomes = to_device(found[name], "cpu")
             seen[name] += [Seen(s, batch.vocabulary, r) for s, r in zip(batch.samples, outcomes, strict=True)]
@@ -239,6 +303,35 @@ def retrieval_figures(seen: Sequence[Seen]) -> list[Figure]:
     return figures
 
 
+def pair_figures(seen: Iterable[Seen]) -> list[Figure]:
+    """Picture and its captions."""
+    return [
+        Figure((Panel(enlarge(item.sample.image, item.sample.output_size), "\n".join(item.sample.captions)),)) for item in seen
+    ]
+
+
+def classification_figures(seen: Sequence[Seen]) -> list[Figure]:
+    """Picture, its class, and the classes that the network thinks likeliest."""
+    figures = []
+    for item in seen:
+        if item.vocabulary is None or item.sample.label is None:
+            continue
+        names = [item.vocabulary.names[label] for label in item.result.labels.tolist()]
+        text = f"{item.vocabulary.names[item.sample.label]}\npredicted: {', '.join(names)}"
+        figures.append(Figure((Panel(enlarge(item.sample.image, item.sample.output_size), text),)))
+    return figures
+
+
+def vqa_figures(seen: Sequence[Seen]) -> list[Figure]:
+    """Picture, its questions, and the network's answers."""
+    figures = []
+    for item in seen:
+        pairs = zip(item.sample.questions, item.result.texts, strict=True)
+        lines = [f"{q.text} {text} (people: {', '.join(dict.fromkeys(q.answers))})" for q, text in pairs]
+        figures.append(Figure((Panel(enlarge(item.sample.image, item.sample.output_size), "\n".join(lines)),)))
+    return figures
+
+
 def iou(mask: Tensor, truth: Tensor) -> float:
     """Intersection over union of two boolean masks; 1 if both are empty."""
     union = int((mask | truth).sum())
@@ -292,4 +385,16 @@ TASKS: dict[str, tuple[str, Callable[[Sequence[Seen]], list[Figure]]]] = {
         "For a caption, the most similar pictures of the pool, best first; the green frame is around the right one.",
         retrieval_figures,
     ),
+    "classification": ("The class of a picture beside the likeliest of all.", classification_figures),
+    "vqa": ("Questions about a picture, what the network answers, and what people said.", vqa_figures),
 }
+
+NOTES = {
+    "segmentation": "Scored by panoptic quality, AP or mIoU of the picture alone, whichever its set is measured with first.",
+    "referring": "Scored by the mean IoU of the picture's phrases.",
+    "captioning": "Scored by ROUGE-L of the caption.",
+    "retrieval": "Scored by 100 / mean rank of the picture when its own captions are looked for.",
+    "classification": "Scored by 100 / rank of the picture's class.",
+    "vqa": "Scored by the mean accuracy of the answers.",
+}
+"""What the score beside a picture says, by task."""

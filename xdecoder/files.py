@@ -58,3 +58,13 @@ def read_json(path: str | Path) -> Any:
         if text.lstrip()[:1] == "<":
             raise ValueError(f"{path}: expected JSON, found an HTML page; the download probably failed") from None
         raise ValueError(f"{path}: not valid JSON ({error})") from None
+
+
+def read_lines(path: Path) -> list[str]:
+    """Non-empty lines of a text file; raises ValueError naming it."""
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: cannot be read as a text file ({error})") from None

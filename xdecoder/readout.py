@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from xdecoder.config import Config
-from xdecoder.types import InstanceResult, PanopticResult, PanopticSegment
+from xdecoder.types import InstanceResult, PanopticResult, PanopticSegment, SegmentationResult
 
+_CLASSES = 256              # whose sums are made at a time in the semantic map
 _TILE = (64, 256)           # largest part of the masks that is resized at a time
 _VALUES = 1 << 24           # and most numbers that it, and what is made of it, may hold
 
@@ -84,17 +85,36 @@ def resize_masks(logits: Tensor, padded: tuple[int, int], size: tuple[int, int],
 
 
 def semantic_map(probabilities: Tensor, masks: Masks, threshold: float = 0.0) -> Tensor:
-    """Most likely class of each pixel, (H, W) int64; -1 where even it scores less than the threshold.
+    """Most likely class of each pixel, (H, W) int64: that of the largest sum of class times mask over the queries.
+
+    However many classes and pixels there are, sums are made of few of both at a time. Classes come in the order of their most
+    likely query; where even that cannot lift them above a pixel's best so far, no sum is made, and the result is the same.
+    A pixel whose best sum is below the threshold gets -1.
 
     probabilities: (N, K + 1), the last class is background and is not read.
     """
-    classes = probabilities[:, :-1]
+    ceilings, order = probabilities[:, :-1].amax(dim=0).sort(descending=True, stable=True)
+    classes = probabilities[:, order]
     labels = torch.empty(masks.shape[1:], dtype=torch.int64, device=probabilities.device)
-    for place, logits in _tiles(masks, extra=classes.shape[1]):
-        scores = torch.einsum("nk,nhw->khw", classes, logits.sigmoid())
-        best, label = scores.max(dim=0)
-        labels[place] = label.masked_fill(best < threshold, -1)
+    for place, logits in _tiles(masks, extra=min(len(order), _CLASSES)):
+        winner, best = _winners(classes, ceilings, logits.sigmoid().flatten(1))
+        labels[place] = order[winner].masked_fill(best < threshold, -1).view(logits.shape[1:])
     return labels
+
+
+def _winners(classes: Tensor, ceilings: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Which of K classes (N, K), their largest entries (K,) falling, wins at each of P pixels (N, P), and its sum: (P,)."""
+    best, winner = (weights.T @ classes[:, :_CLASSES]).max(dim=1)
+    rounding = 1 + 64 * torch.finfo(best.dtype).eps
+    most = weights.sum(dim=0) * rounding
+    for start in range(_CLASSES, len(ceilings), _CLASSES):
+        undecided = (most * ceilings[start] >= best).nonzero()[:, 0]
+        if not len(undecided):
+            break
+        sums, found = (weights[:, undecided].T @ classes[:, start : start + _CLASSES]).max(dim=1)
+        better = sums > best[undecided]
+        best[undecided[better]], winner[undecided[better]] = sums[better], found[better] + start
+    return winner, best
 
 
 def instances(probabilities: Tensor, masks: Masks, is_thing: Tensor, detections: int = 100) -> InstanceResult:
@@ -189,3 +209,16 @@ def _band(matrix: Tensor) -> slice:
     """The columns of a matrix that are not all zero, and what lies between them."""
     columns = matrix.any(dim=0).nonzero()
     return slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def relabelled(result: SegmentationResult, labels: Tensor) -> SegmentationResult:
+    """A result whose class k is `labels[k]` of a larger vocabulary; labels: (K,) int64."""
+    names = labels.tolist()
+    semantic, instances, panoptic = result.semantic, result.instances, result.panoptic
+    return SegmentationResult(
+        semantic=None if semantic is None else labels[semantic],
+        instances=None if instances is None else replace(instances, labels=labels[instances.labels]),
+        panoptic=None
+        if panoptic is None
+        else replace(panoptic, segments=tuple(replace(each, label=names[each.label]) for each in panoptic.segments)),
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
@@ -15,16 +16,24 @@ class Vocabulary:
 
     names: tuple[str, ...]
     is_thing: tuple[bool, ...]
+    texts: tuple[str, ...] = ()     # what the text encoder reads for each class, where it is not the name; these may repeat
 
     def __post_init__(self) -> None:
         if len(self.names) != len(self.is_thing):
             raise ValueError(f"a vocabulary of {len(self.names)} names needs as many thing flags, not {len(self.is_thing)}")
-        twice = sorted({name for name in self.names if self.names.count(name) > 1})
+        twice = sorted(name for name, count in Counter(self.names).items() if count > 1)
         if twice:
             raise ValueError(f"class names must differ, but {', '.join(map(repr, twice))} stands more than once")
+        if len(self.texts) not in (0, len(self.names)):
+            raise ValueError(f"a vocabulary of {len(self.names)} names needs as many texts or none, not {len(self.texts)}")
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """What the text encoder reads for each class."""
+        return self.texts or self.names
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,15 @@ class Phrases:
 
 
 @dataclass(frozen=True)
+class Question:
+    """A question about a picture and what each person who was asked answered."""
+
+    id: int | str
+    text: str
+    answers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Sample:
     """One picture and what is known of it."""
 
@@ -59,6 +77,9 @@ class Sample:
     nouns: tuple[tuple[str, ...], ...] = ()    # the nouns of each caption; empty where they are not known
     region: Tensor | None = None      # (h, w) bool: the part of the picture that is to be described; None = all of it
     seed: int | None = None           # of all that training draws for this sample; None: torch's own generator decides
+    label_map: Tensor | None = None   # (H, W) int64 at `output_size`: each pixel's class, -1 = none, if segments do not say it
+    label: int | None = None          # class of the whole picture
+    questions: tuple[Question, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -125,6 +146,19 @@ class RetrievalResult:
 
     image: Tensor    # (V, D): the decoder's and, if asked for, the backbone's view
     texts: Tensor    # (T, D)
+
+
+@dataclass(frozen=True)
+class ClassificationResult:
+    """The likeliest classes of a picture, best first."""
+
+    labels: Tensor   # (K,) int64
+    scores: Tensor   # (K,) cosine of picture and class
+
+
+@dataclass(frozen=True)
+class AnswerResult:
+    texts: tuple[str, ...]    # one answer a question, in the order of the sample's questions
 
 
 Tree = TypeVar("Tree")

@@ -7,12 +7,15 @@ from typing import Any
 
 from datasets.evaluators.attributes import AttributeEvaluator
 from datasets.evaluators.captioning import CaptionEvaluator
+from datasets.evaluators.classification import ClassificationEvaluator
 from datasets.evaluators.evaluator import Evaluator
 from datasets.evaluators.instance import InstanceEvaluator
 from datasets.evaluators.panoptic import PanopticEvaluator
 from datasets.evaluators.referring import ReferringEvaluator
 from datasets.evaluators.retrieval import RetrievalEvaluator
 from datasets.evaluators.semantic import SemanticEvaluator
+from datasets.evaluators.vqa import VqaEvaluator
+from datasets.readers.classes import numbers
 from datasets.shapes import COLOURS, SHAPES
 from datasets.spec import DatasetSpec, EvaluatorName, TaskName
 from xdecoder.types import Vocabulary
@@ -20,12 +23,14 @@ from xdecoder.types import Vocabulary
 __all__ = [
     "AttributeEvaluator",
     "CaptionEvaluator",
+    "ClassificationEvaluator",
     "Evaluator",
     "InstanceEvaluator",
     "PanopticEvaluator",
     "ReferringEvaluator",
     "RetrievalEvaluator",
     "SemanticEvaluator",
+    "VqaEvaluator",
     "evaluators_for",
 ]
 
@@ -34,6 +39,8 @@ TASKS: dict[TaskName, tuple[EvaluatorName, ...]] = {
     "referring": ("referring",),
     "captioning": ("captioning", "attributes"),
     "retrieval": ("retrieval",),
+    "classification": ("classification",),
+    "vqa": ("vqa",),
 }
 GENERATED_POOL = 100    # captions of generated scenes repeat themselves; among too many pictures no caption means only one
 
@@ -44,35 +51,42 @@ def evaluators_for(
     """What measures `task` on a data set; empty where nothing applies.
 
     Args:
-        task: segmentation, referring, captioning or retrieval.
+        task: segmentation, referring, captioning, retrieval, classification or vqa.
         root: data root, from which the paths in `spec` are counted.
-        vocabulary: the classes that the samples' labels index; needed for segmentation.
+        vocabulary: the classes that the samples' labels index; needed for segmentation and classification.
     """
     if task not in TASKS:
         raise ValueError(f"no task is called {task!r}; expected one of {', '.join(TASKS)}")
     applies = [name for name in TASKS[task] if name in spec.evaluators and spec.provides(task)]
-    if task == "segmentation":
-        return [_segmentation(name, spec, Path(root), vocabulary) for name in applies]
-    return [_language(name, spec, Path(root)) for name in applies]
+    if task in ("segmentation", "classification"):
+        return [_of_classes(name, spec, Path(root), vocabulary) for name in applies]
+    return [_of_language(name, spec, Path(root)) for name in applies]
 
 
-def _segmentation(name: str, spec: DatasetSpec, root: Path, vocabulary: Vocabulary | None) -> Evaluator[Any, Any]:
+def _of_classes(name: str, spec: DatasetSpec, root: Path, vocabulary: Vocabulary | None) -> Evaluator[Any, Any]:
     if vocabulary is None:
-        raise ValueError(f"data set {spec.name!r}: segmentation cannot be measured without class names")
-    if name == "panoptic":
-        return PanopticEvaluator(vocabulary)
-    if name == "instance":
-        return InstanceEvaluator(vocabulary, root / spec.instances if spec.instances else None)
-    return SemanticEvaluator(vocabulary)
+        raise ValueError(f"data set {spec.name!r}: {name} scores cannot be had without class names")
+    match name:
+        case "panoptic":
+            return PanopticEvaluator(vocabulary)
+        case "instance":
+            known = numbers(spec, len(vocabulary)) if spec.vocabulary else None
+            return InstanceEvaluator(vocabulary, root / spec.instances if spec.instances else None, known)
+        case "classification":
+            return ClassificationEvaluator(vocabulary)
+    return SemanticEvaluator(vocabulary, spec.measured_with.fold)
 
 
-def _language(name: str, spec: DatasetSpec, root: Path) -> Evaluator[Any, Any]:
-    if name == "referring":
-        return ReferringEvaluator()
-    if name == "captioning":
-        return CaptionEvaluator()
-    if name == "retrieval":
-        return RetrievalEvaluator(GENERATED_POOL if spec.scenes else None)
+def _of_language(name: str, spec: DatasetSpec, root: Path) -> Evaluator[Any, Any]:
+    match name:
+        case "referring":
+            return ReferringEvaluator()
+        case "captioning":
+            return CaptionEvaluator(java=spec.scenes is None)     # of generated captions synonyms say nothing
+        case "retrieval":
+            return RetrievalEvaluator(GENERATED_POOL if spec.scenes else None)
+        case "vqa":
+            return VqaEvaluator()
     if spec.scenes is None:
         raise ValueError(f"data set {spec.name!r}: evaluator 'attributes' needs the key scenes")
     return AttributeEvaluator(root / spec.scenes, COLOURS, SHAPES)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,15 +12,7 @@ from xdecoder.files import read_json
 from xdecoder.types import CaptionResult, Sample
 
 ColourShape = tuple[str, str]
-
-
-@dataclass(frozen=True)
-class Named:
-    """The colour-shape pairs of one caption: is the first in the picture, how many are named, how many of those are there."""
-
-    first_right: bool
-    named: int
-    right: int
+Named = tuple[bool, int, int]    # of one caption's pairs: is the first in the picture, how many are named, how many are there
 
 
 class AttributeEvaluator(Evaluator[CaptionResult, Named]):
@@ -47,7 +38,7 @@ class AttributeEvaluator(Evaluator[CaptionResult, Named]):
             raise ValueError(f"{self._scenes}: holds no image with id {sample.id!r}; these are other pictures' scenes")
         pairs = [pair for pair in pairwise(tokenise(result.text)) if pair[0] in self._colours and pair[1] in self._shapes]
         right = [pair in self._present[sample.id] for pair in pairs]
-        self._records[sample.id] = Named(bool(right) and right[0], len(pairs), sum(right))
+        self._records[sample.id] = (bool(right) and right[0], len(pairs), sum(right))
 
     def compute(self) -> dict[str, float]:
         """In percent; NaN without pictures.
@@ -56,10 +47,9 @@ class AttributeEvaluator(Evaluator[CaptionResult, Named]):
         caption_pair_precision: share of all named pairs that are in their picture; 0 if none is named.
         """
         records = list(self._records.values())
-        named = sum(record.named for record in records)
-        right = sum(record.right for record in records)
+        first_right, named, right = (sum(column) for column in zip(*records, strict=True)) if records else (0, 0, 0)
         return {
-            "caption_pair_accuracy": percent(sum(record.first_right for record in records), len(records)),
+            "caption_pair_accuracy": percent(first_right, len(records)),
             "caption_pair_precision": percent(right, named or len(records)),
         }
 

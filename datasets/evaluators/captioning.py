@@ -1,43 +1,82 @@
-"""Caption scores as the COCO caption tool defines them: BLEU, ROUGE-L and CIDEr over Penn-Treebank words."""
+"""Caption scores as the COCO caption tool defines them: BLEU, ROUGE-L and CIDEr over Penn-Treebank words, METEOR and SPICE."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import islice
 
-from datasets.evaluators.evaluator import Evaluator
-from datasets.evaluators.ptb import tokenise
+from datasets.evaluators import coco_caption_tools
+from datasets.evaluators.coco_caption_tools import MissingToolError
+from datasets.evaluators.evaluator import Evaluator, PictureId
 from xdecoder.types import CaptionResult, Sample
 
+Pair = tuple[str, tuple[str, ...]]    # a candidate and its references
 Words = tuple[str, ...]
 NGrams = Counter[Words]
-Pair = tuple[Words, tuple[Words, ...]]    # a candidate and its references
 
 LONGEST = 4    # words in an n-gram
+JAVA: dict[str, Callable[[Sequence[str], Sequence[Sequence[str]]], float]] = {
+    "caption_METEOR": coco_caption_tools.meteor, "caption_SPICE": coco_caption_tools.spice,
+}  # fmt: skip
 
 
 class CaptionEvaluator(Evaluator[CaptionResult, Pair]):
-    """caption_CIDEr, caption_BLEU-1 … caption_BLEU-4 and caption_ROUGE-L, all times 100 so that every score is on one scale.
+    """caption_CIDEr, caption_BLEU-1 … caption_BLEU-4, caption_ROUGE-L and, where Java is, caption_METEOR and caption_SPICE.
 
-    CIDEr may exceed 100. It weighs words by how rare they are among the references of the evaluated pictures, so it depends on
-    which pictures those are, and is 0 for a single one.
+    All are times 100, so that every score is on one scale; CIDEr may exceed 100. It weighs words by how rare they are among
+    the references of the evaluated pictures, so it depends on which pictures those are, and is 0 for a single one.
+
+    Args:
+        java: use the official programs where they are installed: for cutting captions into words, METEOR and SPICE.
     """
 
+    def __init__(self, java: bool = True) -> None:
+        super().__init__()
+        self.java = java
+        self._missing: dict[str, str] = {}
+
     def update(self, result: CaptionResult, sample: Sample) -> None:
-        """Tokenise one caption and its references; raises ValueError for a sample without captions."""
+        """Keep one caption and its references; raises ValueError for a sample without captions."""
         if not sample.captions:
             raise ValueError(f"picture {sample.id}: has no reference captions to compare with")
-        self._records[sample.id] = (tuple(tokenise(result.text)), tuple(tuple(tokenise(text)) for text in sample.captions))
+        self._records[sample.id] = (result.text, tuple(sample.captions))
 
     def compute(self) -> dict[str, float]:
-        """caption_CIDEr, caption_BLEU-1..4, caption_ROUGE-L, times 100; NaN without pictures."""
+        """caption_CIDEr, caption_BLEU-1..4, caption_ROUGE-L, if possible METEOR and SPICE, times 100; NaN without pictures."""
         names = ["caption_CIDEr", *(f"caption_BLEU-{n}" for n in range(1, LONGEST + 1)), "caption_ROUGE-L"]
-        pairs = [pair for _, pair in self._sorted()]
+        pairs = self._pairs(self._official)
         if not pairs:
             return dict.fromkeys(names, float("nan"))
-        scores = [cider(pairs), *bleu(pairs), rouge_l(pairs)]
-        return {name: 100.0 * score for name, score in zip(names, scores, strict=True)}
+        scores = dict(zip(names, [cider(pairs), *bleu(pairs), rouge_l(pairs)], strict=True))
+        for name, score in JAVA.items() if self.java else ():
+            try:
+                scores[name] = score(*zip(*pairs, strict=True))
+            except MissingToolError as error:
+                self._missing[name] = str(error)
+        return {name: 100.0 * score for name, score in scores.items()}
+
+    def per_picture(self) -> dict[PictureId, float]:
+        """ROUGE-L of each caption, over words cut by our rules."""
+        pairs = self._pairs(official=False)
+        return {picture: 100.0 * rouge_l([pair]) for (picture, _), pair in zip(self._sorted(), pairs, strict=True)}
+
+    def notes(self) -> list[str]:
+        """How captions were cut into words, and which scores are missing and why."""
+        tokeniser = "Stanford's PTBTokenizer 3.4.1" if self._official else "our rules (datasets/evaluators/ptb.py)"
+        return [f"captions cut into words by {tokeniser}", *(f"no {name}: {why}" for name, why in self._missing.items())]
+
+    @property
+    def _official(self) -> bool:
+        return self.java and coco_caption_tools.available()
+
+    def _pairs(self, official: bool) -> list[Pair]:
+        """Captions and references in words with one space between them, in the order of the picture ids."""
+        records = [record for _, record in self._sorted()]
+        candidates = coco_caption_tools.words([text for text, _ in records], official)
+        references = iter(coco_caption_tools.words([text for _, texts in records for text in texts], official))
+        return [(one, tuple(islice(references, len(texts)))) for one, (_, texts) in zip(candidates, records, strict=True)]
 
 
 def bleu(pairs: Sequence[Pair]) -> list[float]:
@@ -45,8 +84,9 @@ def bleu(pairs: Sequence[Pair]) -> list[float]:
 
     Precisions are smoothed by the official tool's tiny constants, which matter only where nothing matches.
     """
-    correct, guessed = [0] * LONGEST, [0] * LONGEST
-    for candidate, references in pairs:
+    correct, guessed, length, wanted = [0] * LONGEST, [0] * LONGEST, 0, 0
+    for text, texts in pairs:
+        candidate, references = text.split(), [reference.split() for reference in texts]
         allowed: NGrams = Counter()
         for reference in references:
             allowed |= _ngrams(reference)
@@ -54,8 +94,8 @@ def bleu(pairs: Sequence[Pair]) -> list[float]:
             correct[len(ngram) - 1] += count
         for n in range(LONGEST):
             guessed[n] += max(0, len(candidate) - n)
-    length = sum(len(candidate) for candidate, _ in pairs)
-    wanted = sum(_nearest_length(candidate, references) for candidate, references in pairs)
+        length += len(candidate)
+        wanted += _nearest_length(candidate, references)
     ratio = (length + 1e-15) / (wanted + 1e-9)
     brevity = math.exp(1 - 1 / ratio) if ratio < 1 else 1.0
     scores, product = [], 1.0
@@ -65,23 +105,27 @@ def bleu(pairs: Sequence[Pair]) -> list[float]:
     return scores
 
 
-def _nearest_length(candidate: Words, references: Sequence[Words]) -> int:
+def _nearest_length(candidate: Sequence[str], references: Sequence[Sequence[str]]) -> int:
     return min((len(reference) for reference in references), key=lambda length: (abs(length - len(candidate)), length))
 
 
 def rouge_l(pairs: Sequence[Pair], beta: float = 1.2) -> float:
-    """Mean F-score of the longest common subsequence, 0..1 (Lin, 2004); best precision and best recall over the references."""
+    """Mean F-score of the longest common subsequence, 0..1 (Lin, 2004); best precision and best recall over the references.
+
+    As in the official tool an empty text is one empty word, and only plain spaces part words ("22 3/4" may be tied to one).
+    """
     total = 0.0
-    for candidate, references in pairs:
+    for text, texts in pairs:
+        candidate, references = text.split(" "), [reference.split(" ") for reference in texts]
         common = [_common_length(candidate, reference) for reference in references]
-        precision = max(common) / max(len(candidate), 1)
-        recall = max(shared / max(len(reference), 1) for shared, reference in zip(common, references, strict=True))
+        precision = max(common) / len(candidate)
+        recall = max(shared / len(reference) for shared, reference in zip(common, references, strict=True))
         if precision and recall:
             total += (1 + beta**2) * precision * recall / (recall + beta**2 * precision)
     return total / len(pairs)
 
 
-def _common_length(a: Words, b: Words) -> int:
+def _common_length(a: Sequence[str], b: Sequence[str]) -> int:
     """Length of the longest common subsequence."""
     row = [0] * (len(b) + 1)
     for word in a:
@@ -97,8 +141,8 @@ def cider(pairs: Sequence[Pair], sigma: float = 6.0) -> float:
 
     Counts are clipped to the reference's and a difference in length is damped by a Gaussian of width `sigma`.
     """
-    candidates = [_ngrams(candidate) for candidate, _ in pairs]
-    references = [[_ngrams(reference) for reference in many] for _, many in pairs]
+    candidates = [_ngrams(candidate.split()) for candidate, _ in pairs]
+    references = [[_ngrams(reference.split()) for reference in many] for _, many in pairs]
     pictures_with: NGrams = Counter()
     for many in references:
         pictures_with.update({ngram for reference in many for ngram in reference})
@@ -135,5 +179,5 @@ class _Weighted:
         return damping * sum(cosines) / LONGEST
 
 
-def _ngrams(words: Words) -> NGrams:
-    return Counter(words[i : i + n] for n in range(1, LONGEST + 1) for i in range(len(words) - n + 1))
+def _ngrams(words: Sequence[str]) -> NGrams:
+    return Counter(tuple(words[i : i + n]) for n in range(1, LONGEST + 1) for i in range(len(words) - n + 1))

@@ -11,12 +11,14 @@ from xdecoder.types import Sample, Vocabulary
 Result = TypeVar("Result")
 Record = TypeVar("Record")
 PictureId = int | str
+Table = dict[str, dict[str, float]]
 
 
 class Evaluator(ABC, Generic[Result, Record]):
     """Scores one task. Fed picture by picture, asked once at the end; a metric that nothing defines is NaN.
 
     A picture that comes twice, in one process or in several, counts once. Scores do not depend on the order of the pictures.
+    A record is made of plain values and arrays, so that it can be sent to another process and kept in a file.
     """
 
     def __init__(self) -> None:
@@ -29,6 +31,18 @@ class Evaluator(ABC, Generic[Result, Record]):
     @abstractmethod
     def compute(self) -> dict[str, float]:
         """Metric -> value in percent, over all pictures so far."""
+
+    def per_class(self) -> Table:
+        """Class name -> its own scores, for each class that occurs; empty where scores have no classes."""
+        return {}
+
+    def per_picture(self) -> dict[PictureId, float]:
+        """How well each picture went by itself, 0 to 100, to find the worst and the best; empty where that says nothing."""
+        return {}
+
+    def notes(self) -> list[str]:
+        """What a reader of the scores has to know, such as what could not be measured here."""
+        return []
 
     def state(self) -> dict[PictureId, Record]:
         """What has been taken in, as plain values that can be sent to another process."""

@@ -1,131 +1,177 @@
-"""COCO mask average precision, computed by pycocotools."""
+"""COCO mask average precision: overlaps by pycocotools, the rest as its COCOeval does."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pycocotools import mask as rle
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
-from datasets.evaluators.evaluator import Evaluator, check_labels, check_size
+from datasets.evaluators.average_precision import Matches, average_precision, match
+from datasets.evaluators.evaluator import Evaluator, PictureId, Table, check_labels, check_size
 from xdecoder.files import read_json
 from xdecoder.types import InstanceResult, Sample, SegmentationResult, Vocabulary
 
-NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+Record = tuple[tuple[int, NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]], ...]    # a label and its `Matches`, repeated
 
 
-@dataclass(frozen=True)
-class Instances:
-    """One picture's true and found objects, as COCO annotations without ids."""
+class Objects:
+    """Objects of one picture by label: run lengths and areas, and which are crowds."""
 
-    size: tuple[int, int]
-    truth: tuple[dict[str, Any], ...]
-    found: tuple[dict[str, Any], ...]
+    def __init__(self) -> None:
+        self.codes: dict[int, list[Any]] = defaultdict(list)
+        self.areas: dict[int, list[float]] = defaultdict(list)
+        self.crowd: dict[int, list[bool]] = defaultdict(list)
+
+    def add(self, label: int, code: Any, area: float, crowd: bool = False) -> None:
+        self.codes[label].append(code)
+        self.areas[label].append(area)
+        self.crowd[label].append(crowd)
 
 
-class InstanceEvaluator(Evaluator[InstanceResult | SegmentationResult, Instances]):
+class InstanceEvaluator(Evaluator[InstanceResult | SegmentationResult, Record]):
     """AP, AP50, AP75 and AP of small (< 32² pixels), medium and large (>= 96²) objects, at most 100 a picture and class.
+
+    With them come the average recalls AR1, AR10, AR100 of so many detections a picture, and ARs, ARm, ARl.
 
     Args:
         vocabulary: the classes that labels index; only things are scored.
         annotations: an official instances JSON to take the truth from instead of the samples' segments; its image ids are the
             picture ids, its category names those of the vocabulary.
+        numbers: category id -> label, for a JSON whose own names do not count.
     """
 
-    def __init__(self, vocabulary: Vocabulary, annotations: Path | None = None) -> None:
+    def __init__(
+        self, vocabulary: Vocabulary, annotations: Path | None = None, numbers: Mapping[int, int] | None = None
+    ) -> None:
         super().__init__()
         self.vocabulary = vocabulary
-        self._official = None if annotations is None else _read(annotations, vocabulary)
+        self._official = None if annotations is None else _read(annotations, vocabulary, numbers)
         self._source = annotations
 
     def update(self, result: InstanceResult | SegmentationResult, sample: Sample) -> None:
-        """Encode one picture's objects; raises ValueError where they do not fit the sample or the JSON lacks the picture."""
+        """Match one picture's objects; raises ValueError where they do not fit the sample or the JSON lacks the picture."""
         found = result.instances if isinstance(result, SegmentationResult) else result
         if found is None:
             raise ValueError(f"picture {sample.id}: AP needs an instance result")
         check_size(tuple(found.masks.shape[1:]), sample, "an instance mask")
-        scores = found.scores.tolist()
-        encoded = zip(_encode(found.masks), self._things(found.labels, sample, "predicted"), scores, strict=True)
-        kept = tuple({**mask, "category_id": label, "score": score} for mask, label, score in encoded if label is not None)
-        self._records[sample.id] = Instances(sample.output_size, self._truth(sample), kept)
+        objects, scores = Objects(), defaultdict(list)
+        rows = zip(_encode(found.masks), self._things(found.labels, sample, "predicted"), found.scores.tolist(), strict=True)
+        for (code, area), label, score in rows:
+            if label is not None:
+                objects.add(label, code, area)
+                scores[label].append(score)
+        self._records[sample.id] = _matched(objects, scores, self._truth(sample))
 
     def compute(self) -> dict[str, float]:
-        """AP, AP50, AP75, APs, APm, APl in percent; NaN where the truth holds no such object."""
-        records = [record for _, record in self._sorted()]
-        if not any(record.truth for record in records):
-            return dict.fromkeys(NAMES, float("nan"))
-        with redirect_stdout(io.StringIO()):               # pycocotools prints its progress
-            truth = self._coco([(record.size, record.truth) for record in records])
-            found = self._coco([(record.size, record.found) for record in records])
-            scorer = COCOeval(truth, found, "segm")
-            scorer.evaluate()
-            scorer.accumulate()
-            scorer.summarize()
-        values = scorer.stats[: len(NAMES)].tolist()       # -1 where nothing is true
-        return {name: 100.0 * value if value >= 0 else float("nan") for name, value in zip(NAMES, values, strict=True)}
+        """AP, AP50, AP75, APs, APm, APl, AR1 … ARl in percent; NaN where the truth holds no such object."""
+        scores, _ = average_precision(self._classes())
+        return {name: 100.0 * value for name, value in scores.items()}
 
-    def _truth(self, sample: Sample) -> tuple[dict[str, Any], ...]:
+    def per_class(self) -> Table:
+        """Class name -> AP in percent, for each class that is true somewhere."""
+        _, classes = average_precision(self._classes())
+        return {self.vocabulary.names[label]: {"AP": 100 * ap} for label, ap in sorted(classes.items()) if ap == ap}
+
+    def per_picture(self) -> dict[PictureId, float]:
+        """AP of each picture alone."""
+        alone = {i: average_precision({row[0]: [Matches(*row[1:])] for row in record})[0] for i, record in self._sorted()}
+        return {picture: 100.0 * scores["AP"] for picture, scores in alone.items() if scores["AP"] == scores["AP"]}
+
+    def _classes(self) -> dict[int, list[Matches]]:
+        classes: dict[int, list[Matches]] = defaultdict(list)
+        for _, record in self._sorted():
+            for label, *arrays in record:
+                classes[label].append(Matches(*arrays))
+        return classes
+
+    def _truth(self, sample: Sample) -> Objects:
+        objects = Objects()
         if self._official is not None:
             if sample.id not in self._official:
                 raise ValueError(f"{self._source}: holds no image with id {sample.id!r}; these are other pictures' annotations")
-            return self._official[sample.id]
+            for row in self._official[sample.id]:
+                code = _code(row["segmentation"], sample, f"{self._source}: annotation {row.get('id')}")
+                objects.add(row["label"], code, float(row.get("area", rle.area(code))), bool(row.get("iscrowd", 0)))
+            return objects
         segments = sample.segments
         if segments is None:
             raise ValueError(f"picture {sample.id}: AP needs the sample's segments or an instances JSON")
         check_size(tuple(segments.masks.shape[1:]), sample, "the annotation")
         things = self._things(segments.labels, sample, "annotated")
-        rows = zip(_encode(segments.masks), things, segments.crowd.tolist(), strict=True)
-        return tuple({**mask, "category_id": label, "iscrowd": int(crowd)} for mask, label, crowd in rows if label is not None)
+        for (code, area), label, crowd in zip(_encode(segments.masks), things, segments.crowd.tolist(), strict=True):
+            if label is not None:
+                objects.add(label, code, area, crowd)
+        return objects
 
     def _things(self, labels: Tensor, sample: Sample, whose: str) -> list[int | None]:
         """Labels with None in the place of stuff."""
         check_labels(labels.tolist(), self.vocabulary, sample, whose)
         return [label if self.vocabulary.is_thing[label] else None for label in labels.tolist()]
 
-    def _coco(self, pictures: Sequence[tuple[tuple[int, int], Sequence[Mapping[str, Any]]]]) -> COCO:
-        """A COCO index over pictures numbered from 1."""
-        coco = COCO()
-        annotations = [{"iscrowd": 0, **objects, "image_id": i} for i, (_, many) in enumerate(pictures, 1) for objects in many]
-        coco.dataset = {
-            "images": [{"id": i, "height": height, "width": width} for i, ((height, width), _) in enumerate(pictures, 1)],
-            "annotations": [{**annotation, "id": i} for i, annotation in enumerate(annotations, 1)],   # 0 would mean "no match"
-            "categories": [{"id": i} for i, thing in enumerate(self.vocabulary.is_thing) if thing],
-        }
-        coco.createIndex()
-        return coco
+
+def _matched(found: Objects, scores: Mapping[int, list[float]], truth: Objects) -> Record:
+    rows = []
+    for label in sorted({*found.codes, *truth.codes}):
+        found_codes, true_codes, crowd = found.codes.get(label, []), truth.codes.get(label, []), truth.crowd.get(label, [])
+        overlaps = rle.iou(found_codes, true_codes, [int(flag) for flag in crowd]) if found_codes and true_codes else []
+        matches = match(
+            np.asarray(overlaps, dtype=np.float64).reshape(len(found_codes), len(true_codes)),
+            np.array(scores.get(label, []), dtype=np.float64),
+            np.array(found.areas.get(label, []), dtype=np.float64),
+            np.array(truth.areas.get(label, []), dtype=np.float64),
+            np.array(crowd, dtype=bool),
+        )
+        rows.append((label, *matches))
+    return tuple(rows)
 
 
-def _encode(masks: Tensor) -> list[dict[str, Any]]:
-    """Run lengths and areas of masks (N, H, W)."""
+def _encode(masks: Tensor) -> list[tuple[Any, float]]:
+    """Run lengths and area of each of the masks (N, H, W)."""
     if not len(masks):
         return []
-    encoded = rle.encode(np.asfortranarray(masks.cpu().numpy().transpose(1, 2, 0).astype(np.uint8)))
-    return [{"segmentation": mask, "area": float(area)} for mask, area in zip(encoded, rle.area(encoded), strict=True)]
+    codes = rle.encode(np.asfortranarray(masks.cpu().numpy().transpose(1, 2, 0).astype(np.uint8)))
+    return list(zip(codes, map(float, rle.area(codes)), strict=True))
 
 
-def _read(path: Path, vocabulary: Vocabulary) -> dict[int | str, tuple[dict[str, Any], ...]]:
-    """An official instances JSON as image id -> annotations with labels for category ids."""
+def _code(outline: Any, sample: Sample, where: str) -> Any:
+    """Run lengths of COCO polygons or of an RLE, compressed or not."""
+    height, width = sample.output_size
+    try:
+        if isinstance(outline, list):
+            return rle.merge(rle.frPyObjects(outline, height, width))
+        if isinstance(outline["counts"], list):
+            outline = rle.frPyObjects(outline, height, width)
+        if tuple(outline["size"]) != (height, width):
+            raise ValueError(f"its size {tuple(outline['size'])} is not the picture's {(height, width)}")
+        return outline
+    except (ValueError, TypeError, KeyError, IndexError) as error:
+        raise ValueError(f"{where}: its segmentation is neither a list of polygons nor an RLE ({error})") from None
+
+
+def _read(path: Path, vocabulary: Vocabulary, numbers: Mapping[int, int] | None) -> dict[int | str, list[dict[str, Any]]]:
+    """An official instances JSON as image id -> its annotations, each with its `label`."""
     content = read_json(path)
     missing = [key for key in ("images", "annotations", "categories") if not isinstance(content, dict) or key not in content]
     if missing:
         raise ValueError(f"{path}: expected COCO instances, but the key {missing[0]!r} is missing")
-    labels = {}
-    for category in content["categories"]:
+    labels = dict(numbers or {})
+    for category in content["categories"] if numbers is None else ():
         if category["name"] not in vocabulary.names:
             raise ValueError(f"{path}: category {category['name']!r} is not a class of the data set")
         labels[category["id"]] = vocabulary.names.index(category["name"])
     truth: dict[int | str, list[dict[str, Any]]] = {image["id"]: [] for image in content["images"]}
+    ids = set()
     for row in content["annotations"]:
         if row["image_id"] not in truth or row["category_id"] not in labels:
             raise ValueError(f"{path}: annotation {row.get('id')} names an image or a category that the file does not list")
-        kept = {key: row[key] for key in ("segmentation", "area", "iscrowd")}
-        truth[row["image_id"]].append({**kept, "category_id": labels[row["category_id"]]})
-    return {image: tuple(rows) for image, rows in truth.items()}
+        if row.get("id") in ids:
+            raise ValueError(f"{path}: two annotations have the id {row['id']}; give each an id of its own")
+        ids |= {row["id"]} if "id" in row else set()
+        truth[row["image_id"]].append({**row, "label": labels[row["category_id"]]})
+    return truth

@@ -3,38 +3,44 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.evaluators.evaluator import Evaluator, check_labels, check_size, percent
+from datasets.evaluators.evaluator import Evaluator, PictureId, Table, check_labels, check_size, percent
 from xdecoder.types import PanopticResult, Sample, SegmentationResult, Segments, Vocabulary
 
+Row = tuple[int, tuple[float, ...], int, int]    # a label, the IoU of each match, segments missed, segments made up
+Map = NDArray[np.integer]
 
-@dataclass(frozen=True)
-class Tally:
-    """One class in one picture: the IoU of each match, and how many segments were missed or made up."""
 
-    ious: tuple[float, ...] = ()
-    missed: int = 0
-    extra: int = 0
+class Tally(NamedTuple):
+    """What pictures add up to, in one class or in all."""
 
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(self.ious + other.ious, self.missed + other.missed, self.extra + other.extra)
+    ious: tuple[float, ...]
+    missed: int
+    extra: int
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> Tally:
+        ious = tuple(iou for _, ious, _, _ in rows for iou in ious)
+        return cls(ious, sum(missed for _, _, missed, _ in rows), sum(extra for _, _, _, extra in rows))
 
     @property
     def defined(self) -> bool:
         return bool(self.ious or self.missed or self.extra)
 
     def scores(self) -> tuple[float, float, float]:
-        """PQ, SQ and RQ, each 0..1; the class must be `defined`."""
+        """PQ, SQ and RQ, each 0..1; it must be `defined`."""
         total, matches = math.fsum(self.ious), len(self.ious)
         weight = matches + 0.5 * self.missed + 0.5 * self.extra
         return total / weight, total / matches if matches else 0.0, matches / weight
 
 
-class PanopticEvaluator(Evaluator[PanopticResult | SegmentationResult, dict[int, Tally]]):
+class PanopticEvaluator(Evaluator[PanopticResult | SegmentationResult, tuple[Row, ...]]):
     """PQ, SQ and RQ over all classes, things and stuff; a class in neither truth nor prediction is left out of the means."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
@@ -52,7 +58,12 @@ class PanopticEvaluator(Evaluator[PanopticResult | SegmentationResult, dict[int,
         check_labels(labels.tolist(), self.vocabulary, sample, "predicted")
         check_labels(true_labels.tolist(), self.vocabulary, sample, "annotated")
         rows, columns = len(true_labels) + 1, len(labels) + 1
-        overlap = np.bincount((truth * columns + predicted).ravel(), minlength=rows * columns).reshape(rows, columns)
+        small = np.uint16 if rows * columns <= 1 << 16 else np.int64
+        pairs = np.multiply(truth, columns, dtype=small) + predicted.astype(small)
+        overlap = np.bincount(pairs.ravel(), minlength=rows * columns).reshape(rows, columns)
+        held = np.flatnonzero(overlap[:, 1:].any(0)) + 1
+        if len(held) < len(labels):
+            _refuse(held.tolist(), (segment.id for segment in panoptic.segments), sample)
         self._records[sample.id] = _match(overlap, true_labels, sample.segments.crowd.cpu().numpy(), labels)
 
     def compute(self) -> dict[str, float]:
@@ -65,7 +76,7 @@ class PanopticEvaluator(Evaluator[PanopticResult | SegmentationResult, dict[int,
                 scores[name + suffix] = percent(math.fsum(row[i] for row in group), len(group))
         return scores
 
-    def per_class(self) -> dict[str, dict[str, float]]:
+    def per_class(self) -> Table:
         """Class name -> PQ, SQ, RQ in percent and the counts TP, FP, FN, for each class that occurs."""
         table = {}
         for name, tally in zip(self.vocabulary.names, self._tallies(), strict=True):
@@ -74,38 +85,50 @@ class PanopticEvaluator(Evaluator[PanopticResult | SegmentationResult, dict[int,
                 table[name] = {"PQ": pq, "SQ": sq, "RQ": rq, "TP": len(tally.ious), "FP": tally.extra, "FN": tally.missed}
         return table
 
+    def per_picture(self) -> dict[PictureId, float]:
+        """Panoptic quality of each picture, all classes taken as one."""
+        tallies = {picture: Tally.of(rows) for picture, rows in self._sorted()}
+        return {picture: 100.0 * tally.scores()[0] for picture, tally in tallies.items() if tally.defined}
+
     def _tallies(self) -> list[Tally]:
-        found: list[list[Tally]] = [[] for _ in self.vocabulary.names]
-        for picture in self._records.values():
-            for label, tally in picture.items():
-                found[label].append(tally)
-        return [_total(tallies) for tallies in found]
+        found: dict[int, list[Row]] = defaultdict(list)
+        for _, rows in self._sorted():
+            for row in rows:
+                found[row[0]].append(row)
+        return [Tally.of(found[label]) for label in range(len(self.vocabulary))]
 
 
-def _total(tallies: list[Tally]) -> Tally:
-    ious = tuple(iou for tally in tallies for iou in tally.ious)
-    return Tally(ious, sum(tally.missed for tally in tallies), sum(tally.extra for tally in tallies))
+def _numbered(result: PanopticResult, sample: Sample) -> tuple[Map, NDArray[np.int64]]:
+    """The predicted map with ids 0 = void, 1..P in the order of the segment list, and the P labels.
+
+    Of an id that is listed twice the last entry counts, as in the official tool.
+    """
+    ids = result.ids.cpu().numpy()
+    listed = {segment.id: segment.label for segment in result.segments}
+    labels = np.array(list(listed.values()), dtype=np.int64)
+    if list(listed) == list(range(1, len(listed) + 1)) and ids.min(initial=0) >= 0 and ids.max(initial=0) <= len(listed):
+        return ids, labels
+    held, places = np.unique(ids, return_inverse=True)
+    if set(held.tolist()) - {0} != set(listed):
+        _refuse(held.tolist(), listed, sample)
+    number = {id: i for i, id in enumerate(listed, start=1)}
+    return np.array([number.get(id, 0) for id in held.tolist()])[places.reshape(ids.shape)], labels
 
 
-def _numbered(result: PanopticResult, sample: Sample) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The predicted map with ids 0 = void, 1..P in the order of the segment list, and the P labels."""
-    ids = result.ids.cpu().numpy().astype(np.int64)
-    listed = [segment.id for segment in result.segments]
-    held = [i for i in np.flatnonzero(np.bincount(ids.clip(0).ravel())).tolist() if i != 0]
-    if sorted(listed) != held or ids.min(initial=0) < 0:
-        raise ValueError(f"picture {sample.id}: the panoptic map holds segments {held}, its segment list {sorted(listed)}")
-    number = np.zeros(max(listed, default=0) + 1, dtype=np.int64)
-    number[listed] = np.arange(1, len(listed) + 1)
-    return number[ids], np.array([segment.label for segment in result.segments], dtype=np.int64)
+def _refuse(held: Iterable[int], listed: Iterable[int], sample: Sample) -> NoReturn:
+    found = [id for id in held if id != 0]
+    raise ValueError(f"picture {sample.id}: the panoptic map holds segments {found}, its segment list {sorted(listed)}")
 
 
-def _painted(segments: Segments, sample: Sample) -> NDArray[np.int64]:
+def _painted(segments: Segments, sample: Sample) -> Map:
     """The true map with ids 0 = void, 1..N in the order of the segments."""
     masks = segments.masks.cpu().numpy()
     check_size(masks.shape[1:], sample, "the annotation")
-    painted = np.zeros(sample.output_size, dtype=np.int64)
+    painted: Map = np.zeros(sample.output_size, dtype=np.uint8 if len(masks) < 256 else np.int64)
+    numbered = np.empty_like(painted)
     for number, mask in enumerate(masks, start=1):
-        painted[mask] = number
+        np.multiply(mask, painted.dtype.type(number), out=numbered)
+        painted += numbered
     if np.count_nonzero(painted) != np.count_nonzero(masks):
         raise ValueError(f"picture {sample.id}: annotated segments overlap, which panoptic quality does not allow")
     return painted
@@ -113,7 +136,7 @@ def _painted(segments: Segments, sample: Sample) -> NDArray[np.int64]:
 
 def _match(
     overlap: NDArray[np.int64], true_labels: NDArray[np.int64], crowd: NDArray[np.bool_], labels: NDArray[np.int64]
-) -> dict[int, Tally]:
+) -> tuple[Row, ...]:
     """Compare two sets of segments by their shared pixels.
 
     Args:
@@ -135,13 +158,13 @@ def _match(
         if label in last_crowd:
             in_crowd[column] = inter[last_crowd[label], column]
     extra = labels[~match.any(0) & ~(2 * (void + in_crowd) > area)]
+    pairs = np.nonzero(match)
+    return _rows(labels[pairs[1]].tolist(), (inter[pairs] / union[pairs]).tolist(), missed.tolist(), extra.tolist())
 
-    tallies: dict[int, Tally] = {}
-    for row, column in zip(*np.nonzero(match), strict=True):
-        label, iou = int(labels[column]), float(inter[row, column] / union[row, column])
-        tallies[label] = tallies.get(label, Tally()) + Tally(ious=(iou,))
-    for label in missed.tolist():
-        tallies[label] = tallies.get(label, Tally()) + Tally(missed=1)
-    for label in extra.tolist():
-        tallies[label] = tallies.get(label, Tally()) + Tally(extra=1)
-    return tallies
+
+def _rows(labels: Iterable[int], ious: Iterable[float], missed: Sequence[int], extra: Sequence[int]) -> tuple[Row, ...]:
+    """A row for each label that occurs, from the label and IoU of each match and the labels of the rest."""
+    found: dict[int, list[float]] = {label: [] for label in (*missed, *extra)}
+    for label, iou in zip(labels, ious, strict=True):
+        found.setdefault(label, []).append(iou)
+    return tuple((label, tuple(found[label]), missed.count(label), extra.count(label)) for label in sorted(found))

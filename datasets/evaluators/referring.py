@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 
-from datasets.evaluators.evaluator import Evaluator, check_size, percent
+from datasets.evaluators.evaluator import Evaluator, PictureId, check_size, percent
 from xdecoder.types import ReferringResult, Sample
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
@@ -34,9 +36,17 @@ class ReferringEvaluator(Evaluator[ReferringResult, tuple[tuple[int, int], ...]]
     def compute(self) -> dict[str, float]:
         """referring_cIoU, referring_mIoU and referring_precision@0.5 … @0.9, in percent."""
         pairs = [pair for _, record in self._sorted() for pair in record]
-        ious = [shared / union if union else 0.0 for shared, union in pairs]
+        ious = _ious(pairs)
         scores = {
             "referring_cIoU": percent(sum(shared for shared, _ in pairs), sum(union for _, union in pairs)),
             "referring_mIoU": percent(sum(ious), len(ious)),
         }
         return scores | {f"referring_precision@{t}": percent(sum(iou >= t for iou in ious), len(ious)) for t in THRESHOLDS}
+
+    def per_picture(self) -> dict[PictureId, float]:
+        """Mean IoU of the phrases of each picture."""
+        return {picture: percent(sum(_ious(pairs)), len(pairs)) for picture, pairs in self._sorted() if pairs}
+
+
+def _ious(pairs: Iterable[tuple[int, int]]) -> list[float]:
+    return [shared / union if union else 0.0 for shared, union in pairs]

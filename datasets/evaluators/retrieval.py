@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.evaluators.evaluator import Evaluator, percent
+from datasets.evaluators.evaluator import Evaluator, PictureId, percent
 from xdecoder.types import RetrievalResult, Sample
 
 Vectors = NDArray[np.float32]
+Record = tuple[Vectors, Vectors]    # (V, D) views of the picture, (T, D) captions; as the network gave them
+Unit = NDArray[np.float64]
 Numbers = NDArray[np.int64]
 DEPTHS = (1, 5, 10)
 QUERIES_AT_ONCE = 256    # bounds the memory of a full 5 000 x 25 000 comparison
+DIGITS = 12              # similarities nearer than that are equal: sums of equal vectors differ by their rounding
 
 
-class RetrievalEvaluator(Evaluator[RetrievalResult, tuple[Vectors, Vectors]]):
+class RetrievalEvaluator(Evaluator[RetrievalResult, Record]):
     """Recall at 1, 5 and 10, both ways.
 
     IR@k: share of captions whose picture is among the k most similar pictures. TR@k: share of pictures with at least one of
     their own captions among the k most similar captions. Similarity is the mean over the picture's views of the cosine. Of
     equally similar candidates the one with the lower picture id ranks first, so telling nothing apart scores as chance.
+    Where pictures have several views (the decoder's, then the backbone's), `retrieval_decoder_…` are the figures of the first
+    one alone.
 
     Args:
         pool: compare only within consecutive disjoint pools of so many pictures, in the order of their ids; a score is the mean
@@ -37,36 +44,51 @@ class RetrievalEvaluator(Evaluator[RetrievalResult, tuple[Vectors, Vectors]]):
         """Keep one picture's vectors; raises ValueError for a picture without captions."""
         if not len(result.texts):
             raise ValueError(f"picture {sample.id}: has no captions to look for")
-        image = _unit(result.image.float().cpu().numpy()).mean(0)    # the mean of cosines is the cosine with the mean
-        self._records[sample.id] = (image, _unit(result.texts.float().cpu().numpy()))
+        self._records[sample.id] = (result.image.float().cpu().numpy(), result.texts.float().cpu().numpy())
 
     def compute(self) -> dict[str, float]:
         """retrieval_IR@1, @5, @10 and retrieval_TR@1, @5, @10, in percent; NaN without pictures."""
         records = [record for _, record in self._sorted()]
+        scores = self._scores(records, "retrieval")
+        if any(len(views) > 1 for views, _ in records):
+            scores |= self._scores([(views[:1], texts) for views, texts in records], "retrieval_decoder")
+        return scores
+
+    def per_picture(self) -> dict[PictureId, float]:
+        """100 / the mean rank, among all pictures, that each picture has for its own captions."""
+        records = self._sorted()
+        if not records:
+            return {}
+        ranks = _pool_ranks([record for _, record in records])[0] + 1
+        ends = np.cumsum([len(texts) for _, (_, texts) in records])
+        means = [float(part.mean()) for part in np.split(ranks, ends[:-1])]
+        return {picture: 100.0 / mean for (picture, _), mean in zip(records, means, strict=True)}
+
+    def _scores(self, records: Sequence[Record], prefix: str) -> dict[str, float]:
         size = min(self.pool or len(records), len(records))
         pools = [records[i : i + size] for i in range(0, len(records) - size + 1, size)] if size else []
         ranks = [_pool_ranks(pool) for pool in pools]
         return {
-            f"retrieval_{name}@{k}": percent(sum(float((pair[way] < k).mean()) for pair in ranks), len(ranks))
+            f"{prefix}_{name}@{k}": percent(sum(float((pair[way] < k).mean()) for pair in ranks), len(ranks))
             for way, name in enumerate(("IR", "TR"))
             for k in DEPTHS
         }
 
 
-def _pool_ranks(pool: list[tuple[Vectors, Vectors]]) -> tuple[Numbers, Numbers]:
+def _pool_ranks(pool: Sequence[Record]) -> tuple[Numbers, Numbers]:
     """Rank from 0 of each caption's picture, and of each picture's best caption."""
-    images = np.stack([image for image, _ in pool])
-    texts = np.concatenate([captions for _, captions in pool])
+    images = np.stack([_unit(views).mean(0) for views, _ in pool])      # the mean of cosines is the cosine with the mean
+    texts = np.concatenate([_unit(captions) for _, captions in pool])
     owner = np.repeat(np.arange(len(pool)), [len(captions) for _, captions in pool])
     return _ranks(texts, owner, images, np.arange(len(pool))), _ranks(images, np.arange(len(pool)), texts, owner)
 
 
-def _ranks(queries: Vectors, query_owner: Numbers, items: Vectors, item_owner: Numbers) -> Numbers:
+def _ranks(queries: Unit, query_owner: Numbers, items: Unit, item_owner: Numbers) -> Numbers:
     """(Q,) number of items ranked before the first one of the query's owner."""
     ranks = []
     for start in range(0, len(queries), QUERIES_AT_ONCE):
         part = slice(start, start + QUERIES_AT_ONCE)
-        scores = queries[part] @ items.T                                                  # (q, N)
+        scores = (queries[part] @ items.T).round(DIGITS)                                  # (q, N)
         own = np.where(query_owner[part, None] == item_owner, scores, -np.inf)
         first = own.argmax(1)
         best = np.take_along_axis(own, first[:, None], 1)
@@ -75,6 +97,7 @@ def _ranks(queries: Vectors, query_owner: Numbers, items: Vectors, item_owner: N
     return np.concatenate(ranks)
 
 
-def _unit(vectors: Vectors) -> Vectors:
-    unit: Vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+def _unit(vectors: Vectors) -> Unit:
+    wide = vectors.astype(np.float64)
+    unit: Unit = wide / np.maximum(np.linalg.norm(wide, axis=-1, keepdims=True), 1e-12)
     return unit

@@ -1,53 +1,52 @@
-"""Semantic segmentation scores from one confusion matrix."""
+"""Semantic segmentation scores from one confusion matrix, of which only the cells that occur are kept."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.evaluators.evaluator import Evaluator, check_labels, check_size, percent
+from datasets.evaluators.evaluator import Evaluator, PictureId, Table, check_labels, check_size, percent
 from xdecoder.types import Sample, SegmentationResult, Segments, Vocabulary
 
-Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]    # which cells of the flat confusion matrix, and how many pixels each
+Numbers = NDArray[np.int64]
+Cells = tuple[Numbers, Numbers, Numbers]    # true class, predicted class, and how many pixels, of each cell that occurs
 
 
-class SemanticEvaluator(Evaluator[SegmentationResult, Pairs]):
+class SemanticEvaluator(Evaluator[SegmentationResult, Cells]):
     """mIoU, fwIoU, mACC, pACC. Pixels under no segment are ignored; where segments overlap the later one is the truth.
 
     The mean IoU is over the classes found in truth or prediction: one that is predicted but nowhere true counts with 0.
+    Where a sample has a label map, that is the truth, and -1 in it is ignored.
+
+    Args:
+        fold: predicted labels from this one on count as it, which is called "background" in scores.
     """
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    def __init__(self, vocabulary: Vocabulary, fold: int | None = None) -> None:
         super().__init__()
         self.vocabulary = vocabulary
+        self.fold = fold
 
     def update(self, result: SegmentationResult, sample: Sample) -> None:
         """Count one picture's pixels; raises ValueError for a missing map, a wrong size or a label outside the vocabulary."""
-        if result.semantic is None or sample.segments is None:
-            raise ValueError(f"picture {sample.id}: semantic scores need a semantic map and the sample's segments")
+        if result.semantic is None or (sample.segments is None and sample.label_map is None):
+            raise ValueError(f"picture {sample.id}: semantic scores need a semantic map and the sample's segments or label map")
         check_size(tuple(result.semantic.shape), sample, "the semantic map")
-        truth = _painted(sample.segments, sample)
+        truth = _truth(sample)
         labelled = truth >= 0
         true, predicted = truth[labelled], result.semantic.cpu().numpy()[labelled].astype(np.int64)
-        check_labels(sample.segments.labels.tolist(), self.vocabulary, sample, "annotated")
-        if predicted.size:
+        if true.size:
+            check_labels([int(true.max())], self.vocabulary, sample, "annotated")
             check_labels([int(predicted.min()), int(predicted.max())], self.vocabulary, sample, "predicted")
-        classes = len(self.vocabulary)
-        counts = np.bincount(true * classes + predicted, minlength=classes * classes)
-        cells = np.flatnonzero(counts)
-        self._records[sample.id] = (cells, counts[cells])
-
-    def confusion(self) -> NDArray[np.int64]:
-        """(C, C) pixels of true class (row) given as another (column)."""
-        classes = len(self.vocabulary)
-        total = np.zeros(classes * classes, dtype=np.int64)
-        for cells, counts in self._records.values():
-            total[cells] += counts
-        return total.reshape(classes, classes)
+        if self.fold is not None:
+            predicted = np.minimum(predicted, self.fold)
+        self._records[sample.id] = _cells(true, predicted, len(self.vocabulary))
 
     def compute(self) -> dict[str, float]:
         """mIoU, fwIoU (weighted by true pixels), mACC (mean recall) and pACC (pixel accuracy), in percent."""
-        hits, true, union = self._counts()
+        hits, true, union = self._counts(self._records.values())
         occurs = true > 0
         iou = hits[occurs] / union[occurs]
         recall = hits[occurs] / true[occurs]
@@ -58,18 +57,59 @@ class SemanticEvaluator(Evaluator[SegmentationResult, Pairs]):
             "pACC": percent(int(hits.sum()), int(true.sum())),
         }
 
-    def per_class(self) -> dict[str, dict[str, float]]:
+    def per_class(self) -> Table:
         """Class name -> IoU and ACC (recall) in percent, for each class found in truth or prediction."""
-        rows = zip(self.vocabulary.names, *(counts.tolist() for counts in self._counts()), strict=True)
+        counts = self._counts(self._records.values())
+        names = list(self.vocabulary.names)
+        if self.fold is not None:
+            names[self.fold] = "background"
+        rows = zip(names, *(column.tolist() for column in counts), strict=True)
         return {name: {"IoU": percent(hit, union), "ACC": percent(hit, true)} for name, hit, true, union in rows if union}
 
-    def _counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        confusion = self.confusion()
-        hits, true = np.diag(confusion), confusion.sum(1)
-        return hits, true, true + confusion.sum(0) - hits
+    def per_picture(self) -> dict[PictureId, float]:
+        """mIoU of each picture alone."""
+        scores = {}
+        for picture, cells in self._sorted():
+            hits, _, union = self._counts([cells])
+            occurs = union > 0
+            if occurs.any():
+                scores[picture] = 100.0 * float((hits[occurs] / union[occurs]).mean())
+        return scores
+
+    def _counts(self, records: Iterable[Cells]) -> tuple[Numbers, Numbers, Numbers]:
+        """(C,) pixels that are right, true, and true or predicted, of each class."""
+        classes = len(self.vocabulary)
+        hits, true, predicted = (np.zeros(classes, dtype=np.int64) for _ in range(3))
+        for rows, columns, counts in records:
+            np.add.at(true, rows, counts)
+            np.add.at(predicted, columns, counts)
+            right = rows == columns
+            np.add.at(hits, rows[right], counts[right])
+        return hits, true, true + predicted - hits
 
 
-def _painted(segments: Segments, sample: Sample) -> NDArray[np.int64]:
+def _cells(true: Numbers, predicted: Numbers, classes: int) -> Cells:
+    """Counts of the pairs that occur; memory goes with the classes of this picture, not with the square of all."""
+    rows, columns = (np.flatnonzero(np.bincount(labels, minlength=classes)) for labels in (true, predicted))
+    places = np.zeros(classes, dtype=np.int64)
+    places[columns] = np.arange(len(columns))
+    lines = np.zeros(classes, dtype=np.int64)
+    lines[rows] = np.arange(len(rows)) * len(columns)
+    counts = np.bincount(lines[true] + places[predicted], minlength=len(rows) * len(columns))
+    cells = np.flatnonzero(counts)
+    line, place = np.divmod(cells, max(len(columns), 1))
+    return rows[line], columns[place], counts[cells]
+
+
+def _truth(sample: Sample) -> Numbers:
+    if sample.label_map is not None:
+        check_size(tuple(sample.label_map.shape), sample, "the label map")
+        return sample.label_map.cpu().numpy().astype(np.int64)
+    assert sample.segments is not None
+    return _painted(sample.segments, sample)
+
+
+def _painted(segments: Segments, sample: Sample) -> Numbers:
     masks, labels = segments.masks.cpu().numpy(), segments.labels.tolist()
     check_size(masks.shape[1:], sample, "the annotation")
     painted = np.full(sample.output_size, -1, dtype=np.int64)

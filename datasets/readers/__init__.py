@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.readers import captions, coco, columns, label_images, tar
-from datasets.spec import DatasetSpec, Record
+from datasets.readers import captions, class_folders, coco, columns, karpathy, label_images, refer, tar, vqa, yolo
+from datasets.spec import Counts, DatasetSpec, Record
 from xdecoder.types import Vocabulary
 
 
@@ -27,22 +28,56 @@ def read(spec: DatasetSpec, root: str | Path) -> Source:
         ValueError: one sentence naming the file at fault: no such root, no such file, an HTML page instead of JSON, ...
     """
     root = Path(root)
-    if not root.is_dir():
+    if not root.is_dir() and not Path(spec.images).is_absolute():
         raise ValueError(f"data root {root} does not exist; set data.root to the folder that holds the data sets{_hint(spec)}")
     if not (root / spec.images).is_dir():
         raise ValueError(f"{root / spec.images}: no such folder; data set {spec.name!r} has its pictures there{_hint(spec)}")
     readers = {
         "coco": coco.read, "label_images": label_images.read, "captions": captions.read,
+        "karpathy": karpathy.read, "refer": refer.read, "vqa": vqa.read,
+        "yolo": yolo.read, "class_folders": class_folders.read,
         "arrow": columns.read_arrow, "parquet": columns.read_parquet, "tar": tar.read,
     }  # fmt: skip
     vocabulary: Vocabulary | None
     records: Sequence[Record]
     vocabulary, records = readers[spec.reader](spec, root)
+    if spec.part:
+        records = share(records, spec.part)
     if not records:
         raise ValueError(f"data set {spec.name!r} under {root} holds no picture")
     if spec.count is not None and len(records) != spec.count:
         raise ValueError(f"data set {spec.name!r} under {root} has {len(records)} pictures; expected {spec.count}")
+    found = counts(records) if any(expected is not None for _, expected in spec.counts) else None
+    for what, expected in spec.counts:
+        if expected not in (None, getattr(found, what)):
+            raise ValueError(f"data set {spec.name!r} under {root} has {getattr(found, what)} {what}; expected {expected}")
     return Source(spec, vocabulary, records)
+
+
+def counts(records: Sequence[Record]) -> Counts:
+    """How many of each kind the pictures have between them."""
+    references = [reference for record in records for reference in record.references]
+    return Counts(
+        objects=len(references) + sum(len(record.regions or ()) for record in records),
+        sentences=sum(len(reference.sentences) for reference in references),
+        captions=sum(len(record.captions) for record in records),
+        questions=sum(len(record.questions) for record in records),
+    )
+
+
+def share(records: list[Record], part: str) -> list[Record]:
+    """The training or the validation share of a set without splits; a picture keeps its share when others join.
+
+    Raises:
+        ValueError: if there are fewer than two pictures.
+    """
+    if len(records) < 2:
+        raise ValueError("a set without splits of its own needs two pictures at least, one to learn from and one to measure on")
+    draws = [zlib.crc32(record.image.stem.encode()) for record in records]
+    held = [draw % 5 == 0 for draw in draws]
+    if all(held) or not any(held):
+        held = [draw == min(draws) for draw in draws]
+    return [record for record, out in zip(records, held, strict=True) if out == (part == "val")]
 
 
 def _hint(spec: DatasetSpec) -> str:

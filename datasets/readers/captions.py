@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
-from datasets.readers.label_images import read_lines
 from datasets.spec import DatasetSpec, Record
+from xdecoder.files import read_lines
 
 
 def read(spec: DatasetSpec, root: Path) -> tuple[None, list[Record]]:

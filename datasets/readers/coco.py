@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as rle
 
+from datasets.readers.classes import numbers, renamed
 from datasets.spec import DatasetSpec, Record, Reference, Region
 from xdecoder.files import read_json
+from xdecoder.language import vocabularies
 from xdecoder.types import Vocabulary
 
 Json = dict[str, Any]
@@ -24,7 +26,7 @@ Json = dict[str, Any]
 def read(spec: DatasetSpec, root: Path) -> tuple[Vocabulary | None, list[Record]]:
     """Records of all pictures that the JSONs list, in the order of the first of panoptic, instances, phrases, captions.
 
-    Labels are the positions of the category ids in ascending order; they come from the JSON itself.
+    Labels are the positions of the category ids in ascending order, from the JSON itself, unless `spec` names a vocabulary.
     """
     paths = {kind: root / name for kind in ("panoptic", "instances", "phrases", "captions") if (name := getattr(spec, kind))}
     if "panoptic" in paths:
@@ -35,7 +37,7 @@ def read(spec: DatasetSpec, root: Path) -> tuple[Vocabulary | None, list[Record]
     regions: dict[Any, tuple[Region, ...]] | None = None
     maps: dict[Any, Path] = {}
     if main in ("panoptic", "instances"):
-        vocabulary, label_of = _categories(files[main], paths[main])
+        vocabulary, label_of = _classes(spec, files[main], paths[main])
         if main == "panoptic":
             regions, maps = _panoptic(files[main], paths[main], label_of, root / str(spec.panoptic_images))
         else:
@@ -45,9 +47,11 @@ def read(spec: DatasetSpec, root: Path) -> tuple[Vocabulary | None, list[Record]
 
     def record(picture: Json) -> Record:
         key = picture["id"]
+        named = maps[key].name if main == "panoptic" and spec.picture_rename else picture["file_name"]
+        name = renamed(named, spec.picture_rename)
         return Record(
             id=key,
-            image=root / spec.images / picture["file_name"],
+            image=root / spec.images / name,
             height=picture.get("height"),
             width=picture.get("width"),
             id_map=maps.get(key),
@@ -55,6 +59,7 @@ def read(spec: DatasetSpec, root: Path) -> tuple[Vocabulary | None, list[Record]
             references=references.get(key, ()),
             captions=captions.get(key, ()),
             nouns=nouns.get(key, ()),
+            label_map=root / spec.labels / renamed(name, spec.label_rename) if main == "panoptic" and spec.labels else None,
         )
 
     try:
@@ -101,6 +106,13 @@ def _pictures(file: Json) -> list[Json]:
     return [{"id": a["image_id"], "file_name": Path(a["file_name"]).stem + ".jpg"} for a in file["annotations"]]
 
 
+def _classes(spec: DatasetSpec, file: Json, path: Path) -> tuple[Vocabulary, Mapping[int, int]]:
+    if not spec.vocabulary:
+        return _categories(file, path)
+    classes = vocabularies.load(spec.vocabulary).vocabulary
+    return classes, numbers(spec, len(classes))
+
+
 def _categories(file: Json, path: Path) -> tuple[Vocabulary, dict[int, int]]:
     try:
         rows = sorted(file["categories"], key=lambda row: row["id"])
@@ -114,7 +126,7 @@ def _categories(file: Json, path: Path) -> tuple[Vocabulary, dict[int, int]]:
 
 def _label(label_of: Mapping[int, int], category: int, path: Path, picture: Any) -> int:
     if category not in label_of:
-        raise ValueError(f"{path}: picture {picture} has category {category}, which 'categories' does not list")
+        raise ValueError(f"{path}: picture {picture} has category {category}, which is none of the set's classes")
     return label_of[category]
 
 

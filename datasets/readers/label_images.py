@@ -4,61 +4,63 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from datasets.readers.classes import renamed, vocabulary
 from datasets.spec import DatasetSpec, Record
+from xdecoder.files import read_lines
 from xdecoder.types import Vocabulary
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def read(spec: DatasetSpec, root: Path) -> tuple[Vocabulary, list[Record]]:
-    """Pairs from the list file, or from two folders whose file names agree but for the suffix."""
-    pairs = _listed(spec, root) if spec.split else _paired(root / spec.images, root / str(spec.labels))
-    return _vocabulary(spec, root), [Record(id=image.stem, image=image, id_map=label) for image, label in pairs]
+    """Pairs from the list file, or of the pictures in a folder and its folders; names agree as `spec.label_rename` says."""
+    images, labels = root / spec.images, root / (spec.labels or spec.images)
+    pairs = _listed(spec, root) if spec.split else _paired(spec, images, labels)
+    names = [name for name, _ in pairs]
+    # Files of several scenes may share a name; then a picture is known by its path.
+    stems = [Path(name).stem for name in names]
+    ids = stems if len(set(stems)) == len(stems) else [str(Path(name).with_suffix("")) for name in names]
+    rows = zip(ids, pairs, strict=True)
+    return vocabulary(spec, root), [Record(id=key, image=images / name, id_map=labels / label) for key, (name, label) in rows]
 
 
-def read_lines(path: Path) -> list[str]:
-    """Non-empty lines of a text file; raises ValueError naming it."""
-    try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read as a text file ({error})") from None
+def pictures_in(folder: Path) -> list[Path]:
+    """The picture files that lie in a folder, by name."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
 
 
-def _listed(spec: DatasetSpec, root: Path) -> list[tuple[Path, Path]]:
+def _listed(spec: DatasetSpec, root: Path) -> list[tuple[str, str]]:
+    """Rows of a picture and its label image, or of the picture alone (without its suffix, as in Pascal VOC)."""
     path = root / str(spec.split)
     pairs = []
     for number, line in enumerate(read_lines(path), start=1):
         names = line.split()
+        if spec.picture_rename:
+            name = renamed(line, spec.picture_rename)
+            names = [name, renamed(name, spec.label_rename)]
         if len(names) != 2:
             raise ValueError(f"{path}: line {number} should hold two paths, the picture's and its label image's")
-        label_folder = spec.labels or spec.images
-        pairs.append((root / spec.images / names[0], root / label_folder / names[1]))
+        pairs.append((names[0], names[1]))
     return pairs
 
 
-def _paired(images: Path, labels: Path) -> list[tuple[Path, Path]]:
+def _paired(spec: DatasetSpec, images: Path, labels: Path) -> list[tuple[str, str]]:
     if not labels.is_dir():
         raise ValueError(f"{labels}: no such folder of label images")
-    pictures = sorted(path for path in images.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
-    pairs = [(path, labels / f"{path.stem}.png") for path in pictures]
-    for picture, label in pairs:
-        if not label.is_file():
-            raise ValueError(f"{label}: no such file; every picture of {images} needs its label image, as {picture.name} does")
+    names = _names_below(images)
+    if spec.pair_by_order:
+        others = _names_below(labels)
+        if len(names) != len(others):
+            raise ValueError(f"{labels}: holds {len(others)} label images, but {images} holds {len(names)} pictures")
+        return list(zip(names, others, strict=True))
+    pairs = [(name, renamed(name, spec.label_rename)) for name in names]
+    for name, label in pairs:
+        if not (labels / label).is_file():
+            raise ValueError(f"{labels / label}: no such file; every picture of {images} needs its label image, as {name} does")
     return pairs
 
 
-def _vocabulary(spec: DatasetSpec, root: Path) -> Vocabulary:
-    names = spec.classes if isinstance(spec.classes, tuple) else tuple(read_lines(root / str(spec.classes)))
-    ignored = None if spec.ignore_value is None else spec.ignore_value - spec.label_offset
-    if ignored == len(names) - 1:
-        names = names[:-1]
-    where = f"data set {spec.name!r}" if isinstance(spec.classes, tuple) else str(root / str(spec.classes))
-    unknown = [name for name in spec.things if name not in names]
-    if unknown:
-        raise ValueError(f"{where}: {unknown[0]!r} of `things` is not among the classes")
-    try:
-        return Vocabulary(names, tuple(name in spec.things for name in names))
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
+def _names_below(folder: Path) -> list[str]:
+    """Paths of the picture files in a folder and its folders, in order."""
+    paths = (path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
+    return sorted(path.relative_to(folder).as_posix() for path in paths)

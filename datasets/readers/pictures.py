@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from datasets.readers.classes import numbers
 from datasets.readers.coco import outline_mask
 from datasets.spec import DatasetSpec, Encoded, Record
 from xdecoder.types import Vocabulary
@@ -59,7 +60,8 @@ def read_image(record: Record) -> np.ndarray:
 def read_regions(record: Record, spec: DatasetSpec, vocabulary: Vocabulary, size: tuple[int, int]) -> Regions:
     """The annotated regions at the picture's `size` (height, width); raises ValueError naming the file at fault."""
     if record.regions is None:
-        return _label_image(record, spec, vocabulary, size)
+        assert record.id_map is not None
+        return _label_image(record.id_map, spec, vocabulary, size)
     labels = np.array([region.label for region in record.regions], dtype=np.int64)
     crowd = np.array([region.crowd for region in record.regions], dtype=bool)
     if record.id_map is not None:
@@ -89,21 +91,27 @@ def _panoptic(record: Record, path: Path, size: tuple[int, int]) -> np.ndarray:
     return numbers[None]
 
 
-def _label_image(record: Record, spec: DatasetSpec, vocabulary: Vocabulary, size: tuple[int, int]) -> Regions:
-    assert record.id_map is not None
-    with _opened(record.id_map, "label image") as image:
+def read_label_map(path: Path, spec: DatasetSpec, vocabulary: Vocabulary, size: tuple[int, int]) -> np.ndarray:
+    """(H, W) int64 class of each pixel of a label image, -1 where it has none; raises ValueError naming the file."""
+    regions = _label_image(path, spec, vocabulary, size)
+    return np.concatenate([[-1], regions.labels])[regions.planes[0]]
+
+
+def _label_image(path: Path, spec: DatasetSpec, vocabulary: Vocabulary, size: tuple[int, int]) -> Regions:
+    with _opened(path, "label image") as image:
         values = np.array(image)
-    _check_size(record.id_map, values, size)
+    _check_size(path, values, size)
     if values.ndim != 2:
-        raise ValueError(f"{record.id_map}: has {values.shape[2]} channels; a label image has one, of class numbers")
+        raise ValueError(f"{path}: has {values.shape[2]} channels; a label image has one, of class numbers")
     found = np.flatnonzero(np.bincount(values.ravel()))
-    known = found != spec.ignore_value
-    labels = found - spec.label_offset
-    wrong = found[known & ((labels < 0) | (labels >= len(vocabulary)))]
-    if len(wrong):
-        last = spec.label_offset + len(vocabulary) - 1
-        ignored = "" if spec.ignore_value is None else f", or {spec.ignore_value} to ignore"
-        raise ValueError(f"{record.id_map}: holds value {wrong[0]}; expected {spec.label_offset} to {last}{ignored}")
+    label_of = numbers(spec, len(vocabulary))
+    labels = np.array([label_of.get(int(value), -1) for value in found])
+    ignored = found == (spec.ignore_value if isinstance(spec.ignore_value, int) else -1)
+    known = (labels >= 0) & ~ignored
+    wrong = found[~known & ~ignored]
+    if len(wrong) and spec.ignore_value != "others":
+        also = "" if spec.ignore_value is None else f", or {spec.ignore_value} to ignore"
+        raise ValueError(f"{path}: holds value {wrong[0]}; expected {min(label_of)} to {max(label_of)}{also}")
     number_of = np.zeros(int(found[-1]) + 1, dtype=np.uint8 if known.sum() < 256 else np.int32)
     number_of[found] = np.where(known, np.cumsum(known), 0)
     kept = labels[known].astype(np.int64)

@@ -15,7 +15,7 @@ STRETCH = {"name": "stretch", "size": 32}
 def test_names_and_paths() -> None:
     for name, spec in CATALOG.items():
         assert spec.name == name and find(name) is spec
-        assert not spec.images.startswith("/") and spec.protocol
+        assert not spec.images.startswith("/") and (spec.protocol or spec.reader == "own")
 
 
 def test_unknown_name() -> None:
@@ -37,9 +37,14 @@ def test_inline_specification() -> None:
 
 
 @pytest.mark.parametrize(("fields", "sentence"), [
-    ({"reader": "coco"}, "needs panoptic, instances, phrases or captions"),
+    ({"reader": "coco"}, "needs panoptic or instances or phrases or captions"),
     ({"reader": "coco", "panoptic": "p.json"}, "panoptic and panoptic_images come together"),
-    ({"reader": "label_images", "labels": "b"}, "needs classes, and split or labels"),
+    ({"reader": "label_images", "labels": "b"}, "needs classes or vocabulary"),
+    ({"reader": "label_images", "classes": ("a",)}, "needs split or labels"),
+    ({"reader": "refer", "phrases": "r.p", "instances": "i.json"}, "needs subset"),
+    ({"reader": "coco", "instances": "i.json", "vocabulary": "coco_13"}, "list 'coco_13'; did you mean 'coco_133'"),
+    ({"reader": "coco", "instances": "i.json", "label_ids": True}, "label_ids needs a vocabulary"),
+    ({"reader": "yolo", "classes": ("a",), "vocabulary": "voc_20"}, "by vocabulary or by classes, not both"),
     ({"reader": "captions"}, "needs captions"),
 ])  # fmt: skip
 def test_incomplete_specification(fields: dict[str, str], sentence: str) -> None:

@@ -241,7 +241,7 @@ def _no_folder(root: Path) -> None:
     (_text_as_picture, r"one.jpg: the picture is damaged or incomplete"),
     (_web_page, r"p.json: expected JSON, found an HTML page"),
     (_other_size, r"one.jpg: is 8x6 pixels, but its annotation says 9x6"),
-    (_unknown_category, r"p.json: picture 11 has category 55, which 'categories' does not list"),
+    (_unknown_category, r"p.json: picture 11 has category 55, which is none of the set's classes"),
     (_unlisted_id, r"one.png: holds id 70000, which its JSON's segments_info does not list"),
     (_absent_id, r"one.png: holds no pixel of id 77"),
     (_twice, r"p.json: class names must differ, but 'dog'"),

@@ -270,6 +270,7 @@ def _stand_in(monkeypatch: pytest.MonkeyPatch, asked: list[tuple[int, list[str]]
         return {task.name: answers[task.name] for task in tasks}
 
     monkeypatch.setattr(module, "evaluation_loader", loader)
+    monkeypatch.setattr(module, "settings_for", lambda spec, tasks: tasks)
     monkeypatch.setattr(module.tasks, "predict", predict)
     return SimpleNamespace(
         data=SimpleNamespace(evaluate=(entry,), root=Path("data")),

@@ -1,6 +1,8 @@
+import pytest
 import torch
 
-from xdecoder.readout import ReadoutConfig, instances, panoptic, resize_masks, semantic_map
+from xdecoder.readout import ReadoutConfig, instances, panoptic, relabelled, resize_masks, semantic_map
+from xdecoder.types import InstanceResult, PanopticResult, PanopticSegment, SegmentationResult
 
 THING, STUFF = 0, 1
 IS_THING = torch.tensor([True, False])
@@ -63,3 +65,49 @@ def test_resize_undoes_padding():
     resized = resize_masks(masks, (32, 32), (32, 16), (16, 8))
     assert resized.shape == (1, 16, 8)
     assert (resized[:, :, :7] > 0).all(), "what lies right of the picture is cut off before resizing"
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 8.0], ids=["alike", "unsure", "sure"])
+@pytest.mark.parametrize("classes", [5, 300, 1500])
+def test_semantic_map_of_many_classes_is_that_of_all_sums_at_once(classes: int, scale: float) -> None:
+    logits = scale * torch.randn(21, classes + 1)
+    logits[:, classes // 2] = logits[:, 1]      # two names of one meaning: the first one wins
+    masks = 4 * torch.randn(21, 130, 150)
+    plain = torch.einsum("nk,nhw->khw", logits.softmax(-1)[:, :-1].double(), masks.sigmoid().double())
+    found = semantic_map(logits.softmax(-1), masks)
+    assert found.shape == (130, 150) and found.dtype == torch.int64
+    reached = plain.gather(0, found[None])[0]
+    assert (reached >= plain.amax(0) * (1 - 1e-5)).all(), "a class that could win was left out"
+    assert not (found == classes // 2).any() or classes // 2 == 1
+    if scale:
+        assert (found == plain.argmax(0)).float().mean() > 0.9999
+
+
+def test_semantic_map_never_holds_all_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten thousand classes of a large picture are 10 GB at once; the largest block is 16 MB."""
+    largest = 0
+    plain = torch.Tensor.__matmul__
+
+    def watched(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        nonlocal largest
+        product = plain(a, b)
+        largest = max(largest, product.numel())
+        return product
+
+    monkeypatch.setattr(torch.Tensor, "__matmul__", watched)
+    probabilities = (6 * torch.randn(5, 10_001)).softmax(-1)
+    assert semantic_map(probabilities, 4 * torch.randn(5, 500, 520)).shape == (500, 520)
+    assert 0 < largest <= 1 << 22
+
+
+def test_relabelled() -> None:
+    masks = torch.zeros(1, 2, 2, dtype=torch.bool)
+    panoptic_result = PanopticResult(torch.ones(2, 2, dtype=torch.int32), (PanopticSegment(1, 1, True, 0.9),))
+    result = SegmentationResult(
+        torch.tensor([[0, 1]]), InstanceResult(masks, torch.tensor([1]), torch.ones(1)), panoptic_result
+    )
+    moved = relabelled(result, torch.tensor([4, 9]))
+    assert moved.semantic is not None and moved.semantic.tolist() == [[4, 9]]
+    assert moved.instances is not None and moved.instances.labels.tolist() == [9]
+    assert moved.panoptic is not None and [segment.label for segment in moved.panoptic.segments] == [9]
+    assert relabelled(SegmentationResult(None, None, None), torch.tensor([1])) == SegmentationResult(None, None, None)

@@ -21,7 +21,7 @@ Self = TypeVar("Self", bound="LanguageEncoder")
 _BATCH = 256            # texts a pass when a vocabulary is encoded
 _PASS = 48              # and when it is learnt
 _MANY = 16              # names from which on texts are sorted by template
-_REMEMBERED = 20_000    # names whose ensembles are kept
+_REMEMBERED = 20_000    # names whose vectors are kept
 
 
 class LanguageConfig(Config):
@@ -88,8 +88,8 @@ class LanguageEncoder(nn.Module):
         self.final_norm = nn.LayerNorm(config.width, eps=1e-12)
         self.projection = nn.Parameter(torch.empty(config.width, config.output_width))
         self.logit_scale = nn.Parameter(torch.tensor(config.initial_logit_scale))
-        self._ensembles: dict[str, Tensor] = {}
-        self._ensembles_of: tuple[int, ...] = ()
+        self._known: dict[tuple[Prompting, str], Tensor] = {}
+        self._known_of: tuple[int, ...] = ()
         self._initialise()
 
     def forward(self, texts: Sequence[str]) -> Texts:
@@ -112,18 +112,19 @@ class LanguageEncoder(nn.Module):
                 "random" draws one template a name, with gradient; "none" encodes the names as they stand, with gradient.
             generator: CPU generator for "random"; torch's default one if None.
 
-        In eval mode an ensemble is remembered name by name until a parameter changes, the module is moved or cast, or `train()`
-        is called; in training mode it is computed anew, since fused optimisers change parameters unnoticed by autograd.
+        In eval mode, what has no gradient is remembered name by name until a parameter changes, the module is moved or cast,
+        or `train()` is called; in training mode it is computed anew, since fused optimisers change parameters unnoticed by
+        autograd. Memory grows with the names by their vectors only.
         """
-        if templates == "ensemble":
-            return self._ensemble_vectors(names)
+        if templates == "ensemble" or (templates == "none" and not self.training and not torch.is_grad_enabled()):
+            return self._remembered(names, templates)
         texts = [random_prompt(name, generator) for name in names] if templates == "random" else names
-        return _unit(self(texts).vectors)
+        return _unit(torch.cat([self(texts[i : i + _BATCH]).vectors for i in range(0, max(len(texts), 1), _BATCH)]))
 
     def train(self: Self, mode: bool = True) -> Self:
-        """As of any module; training mode also forgets the remembered ensembles."""
+        """As of any module; training mode also forgets the remembered names."""
         if mode:
-            self._ensembles.clear()
+            self._known.clear()
         return super().train(mode)
 
     def encode_ids(self, ids: Tensor) -> Texts:
@@ -191,24 +192,25 @@ class LanguageEncoder(nn.Module):
         ends = (ids[:, shared:] == self.tokenizer.end).int().argmax(dim=1)
         return tokens[torch.arange(len(ids), device=ids.device), ends]
 
-    def _ensemble_vectors(self, names: Sequence[str]) -> Tensor:
+    def _remembered(self, names: Sequence[str], templates: Prompting) -> Tensor:
         state = self._state()
-        if self.training or state != self._ensembles_of or len(self._ensembles) > _REMEMBERED:
-            self._ensembles.clear()
-            self._ensembles_of = state
-        missing = [name for name in dict.fromkeys(names) if name not in self._ensembles]
-        if missing:
-            self._ensembles.update(zip(missing, self._encode_ensembles(missing), strict=True))
+        if self.training or state != self._known_of or len(self._known) > _REMEMBERED:
+            self._known.clear()
+            self._known_of = state
+        missing = [name for name in dict.fromkeys(names) if (templates, name) not in self._known]
+        for some in (missing[i : i + _BATCH] for i in range(0, len(missing), _BATCH)):
+            self._known.update(zip(((templates, name) for name in some), self._encode_names(some, templates), strict=True))
         if not names:
             return self.projection.new_empty(0, self.config.output_width)
-        return torch.stack([self._ensembles[name] for name in names])
+        return torch.stack([self._known[templates, name] for name in names])
 
-    def _encode_ensembles(self, names: Sequence[str]) -> Tensor:
-        """Mean of the unit vectors of all templates, a unit vector again: (C, D)."""
-        texts = [fill(name, template) for name in names for template in TEMPLATES]
+    def _encode_names(self, names: Sequence[str], templates: Prompting) -> Tensor:
+        """Mean of the unit vectors of all templates, or of the bare name, a unit vector again: (C, D)."""
+        ensemble = templates == "ensemble"
+        texts = [fill(name, template) for name in names for template in TEMPLATES] if ensemble else list(names)
         lengths = list(map(len, texts))
         groups = [range(len(texts))]
-        if len(names) >= _MANY:     # the texts of one template begin alike
+        if ensemble and len(names) >= _MANY:     # the texts of one template begin alike
             groups = [range(i, len(texts), len(TEMPLATES)) for i in range(len(TEMPLATES))]
         # Remembered vectors must serve in training too, hence never as tensors of inference mode.
         with torch.inference_mode(False), torch.no_grad(), torch.autocast(self.projection.device.type, enabled=False):
@@ -219,7 +221,7 @@ class LanguageEncoder(nn.Module):
                 for batch in (order[i : i + _BATCH] for i in range(0, len(order), _BATCH)):
                     ids = self.tokenizer.encode([texts[i] for i in batch]).to(self.projection.device)
                     vectors[batch] = _unit(self.encode_ends(ids))
-            return _unit(vectors.unflatten(0, (len(names), len(TEMPLATES))).mean(dim=1))
+            return _unit(vectors.unflatten(0, (len(names), -1)).mean(dim=1))
 
     def _state(self) -> tuple[int, ...]:
         """Differs whenever a parameter was replaced, or written in place with autograd's knowledge."""

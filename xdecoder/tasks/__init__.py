@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from xdecoder.config import Config, ConfigError
 from xdecoder.tasks.captioning import CaptioningConfig
+from xdecoder.tasks.classification import ClassificationConfig
 from xdecoder.tasks.referring import ReferringConfig
 from xdecoder.tasks.retrieval import RetrievalConfig
 from xdecoder.tasks.segmentation import SegmentationConfig
@@ -21,6 +22,7 @@ class TasksConfig(Config):
     referring: ReferringConfig = ReferringConfig()
     captioning: CaptioningConfig = CaptioningConfig()
     retrieval: RetrievalConfig = RetrievalConfig()
+    classification: ClassificationConfig = ClassificationConfig()
 
     def build(self, names: Sequence[str]) -> list[Task]:
         """The tasks of these names; raises ConfigError for an unknown one."""

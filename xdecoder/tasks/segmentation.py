@@ -8,11 +8,12 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from xdecoder import readout
-from xdecoder.config import Config
+from xdecoder.config import Config, ConfigError
 from xdecoder.draws import generator
 from xdecoder.heads import Prediction
 from xdecoder.language.encoder import Prompting
@@ -30,6 +31,16 @@ from xdecoder.tasks.task import Prompt, TextReader, generators
 from xdecoder.types import Batch, SegmentationResult, Segments, Vocabulary
 
 BACKGROUND = "background"
+
+
+class EarlyRejection(Config):
+    """Classes that no query finds likely at an early layer are dropped for that picture; what results cost then hardly depends
+    on how many classes are asked for. (Xie et al., SED, CVPR 2024, drop classes between decoder layers likewise.)"""
+
+    layer: int = Field(3, ge=0)
+    """The decoder layer behind which queries choose, counted from 1; 0 = before the first one."""
+    keep: int = Field(8, ge=1)
+    """Classes that each query keeps."""
 
 
 class SegmentationConfig(Config):
@@ -55,6 +66,10 @@ class SegmentationConfig(Config):
     readout: ReadoutConfig = ReadoutConfig()
     templates: Literal["published", "none"] = "published"
     """Sentences around class names: published (one of 81 at random in training, their mean when predicting) or none."""
+    background: bool = True
+    """Whether "no object" competes with the classes when predicting (published)."""
+    early_rejection: EarlyRejection | None = None
+    """For vocabularies of hundreds of names and more; none = every class is considered to the end."""
     learn_texts: bool = True
     """Let the class loss teach the text encoder too (published). One that starts from nothing would first make all names alike
     whose regions cannot be told apart yet, and after that neither side learns; then False leaves it to the other tasks."""
@@ -85,7 +100,7 @@ class Segmentation:
         return {"masks": sum(numbers), "class weight": matched + rest}
 
     def prompt(self, model: XDecoder, batch: Batch, texts: TextReader) -> VocabularyPrompt:
-        names = (*vocabulary_of(batch).names, BACKGROUND)
+        names = (*vocabulary_of(batch).prompts, BACKGROUND)
         templates: Prompting = "random" if self.config.templates == "published" else "none"
         classes = model.language.vocabulary(names, templates, generator(batch.seed, "templates"))
         nouns = self._read_nouns(model, batch, texts) if self.config.noun_weight else ()
@@ -174,7 +189,7 @@ class Segmentation:
         Published quirk: what the unmatched queries say is compared without gradient, so only texts learn from it.
         """
         assert prompt.classes is not None
-        names = [stem(clean(name)) for name in vocabulary_of(batch).names]
+        names = [stem(clean(name)) for name in vocabulary_of(batch).prompts]
         nouns, scale = _everyones_texts(prompt.nouns, peers), peers.once(model.language.logit_scale)
         per_layer = []
         for layer, queries in enumerate(semantic[: self.config.noun_layers]):
@@ -214,21 +229,41 @@ class Segmentation:
     def predict(self, model: XDecoder, features: Features, batch: Batch) -> list[SegmentationResult]:
         vocabulary = vocabulary_of(batch)
         templates: Prompting = "ensemble" if self.config.templates == "published" else "none"
-        classes = model.language.vocabulary((*vocabulary.names, BACKGROUND), templates)
-        rows = model.decode(features)[-1].latent()
-        probabilities = cosine_logits(rows.semantic, classes, model.language.logit_scale, clamp=False).softmax(-1)
-        is_thing = torch.tensor(vocabulary.is_thing, device=probabilities.device)
+        classes = model.language.vocabulary((*vocabulary.prompts, BACKGROUND), templates)
+        layers = model.decode(features)
+        rows = layers[-1].latent()
         results = []
         for b, (mask, sample) in enumerate(zip(rows.masks(features.mask), batch.samples, strict=True)):
+            kept = self._kept(layers, b, classes)
+            probabilities = self._probabilities(rows.semantic[b], classes[kept], model.language.logit_scale)
             masks = readout.ResizedMasks(mask, features.padded, features.sizes[b], sample.output_size)
-            results.append(
-                SegmentationResult(
-                    semantic=readout.semantic_map(probabilities[b], masks),
-                    instances=readout.instances(probabilities[b], masks, is_thing, self.config.readout.detections),
-                    panoptic=readout.panoptic(probabilities[b], masks, is_thing, self.config.readout),
-                )
+            is_thing = torch.tensor(vocabulary.is_thing, device=mask.device)[kept[:-1]]
+            found = SegmentationResult(
+                semantic=readout.semantic_map(probabilities, masks),
+                instances=readout.instances(probabilities, masks, is_thing, self.config.readout.detections),
+                panoptic=readout.panoptic(probabilities, masks, is_thing, self.config.readout),
             )
+            results.append(readout.relabelled(found, kept))
         return results
+
+    def _kept(self, layers: Sequence[Prediction], picture: int, classes: Tensor) -> Tensor:
+        """Which rows of `classes` (K + 1, D) are considered for a picture, in ascending order; the background always is."""
+        early, count = self.config.early_rejection, len(classes) - 1
+        if early is None or early.keep >= count:
+            return torch.arange(count + 1, device=classes.device)
+        if early.layer >= len(layers):
+            key = "tasks.segmentation.early_rejection.layer"
+            raise ConfigError(f"{key} is {early.layer}, but the decoder has {len(layers) - 1} layers")
+        rows = F.normalize(layers[early.layer].latent().semantic[picture].float(), dim=-1)
+        likely = (rows @ classes[:-1].float().T).topk(early.keep, dim=-1).indices.unique()
+        return torch.cat((likely, likely.new_tensor([count])))
+
+    def _probabilities(self, rows: Tensor, classes: Tensor, logit_scale: Tensor) -> Tensor:
+        """Class probabilities (N, K + 1) of a picture's queries (N, D); the background's are 0 where it does not compete."""
+        logits = cosine_logits(rows, classes, logit_scale, clamp=False)
+        if not self.config.background:
+            logits[:, -1] = float("-inf")
+        return logits.softmax(-1)
 
 
 def _everyones_texts(texts: Sequence[Named], peers: Peers) -> list[Named]:

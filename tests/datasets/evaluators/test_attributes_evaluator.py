@@ -77,8 +77,10 @@ def test_the_specification_says_what_applies(scenes: Path) -> None:
         "referring": [],                                                   # the set has no phrases
         "captioning": ["CaptionEvaluator", "AttributeEvaluator"],
         "retrieval": ["RetrievalEvaluator"],
+        "classification": [],
+        "vqa": [],
     }
-    with pytest.raises(ValueError, match="'made up': segmentation cannot be measured without class names"):
+    with pytest.raises(ValueError, match="'made up': panoptic scores cannot be had without class names"):
         evaluators_for("segmentation", spec, scenes.parent, None)
     with pytest.raises(ValueError, match="'attributes' needs the key scenes"):
         evaluators_for("captioning", spec.model_copy(update={"scenes": None}), scenes.parent, vocabulary)

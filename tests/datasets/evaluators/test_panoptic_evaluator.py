@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,89 @@ def test_equals_a_plain_loop() -> None:
     for suffix, group in (("", (0, 1, 2, 3)), ("_things", (0, 1)), ("_stuff", (2, 3))):
         for i, name in enumerate(("PQ", "SQ", "RQ")):
             assert scores[name + suffix] == pytest.approx(100 * np.mean([expected[c][i] for c in group]))
+
+
+def definition(pictures: list[dict], things: set[int]) -> dict[str, float]:
+    """panopticapi's rules written out plainly, over id maps and segment lists as its files hold them. 0 is void."""
+    iou, tp, fp, fn = Counter(), Counter(), Counter(), Counter()
+    for one in pictures:
+        truth, found = ({row["id"]: row for row in one[side]} for side in ("truth", "found"))    # of twins the last
+        area = Counter(one["found_map"].ravel().tolist())
+        assert set(area) - {0} == set(found), "panopticapi refuses other maps"
+        true_area, shared = Counter(one["truth_map"].ravel().tolist()), Counter(
+            zip(one["truth_map"].ravel().tolist(), one["found_map"].ravel().tolist(), strict=True)
+        )
+        true_matched, matched = set(), set()
+        for (t, p), inter in shared.items():
+            if t not in truth or p not in found or truth[t]["crowd"] or truth[t]["label"] != found[p]["label"]:
+                continue
+            value = inter / (true_area[t] + area[p] - inter - shared[0, p])
+            if value > 0.5:
+                iou[truth[t]["label"]] += value
+                tp[truth[t]["label"]] += 1
+                true_matched.add(t)
+                matched.add(p)
+        crowds = {row["label"]: t for t, row in truth.items() if row["crowd"]}
+        for t, row in truth.items():
+            fn[row["label"]] += t not in true_matched and not row["crowd"]
+        for p, row in found.items():
+            ignored = shared[0, p] + (shared[crowds[row["label"]], p] if row["label"] in crowds else 0)
+            fp[row["label"]] += p not in matched and ignored / area[p] <= 0.5
+    scores = {}
+    for suffix, group in (("", None), ("_things", True), ("_stuff", False)):
+        labels = [c for c in range(4) if tp[c] + fp[c] + fn[c] and (group is None or (c in things) == group)]
+        rows = [(iou[c] / (w := tp[c] + fp[c] / 2 + fn[c] / 2), iou[c] / tp[c] if tp[c] else 0, tp[c] / w) for c in labels]
+        for i, name in enumerate(("PQ", "SQ", "RQ")):
+            scores[name + suffix] = 100 * sum(row[i] for row in rows) / len(rows) if rows else math.nan
+    return scores
+
+
+def plain(result: PanopticResult, sample: Sample) -> dict:
+    masks, labels, crowd = sample.segments.masks.numpy(), sample.segments.labels.tolist(), sample.segments.crowd.tolist()
+    truth = [{"id": i, "label": x, "crowd": c} for i, (x, c) in enumerate(zip(labels, crowd, strict=True), 1)]
+    numbers = np.arange(1, len(masks) + 1)[:, None, None]
+    found = [{"id": segment.id, "label": segment.label} for segment in result.segments]
+    truth_map = (masks * numbers).sum(0) if len(masks) else np.zeros(sample.output_size, int)
+    return {"truth": truth, "found": found, "truth_map": truth_map, "found_map": result.ids.numpy()}
+
+
+def hostile(rng: np.random.Generator, id: int) -> tuple[PanopticResult, Sample]:
+    """Nothing true, nothing found, all void, one pixel, crowds of one class twice, ids far apart, ids listed twice."""
+    kind, size = id % 8, (1, 1) if id % 8 == 3 else (4, 6)
+    truth = np.zeros(size, int) if kind in (0, 2) else np.kron(rng.integers(0, 5, (2, 3) if size != (1, 1) else size), np.ones(
+        (2, 2) if size != (1, 1) else (1, 1), int))
+    present = np.unique(truth[truth > 0])
+    truth = np.searchsorted([0, *present], truth) * (truth > 0)
+    labels = rng.integers(0, 2 if kind == 5 else 4, len(present)).tolist()
+    crowd = [True] * len(labels) if kind == 4 else (rng.random(len(labels)) < (0.7 if kind == 5 else 0.2)).tolist()
+    found = np.zeros(size, int) if kind in (1, 2) else np.where(rng.random(size) < 0.3, rng.integers(0, 5, size), truth)
+    ids = np.array([0, 3, 70_000, 16_777_215, 256, 65_536])
+    result = prediction(ids[found], {int(ids[i]): int(rng.integers(0, 4)) for i in np.unique(found[found > 0])})
+    if kind in (6, 7):
+        twins = tuple(PanopticSegment(s.id, int(rng.integers(0, 4)), True, 0.5) for s in result.segments[:2])
+        result = PanopticResult(result.ids, (*twins, *result.segments))
+    return result, picture(truth, labels, crowd, id)
+
+
+def test_equals_the_official_definition_on_random_and_hostile_pictures() -> None:
+    rng = np.random.default_rng(7)
+    cases = [make(rng, id) for id in range(160) for make in ((hostile, random_case)[id % 2],)]
+    evaluator = PanopticEvaluator(VOCABULARY)
+    for case in cases:
+        alone = PanopticEvaluator(VOCABULARY)
+        for one in (alone, evaluator):
+            one.update(*case)
+        assert alone.compute() == pytest.approx(definition([plain(*case)], {0, 1}), abs=1e-9, nan_ok=True)
+    assert evaluator.compute() == pytest.approx(definition([plain(*case) for case in cases], {0, 1}), abs=1e-9)
+
+
+def test_each_picture_has_its_own_quality() -> None:
+    evaluator = PanopticEvaluator(VOCABULARY)
+    truth = np.array([[1, 1, 2, 2]])
+    evaluator.update(prediction(truth, {1: 0, 2: 2}), picture(truth, [0, 2], id=1))
+    evaluator.update(prediction(truth, {1: 0, 2: 3}), picture(truth, [0, 2], id=2))
+    evaluator.update(prediction(truth * 0, {}), picture(truth * 0, [], id=3))
+    assert evaluator.per_picture() == {1: 100.0, 2: 50.0}
 
 
 def test_parts_merge_to_the_whole() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +83,38 @@ def test_equals_a_plain_loop_over_several_pictures_and_merges() -> None:
     assert first.compute() == scored(7, *cases)
     assert first.per_class()["class 1"]["IoU"] == pytest.approx(100 * ious[1])
     assert math.isnan(first.per_class()["class 5"]["ACC"]) and "class 6" not in first.per_class()
+
+
+def test_a_label_map_is_the_truth_where_there_is_one() -> None:
+    result, sample = case([[1, 1, 0]], [[0, 0, 1]])
+    evaluator = SemanticEvaluator(vocabulary(2))
+    evaluator.update(result, replace(sample, label_map=torch.tensor([[0, -1, 1]])))
+    assert evaluator.compute()["mIoU"] == 100
+    assert evaluator.per_picture() == {1: 100.0}
+
+
+def test_folded_labels_count_as_one() -> None:
+    evaluator = SemanticEvaluator(vocabulary(6), fold=2)
+    evaluator.update(*case([[0, 1, 2, 2]], [[0, 5, 4, 2]]))
+    assert evaluator.compute() == pytest.approx({"mIoU": 100 * (1 + 0 + 2 / 3) / 3, "fwIoU": 100 * (1 + 4 / 3) / 4,
+                                                 "mACC": 100 * 2 / 3, "pACC": 75})  # fmt: skip
+
+
+def test_memory_goes_with_what_occurs_not_with_the_square_of_the_classes() -> None:
+    """100 pictures of 20 000 classes; one dense matrix would take 3.2 GB."""
+    rng, evaluator = np.random.default_rng(0), SemanticEvaluator(vocabulary(20_000))
+    tracemalloc.start()
+    for id in range(100):
+        truth = np.kron(rng.integers(0, 20_000, (2, 2)), np.ones((8, 8), int))
+        found = np.where(rng.random(truth.shape) < 0.5, truth, truth[::-1])
+        masks = torch.from_numpy(np.stack([truth == label for label in np.unique(truth)]))
+        segments = Segments(masks, torch.from_numpy(np.unique(truth)), torch.zeros(len(masks), dtype=torch.bool))
+        sample = Sample(id, torch.zeros(3, 16, 16, dtype=torch.uint8), (16, 16), segments)
+        evaluator.update(SegmentationResult(torch.from_numpy(found), None, None), sample)
+    scores = evaluator.compute()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 10 < scores["mIoU"] < 90 and peak < 20e6
 
 
 def test_nothing_labelled_is_nan() -> None:

@@ -1,10 +1,12 @@
-"""The data sets known by name."""
+"""The data sets known by name: declared here and in the files beside this one."""
 
 from __future__ import annotations
 
 import difflib
 
-from datasets.spec import DatasetSpec, EvaluatorName
+from datasets.catalog import coco, scenes, wild
+from datasets.spec import Counts, DatasetSpec, EvaluatorName, Protocol
+from datasets.transforms import ShortestSide, Stretch
 
 SHAPES_PROTOCOL = "generated scenes, see datasets/shapes.py; pictures at their own size"
 CAMVID_PROTOCOL = "11 classes, unlabelled pixels (value 11) ignored, 480x360 pictures, one confusion matrix over the split"
@@ -32,7 +34,8 @@ def _coco(split: str, count: int) -> DatasetSpec:
         name=f"coco_2017_{split}_panoptic", reader="coco", images=f"coco/{split}2017",
         panoptic=f"coco/annotations/panoptic_{split}2017.json", panoptic_images=f"coco/panoptic_{split}2017",
         instances=f"coco/annotations/instances_{split}2017.json", captions=f"coco/annotations/captions_{split}2017.json",
-        count=count, evaluators=("panoptic", "instance", "semantic", "captioning", "retrieval"),
+        vocabulary="coco_133", label_ids=True, count=count,
+        evaluators=("panoptic", "instance", "semantic", "captioning", "retrieval"),
         protocol="133 classes; AP against the official instances; mIoU against labels painted from the panoptic PNGs",
     )  # fmt: skip
 
@@ -80,9 +83,26 @@ def _coco_kit(split: str) -> DatasetSpec:
 def _flickr8k(split: str, list_file: str, count: int) -> DatasetSpec:
     return DatasetSpec(
         name=f"flickr8k_{split}", reader="captions", images="flickr8k/images", captions="flickr8k/Flickr8k.token.txt",
-        split=f"flickr8k/{list_file}", count=count, evaluators=("captioning", "retrieval"),
+        split=f"flickr8k/{list_file}", count=count, evaluators=("captioning", "retrieval"), measured_with=_PAIRS,
         protocol="five captions a picture, pictures at 224x224",
     )  # fmt: skip
+
+
+def _flickr(number: str, split: str, count: int) -> DatasetSpec:
+    home = f"flickr{number}"
+    return DatasetSpec(
+        name=f"{home}_karpathy_{split}", reader="karpathy", images=f"{home}/images", captions=f"{home}/dataset_{home}.json",
+        subset=split, count=count, counts=Counts(captions=5 * count), evaluators=("captioning", "retrieval"),
+        measured_with=_PAIRS, protocol="Karpathy's split, five captions a picture; pictures stretched to 224x224",
+    )  # fmt: skip
+
+
+_PAIRS = Protocol(transform=Stretch(size=224))
+_IMAGENET = DatasetSpec(
+    name="imagenet_val", reader="class_folders", images="imagenet/val", vocabulary="imagenet_1000", label_ids=True, count=50000,
+    evaluators=("classification",), measured_with=Protocol(transform=ShortestSide(size=224, crop=224)),
+    protocol="1000 classes by CLIP's names in all templates, the picture's vector against theirs",
+)  # fmt: skip
 
 
 _ALL: tuple[EvaluatorName, ...] = ("panoptic", "instance", "semantic", "referring", "captioning", "retrieval", "attributes")
@@ -116,6 +136,14 @@ CATALOG: dict[str, DatasetSpec] = {
         ),
         _flickr8k("train", "train450.txt", 450),
         _flickr8k("test", "test.txt", 1000),
+        *(_flickr("8k", split, count) for split, count in (("train", 6000), ("val", 1000), ("test", 1000))),
+        *(_flickr("30k", split, count) for split, count in (("train", 29000), ("val", 1014), ("test", 1000))),
+        _IMAGENET,
+        *coco.SPECS,
+        *scenes.SPECS,
+        *wild.SPECS,
+        DatasetSpec(name="own_train", reader="own", images="", part="train"),
+        DatasetSpec(name="own_val", reader="own", images="", part="val"),
     )
 }
 """Every data set that a configuration may name. Another one may stand in the YAML as a mapping of `DatasetSpec` fields."""
@@ -126,5 +154,6 @@ def find(name: str) -> DatasetSpec:
     if name in CATALOG:
         return CATALOG[name]
     close = difflib.get_close_matches(name, CATALOG, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(CATALOG)}"
+    some = f"known: {', '.join([*CATALOG][:8])}, … ({len(CATALOG)} in datasets/catalog)"
+    hint = f"did you mean {close[0]!r}?" if close else some
     raise ValueError(f"unknown data set {name!r}; {hint}")

@@ -1,0 +1,321 @@
+"""Predictions in the formats that official servers take, and their way back into results, so that scores need no network.
+
+A set's folder holds, as far as they apply,
+
+- `panoptic.json` and `panoptic/*.png`: COCO panoptic results (id = R + 256 G + 65536 B);
+- `instances.json`: COCO instance results; for the sets of SegInW `<set>.json` beside the folder, as its server wants them;
+- `semantic/*.png`: a label image a picture, with the numbers that the set's own label images have;
+- `referring.json`: the mask of each phrase as COCO run lengths;
+- `captions.json`: COCO caption results; `answers.json`: VQA results (EvalAI); `classes.json`: the likeliest classes;
+- `retrieval.safetensors`: the vectors of each picture and of its captions.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from pycocotools import mask as rle
+from safetensors import SafetensorError
+from safetensors.torch import load as from_safetensors
+from safetensors.torch import save as to_safetensors
+from torch import Tensor
+
+from datasets.readers.classes import numbers
+from datasets.readers.coco import outline_mask
+from datasets.spec import DatasetSpec, TaskName
+from xdecoder.files import atomic, read_json, write_json
+from xdecoder.types import (
+    AnswerResult,
+    Batch,
+    CaptionResult,
+    ClassificationResult,
+    InstanceResult,
+    PanopticResult,
+    PanopticSegment,
+    ReferringResult,
+    RetrievalResult,
+    Sample,
+    SegmentationResult,
+    Vocabulary,
+)
+
+Row = dict[str, Any]
+Rows = dict[str, list[Row]]     # the lines that one picture adds to each of the files
+
+
+class Submission:
+    """Writes what a network says of one set: pictures at once, lists when it is finished.
+
+    Args:
+        folder: of the set.
+        spec: says what applies.
+        root: the data root, where the numbers of the classes are found.
+        vocabulary: what labels index; None where the set has no classes.
+    """
+
+    def __init__(self, folder: Path, spec: DatasetSpec, root: Path, vocabulary: Vocabulary | None) -> None:
+        self.folder, self.spec = folder, spec
+        self._number_of = {} if vocabulary is None else class_numbers(spec, root, vocabulary)
+        self._records: dict[int | str, Rows] = {}
+
+    def update(self, task: TaskName, result: Any, sample: Sample) -> None:
+        """Take in one result; id maps and label images are written here."""
+        rows = self._records.setdefault(sample.id, {})
+        if task == "segmentation":
+            rows |= self._segmentation(result, sample)
+        else:
+            rows[task] = _ROWS[task](result, sample)
+
+    def state(self) -> dict[int | str, Rows]:
+        """What has been taken in, as plain values."""
+        return dict(self._records)
+
+    def merge(self, states: Iterable[Mapping[int | str, Rows]]) -> None:
+        """Take in what other processes' `state()` gave."""
+        for state in states:
+            self._records.update(state)
+
+    def write(self) -> None:
+        """Write the lists, in the order of the picture ids."""
+        lists: dict[str, list[Row]] = defaultdict(list)
+        for _, rows in sorted(self._records.items(), key=lambda item: (isinstance(item[0], str), item[0])):
+            for kind, lines in rows.items():
+                lists[kind] += lines
+        for kind, lines in lists.items():
+            if kind == "retrieval":
+                _write_vectors(self.folder / "retrieval.safetensors", lines)
+            elif kind == "panoptic":
+                write_json(self.folder / "panoptic.json", {"annotations": lines})
+            else:
+                write_json(list_file(self.folder, kind), lines)
+
+    def _segmentation(self, result: SegmentationResult, sample: Sample) -> Rows:
+        rows: Rows = {}
+        if "panoptic" in self.spec.evaluators and result.panoptic is not None:
+            ids = result.panoptic.ids.cpu().numpy().astype(np.int64)
+            colours = np.stack([ids & 255, ids >> 8 & 255, ids >> 16 & 255], axis=-1).astype(np.uint8)
+            name = picture_name(sample.id)
+            _write_picture(self.folder / "panoptic" / name, Image.fromarray(colours))
+            segments = [
+                {"id": s.id, "category_id": self._number_of[s.label], "isthing": int(s.is_thing), "score": s.score}
+                for s in result.panoptic.segments
+            ]
+            rows["panoptic"] = [{"image_id": sample.id, "file_name": name, "segments_info": segments}]
+        if "instance" in self.spec.evaluators and result.instances is not None:
+            found = result.instances
+            rows["instances"] = [
+                {"image_id": sample.id, "category_id": self._number_of[label], "segmentation": code, "score": score}
+                for code, label, score in zip(_codes(found.masks), found.labels.tolist(), found.scores.tolist(), strict=True)
+            ]
+        if "semantic" in self.spec.evaluators and result.semantic is not None:
+            values = np.array([self._number_of.get(label, 0) for label in range(max(self._number_of, default=0) + 1)])
+            image = values[result.semantic.cpu().numpy()].astype(np.uint8 if values.max() < 256 else np.uint16)
+            _write_picture(self.folder / "semantic" / picture_name(sample.id), Image.fromarray(image))
+        return rows
+
+
+class SavedAnswers:
+    """Reads a submission back; called with the tasks and a batch, it answers as the network did.
+
+    Raises:
+        ValueError: for a file that is missing or wrong, or lacks a picture.
+    """
+
+    def __init__(self, folder: Path, spec: DatasetSpec, root: Path, vocabulary: Vocabulary | None) -> None:
+        self.folder, self.spec = folder, spec
+        names = {} if vocabulary is None else class_numbers(spec, root, vocabulary)
+        self._label_of = {number: label for label, number in names.items()}
+        self._lists: dict[str, dict[Any, list[Row]]] = {}
+        self._vectors: dict[str, Tensor] | None = None
+
+    def __call__(self, tasks: Iterable[TaskName], batch: Batch) -> dict[str, list[Any]]:
+        return {task: [getattr(self, f"_{task}")(sample) for sample in batch.samples] for task in tasks}
+
+    def _segmentation(self, sample: Sample) -> SegmentationResult:
+        wanted = self.spec.evaluators
+        return SegmentationResult(
+            semantic=self._semantic(sample) if "semantic" in wanted else None,
+            instances=self._instances(sample) if "instance" in wanted else None,
+            panoptic=self._panoptic(sample) if "panoptic" in wanted else None,
+        )
+
+    def _semantic(self, sample: Sample) -> Tensor:
+        path = self.folder / "semantic" / picture_name(sample.id)
+        values = _read_picture(path)
+        strange = sorted(set(np.unique(values).tolist()) - set(self._label_of))
+        if strange:
+            raise ValueError(f"{path}: holds value {strange[0]}, which is the number of no class")
+        label_of = np.zeros(max(self._label_of) + 1, dtype=np.int64)
+        label_of[list(self._label_of)] = list(self._label_of.values())
+        return torch.from_numpy(label_of[values])
+
+    def _panoptic(self, sample: Sample) -> PanopticResult:
+        row, path = self._only("panoptic", sample), list_file(self.folder, "panoptic")
+        colours = _read_picture(self.folder / "panoptic" / row["file_name"]).astype(np.int32)
+        ids = colours[..., 0] + 256 * colours[..., 1] + 65536 * colours[..., 2]
+        segments = tuple(
+            PanopticSegment(
+                s["id"], self._label(s["category_id"], path), bool(s.get("isthing", 0)), float(s.get("score", 1.0))
+            )
+            for s in row["segments_info"]
+        )
+        return PanopticResult(torch.from_numpy(ids), segments)
+
+    def _instances(self, sample: Sample) -> InstanceResult:
+        rows, path = self._rows("instances", sample), list_file(self.folder, "instances")
+        masks = [outline_mask(row["segmentation"], *sample.output_size, where=f"{path}: picture {sample.id}") for row in rows]
+        labels = [self._label(row["category_id"], path) for row in rows]
+        return InstanceResult(
+            _stack(masks, sample), torch.tensor(labels, dtype=torch.int64),
+            torch.tensor([row["score"] for row in rows], dtype=torch.float64),
+        )  # fmt: skip
+
+    def _referring(self, sample: Sample) -> ReferringResult:
+        rows = sorted(self._rows("referring", sample), key=lambda row: row["index"])
+        where = f"{list_file(self.folder, 'referring')}: picture {sample.id}"
+        masks = [outline_mask(row["segmentation"], *sample.output_size, where=where) for row in rows]
+        return ReferringResult(_stack(masks, sample), torch.tensor([row["score"] for row in rows], dtype=torch.float64))
+
+    def _captioning(self, sample: Sample) -> CaptionResult:
+        return CaptionResult(self._only("captioning", sample)["caption"])
+
+    def _classification(self, sample: Sample) -> ClassificationResult:
+        row = self._only("classification", sample)
+        return ClassificationResult(torch.tensor(row["labels"], dtype=torch.int64), torch.tensor(row["scores"]))
+
+    def _vqa(self, sample: Sample) -> AnswerResult:
+        if "vqa" not in self._lists:
+            rows = read_json(list_file(self.folder, "vqa"))
+            self._lists["vqa"] = {row["question_id"]: [row] for row in rows}
+        missing = [question.id for question in sample.questions if question.id not in self._lists["vqa"]]
+        if missing:
+            raise ValueError(f"{list_file(self.folder, 'vqa')}: has no answer to question {missing[0]}")
+        return AnswerResult(tuple(self._lists["vqa"][question.id][0]["answer"] for question in sample.questions))
+
+    def _retrieval(self, sample: Sample) -> RetrievalResult:
+        path = self.folder / "retrieval.safetensors"
+        if self._vectors is None:
+            self._vectors = _read_vectors(path)
+        try:
+            return RetrievalResult(self._vectors[f"{sample.id}/image"], self._vectors[f"{sample.id}/texts"])
+        except KeyError:
+            raise ValueError(f"{path}: has no vectors of picture {sample.id}") from None
+
+    def _rows(self, kind: str, sample: Sample) -> list[Row]:
+        """What a list says of one picture; instances of a picture may be none."""
+        if kind not in self._lists:
+            content, found = read_json(list_file(self.folder, kind)), defaultdict(list)
+            for row in content["annotations"] if isinstance(content, dict) else content:
+                found[row["image_id"]].append(row)
+            self._lists[kind] = found
+        return self._lists[kind].get(sample.id, [])
+
+    def _only(self, kind: str, sample: Sample) -> Row:
+        rows = self._rows(kind, sample)
+        if not rows:
+            raise ValueError(f"{list_file(self.folder, kind)}: says nothing of picture {sample.id}")
+        return rows[0]
+
+    def _label(self, number: int, path: Path) -> int:
+        if number not in self._label_of:
+            raise ValueError(f"{path}: category {number} is none of the data set {self.spec.name!r}")
+        return self._label_of[number]
+
+
+def class_numbers(spec: DatasetSpec, root: Path, vocabulary: Vocabulary) -> dict[int, int]:
+    """Label -> the number that stands for the class in the set's own files."""
+    json = spec.panoptic or spec.instances
+    if json and not spec.label_ids and not spec.vocabulary and (root / json).is_file():
+        ids = sorted(category["id"] for category in read_json(root / json)["categories"])
+        return dict(enumerate(ids))
+    return {label: number for number, label in numbers(spec, len(vocabulary)).items()}
+
+
+def picture_name(picture: int | str) -> str:
+    """The file name of a picture's PNG: COCO's twelve digits, or the id without folders."""
+    return f"{picture:012d}.png" if isinstance(picture, int) else f"{picture.replace('/', '_')}.png"
+
+
+def list_file(folder: Path, kind: str) -> Path:
+    """Where the list of one kind lies; SegInW wants its files beside each other."""
+    if kind == "instances" and folder.name.startswith("seginw_"):
+        return folder.with_name(f"{folder.name}.json")
+    names = {"captioning": "captions", "vqa": "answers", "classification": "classes"}
+    return folder / f"{names.get(kind, kind)}.json"
+
+
+def _referring_rows(result: ReferringResult, sample: Sample) -> list[Row]:
+    texts = sample.phrases.texts if sample.phrases else ()
+    rows = zip(texts, _codes(result.masks), result.scores.tolist(), strict=True)
+    return [
+        {"image_id": sample.id, "index": i, "phrase": text, "segmentation": code, "score": score}
+        for i, (text, code, score) in enumerate(rows)
+    ]
+
+
+def _class_rows(result: ClassificationResult, sample: Sample) -> list[Row]:
+    return [{"image_id": sample.id, "labels": result.labels.tolist(), "scores": result.scores.tolist()}]
+
+
+def _answer_rows(result: AnswerResult, sample: Sample) -> list[Row]:
+    return [{"question_id": q.id, "answer": text} for q, text in zip(sample.questions, result.texts, strict=True)]
+
+
+def _vector_rows(result: RetrievalResult, sample: Sample) -> list[Row]:
+    return [{"id": sample.id, "image": result.image.float().cpu().numpy(), "texts": result.texts.float().cpu().numpy()}]
+
+
+_ROWS: dict[str, Any] = {
+    "referring": _referring_rows,
+    "captioning": lambda result, sample: [{"image_id": sample.id, "caption": result.text}],
+    "classification": _class_rows,
+    "vqa": _answer_rows,
+    "retrieval": _vector_rows,
+}
+
+
+def _codes(masks: Tensor) -> list[Row]:
+    if not len(masks):
+        return []
+    codes = rle.encode(np.asfortranarray(masks.cpu().numpy().transpose(1, 2, 0).astype(np.uint8)))
+    return [{"size": list(code["size"]), "counts": code["counts"].decode("ascii")} for code in codes]
+
+
+def _stack(masks: list[np.ndarray], sample: Sample) -> Tensor:
+    return torch.from_numpy(np.stack(masks) if masks else np.zeros((0, *sample.output_size), dtype=bool))
+
+
+def _write_picture(path: Path, image: Image.Image) -> None:
+    with atomic(path) as file:
+        image.save(file, "PNG")
+
+
+def _read_picture(path: Path) -> np.ndarray:
+    try:
+        with Image.open(path) as image:
+            return np.array(image)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such prediction") from None
+    except OSError as error:
+        raise ValueError(f"{path}: the prediction is damaged ({error})") from None
+
+
+def _write_vectors(path: Path, rows: list[Row]) -> None:
+    vectors = {f"{row['id']}/{part}": torch.from_numpy(row[part]) for row in rows for part in ("image", "texts")}
+    with atomic(path) as file:
+        file.write(to_safetensors(vectors))
+
+
+def _read_vectors(path: Path) -> dict[str, Tensor]:
+    try:
+        return from_safetensors(path.read_bytes())
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a safetensors file ({error})") from None

@@ -1,0 +1,159 @@
+"""Predictions written in the official formats, as others read them, and read back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pycocotools import mask as rle
+
+from datasets.spec import DatasetSpec
+from datasets.submissions import SavedAnswers, Submission
+from xdecoder.types import (
+    AnswerResult,
+    Batch,
+    CaptionResult,
+    ClassificationResult,
+    InstanceResult,
+    PanopticResult,
+    PanopticSegment,
+    Phrases,
+    Question,
+    ReferringResult,
+    RetrievalResult,
+    Sample,
+    SegmentationResult,
+    Vocabulary,
+)
+
+VOCABULARY = Vocabulary(("cat", "grass"), (True, False))
+NUMBERS = (17, 193)
+SPEC = DatasetSpec(
+    name="fields", reader="coco", images="images", panoptic="panoptic.json", panoptic_images="panoptic",
+    evaluators=("panoptic", "instance", "semantic"),
+)  # fmt: skip
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    categories = [{"id": number, "name": name} for number, name in zip(NUMBERS, VOCABULARY.names, strict=True)][::-1]
+    (tmp_path / "panoptic.json").write_text(json.dumps({"categories": categories, "annotations": []}))
+    return tmp_path
+
+
+def sample(id: int | str) -> Sample:
+    masks = torch.zeros(2, 4, 6, dtype=torch.bool)
+    questions = (Question(f"{id}-1", "how many?", ("2",)), Question(f"{id}-2", "what?", ("dog",)))
+    return Sample(
+        id, torch.zeros(3, 4, 6, dtype=torch.uint8), (4, 6), phrases=Phrases(("a cat", "it"), masks), questions=questions
+    )
+
+
+def segmented(seed: int) -> SegmentationResult:
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.zeros(4, 6, dtype=torch.int32)
+    ids[1:, :3], ids[:, 4:] = 1, 70_000
+    masks = torch.rand(3, 4, 6, generator=generator) < 0.5
+    masks[2] = False
+    return SegmentationResult(
+        torch.randint(0, 2, (4, 6), generator=generator),
+        InstanceResult(masks, torch.tensor([0, 0, 0]), torch.rand(3, generator=generator)),
+        PanopticResult(ids, (PanopticSegment(70_000, 1, False, 0.25), PanopticSegment(1, 0, True, 0.5))),
+    )
+
+
+def test_masks_are_what_official_tools_expect(root: Path) -> None:
+    submission = Submission(root / "saved" / "fields", SPEC, root, VOCABULARY)
+    result = segmented(0)
+    submission.update("segmentation", result, sample(42))
+    submission.write()
+    folder = root / "saved" / "fields"
+    colours = np.array(Image.open(folder / "panoptic" / "000000000042.png")).astype(int)
+    assert (colours @ [1, 256, 65536] == result.panoptic.ids.numpy()).all()
+    (row,) = json.loads((folder / "panoptic.json").read_text())["annotations"]
+    assert (row["image_id"], row["file_name"]) == (42, "000000000042.png")
+    assert [(s["id"], s["category_id"], s["isthing"]) for s in row["segments_info"]] == [(70_000, 193, 0), (1, 17, 1)]
+    values = np.array(Image.open(folder / "semantic" / "000000000042.png"))
+    assert values.dtype == np.uint8 and (values == np.array(NUMBERS)[result.semantic.numpy()]).all()
+    rows = json.loads((folder / "instances.json").read_text())
+    assert [row["category_id"] for row in rows] == [17] * 3 and rows[0]["segmentation"]["size"] == [4, 6]
+    assert (rle.area(rows[0]["segmentation"])) == int(result.instances.masks[0].sum())
+
+
+def test_everything_comes_back_as_it_was(root: Path) -> None:
+    tasks = ("segmentation", "referring", "captioning", "retrieval", "classification", "vqa")
+    samples = [sample("b/2"), sample(7)]
+    results = {
+        "segmentation": [segmented(1), segmented(2)],
+        "referring": [ReferringResult(segmented(i).instances.masks[:2], torch.tensor([0.5, 0.25])) for i in (3, 4)],
+        "captioning": [CaptionResult("a “cat”\n"), CaptionResult("")],
+        "retrieval": [RetrievalResult(torch.rand(2, 5), torch.rand(n, 5)) for n in (1, 3)],
+        "classification": [ClassificationResult(torch.tensor([1, 0]), torch.tensor([0.5, 0.25])) for _ in samples],
+        "vqa": [AnswerResult(("2", "dog")), AnswerResult(("", "no"))],
+    }
+    first, second = (Submission(root / "saved", SPEC, root, VOCABULARY) for _ in range(2))
+    for keeper, place in ((first, 0), (second, 1)):
+        for task in tasks:
+            keeper.update(task, results[task][place], samples[place])
+    first.merge([second.state()])
+    first.write()
+    found = SavedAnswers(root / "saved", SPEC, root, VOCABULARY)(tasks, Batch(tuple(samples), VOCABULARY, "fields"))
+    for task in tasks:
+        for one, other in zip(found[task], results[task], strict=True):
+            same(one, other)
+
+
+def same(one: object, other: object) -> None:
+    if isinstance(other, torch.Tensor):
+        assert torch.equal(one.to(other.dtype), other)
+    elif hasattr(other, "__dataclass_fields__"):
+        for name in other.__dataclass_fields__:
+            same(getattr(one, name), getattr(other, name))
+    else:
+        assert one == other
+
+
+def test_segmentation_in_the_wild_has_its_files_side_by_side(root: Path) -> None:
+    spec = DatasetSpec(
+        name="seginw_Cows_val", reader="coco", images="images", instances="panoptic.json", evaluators=("instance",)
+    )
+    submission = Submission(root / "saved" / spec.name, spec, root, VOCABULARY)
+    submission.update("segmentation", segmented(0), sample(1))
+    submission.write()
+    assert [path.name for path in (root / "saved").iterdir()] == ["seginw_Cows_val.json"]
+    found = SavedAnswers(root / "saved" / spec.name, spec, root, VOCABULARY)._segmentation(sample(1))
+    assert found.panoptic is None and len(found.instances.labels) == 3
+    assert len(SavedAnswers(root / "saved" / spec.name, spec, root, VOCABULARY)._segmentation(sample(2)).instances.labels) == 0
+
+
+@pytest.mark.parametrize(
+    ("task", "sentence"),
+    [
+        ("segmentation", r"semantic/000000000001\.png: no such prediction"),
+        ("captioning", r"captions\.json: no such file"),
+        ("retrieval", r"retrieval\.safetensors: no such file"),
+        ("vqa", r"answers\.json: no such file"),
+    ],
+)
+def test_what_is_missing_is_named(root: Path, task: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        SavedAnswers(root / "saved", SPEC, root, VOCABULARY)([task], Batch((sample(1),), VOCABULARY, "fields"))
+
+
+def test_categories_and_pictures_of_others_are_refused(root: Path) -> None:
+    saved = root / "saved"
+    (saved / "semantic").mkdir(parents=True)
+    Image.fromarray(np.full((4, 6), 3, np.uint8)).save(saved / "semantic" / "000000000001.png")
+    (saved / "instances.json").write_text(json.dumps([{"image_id": 1, "category_id": 5, "score": 1, "segmentation": []}]))
+    (saved / "captions.json").write_text(json.dumps([{"image_id": 2, "caption": "x"}]))
+    answers = SavedAnswers(saved, SPEC, root, VOCABULARY)
+    with pytest.raises(ValueError, match=r"000000000001\.png: holds value 3, which is the number of no class"):
+        answers._semantic(sample(1))
+    with pytest.raises(ValueError, match=r"instances\.json: category 5 is none of the data set 'fields'"):
+        answers._instances(sample(1))
+    with pytest.raises(ValueError, match=r"captions\.json: says nothing of picture 1"):
+        answers._captioning(sample(1))

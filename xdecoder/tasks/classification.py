@@ -1,0 +1,54 @@
+"""The class of a whole picture, told by names alone: its vector against theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from xdecoder.config import Config, ConfigError
+from xdecoder.heads import Prediction
+from xdecoder.language.encoder import Prompting
+from xdecoder.model import Features, XDecoder
+from xdecoder.tasks.segmentation import vocabulary_of
+from xdecoder.tasks.task import Prompt, TextReader
+from xdecoder.types import Batch, ClassificationResult
+
+
+class ClassificationConfig(Config):
+    """How names are asked; there is nothing to learn, since captions teach what is compared here."""
+
+    templates: Literal["published", "none"] = "published"
+    """Sentences around class names: the mean over all 81, or the bare name."""
+    kept: int = 5
+    """Likeliest classes that are told of a picture."""
+
+    def build(self) -> Classification:
+        return Classification(self)
+
+
+class Classification:
+    """The nearest class texts of the image token."""
+
+    name = "classification"
+
+    def __init__(self, config: ClassificationConfig) -> None:
+        self.config = config
+
+    def prompt(self, model: XDecoder, batch: Batch, texts: TextReader) -> Prompt:
+        return Prompt()
+
+    def loss(
+        self, model: XDecoder, features: Features, layers: Sequence[Prediction], prompt: Prompt, batch: Batch
+    ) -> dict[str, Tensor]:
+        raise ConfigError("task 'classification' is only measured; to learn from pictures of classes, list 'retrieval'")
+
+    def predict(self, model: XDecoder, features: Features, batch: Batch) -> list[ClassificationResult]:
+        templates: Prompting = "ensemble" if self.config.templates == "published" else "none"
+        classes = model.language.vocabulary(vocabulary_of(batch).prompts, templates).float()
+        pictures = model.decode(features)[-1].image.semantic[:, 0].float()
+        cosines = F.normalize(pictures, dim=-1) @ F.normalize(classes, dim=-1).T       # (B, K)
+        scores, labels = cosines.topk(min(self.config.kept, len(classes)))
+        return [ClassificationResult(*pair) for pair in zip(labels, scores, strict=True)]
