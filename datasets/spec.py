@@ -199,7 +199,7 @@ class DatasetSpec(Config):
             vocabularies.load(self.vocabulary)
         if self.packed != bool(self.files):
             raise ValueError(f"data set {self.name!r}: files come with the readers {', '.join(PACKED)}, and only with them")
-        if not self.packed and not self.images:
+        if not (self.packed or self.images or self.reader == "own"):      # whose path comes with the experiment
             raise ValueError(f"data set {self.name!r}: reader {self.reader!r} needs images, the folder of the pictures")
         return self
 
