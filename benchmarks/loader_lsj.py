@@ -191,9 +191,9 @@ def main() -> None:
         figures = measure(dataset, arguments.pictures)
         clock = clocked(root, spec, arguments.workers) if arguments.workers else None
     print(f"{spec.name}: {arguments.pictures} pictures, milliseconds of one core for each\n")
-    print(f"{'':16}" + "".join(f"{name:>10}" for name in (*STAGES, "all", "pictures/s")))
+    print(f"{'':16}" + "".join(f"{name:>11}" for name in (*STAGES, "all", "pictures/s")))
     for name, times in figures.items():
-        print(f"{name:16}" + "".join(f"{times[stage]:10.1f}" for stage in (*STAGES, "all")) + f"{1e3 / times['all']:10.1f}")
+        print(f"{name:16}" + "".join(f"{times[stage]:11.1f}" for stage in (*STAGES, "all")) + f"{1e3 / times['all']:11.1f}")
     ratio = figures["Pillow + NumPy"]["all"] / figures["ours"]["all"]
     print(f"\n{ratio:.2f} times as fast")
     if clock:

@@ -496,7 +496,7 @@ class Batches:
     def __iter__(self) -> Iterator[Batch]:
         loader = DataLoader(
             _Guarded(self.dataset, REPLACEMENTS if self.bad else 0),
-            batch_sampler=self.order,  # type: ignore[arg-type]
+            batch_sampler=self.order,
             num_workers=self.workers,
             collate_fn=partial(_collate, self.dataset),
             worker_init_fn=_start_worker,

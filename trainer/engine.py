@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -42,8 +43,10 @@ REPEATED = (*ONCE, DecoderLayer, Block)
 class Engine:
     """The network of a process on its own, or (with `learner` wrapped by `start`) a copy that is kept equal on all."""
 
-    def __init__(self, learner: nn.Module, world: World, device: torch.device) -> None:
+    def __init__(self, learner: nn.Module, world: World, device: torch.device, recompute: bool) -> None:
         self.learner, self.world, self.device = learner, world, device
+        if recompute:
+            recompute_activations(learner)
 
     def start(self, try_out: Callable[[], Tensor]) -> None:
         """Get ready to train. `try_out` gives a loss of the bare learner, from which it is seen what takes part in it."""
@@ -65,9 +68,9 @@ class Engine:
             yield
 
     @contextmanager
-    def whole(self) -> Iterator[None]:
-        """Within the block the model can be used as any other, outside the learner. No collective call but at both ends."""
-        yield
+    def whole(self, model: nn.Module) -> Iterator[nn.Module]:
+        """The network as a plain module, with which each process may do what it likes within the block."""
+        yield model
 
     def weights(self, model: nn.Module) -> dict[str, Tensor]:
         """The whole network's weights, on the main process. All processes must ask."""
@@ -92,8 +95,9 @@ class Engine:
 class ShardedEngine(Engine):
     """FSDP2: parameters, gradients and the optimiser's state are split among the processes, layer by layer."""
 
-    def __init__(self, learner: nn.Module, world: World, device: torch.device) -> None:
-        super().__init__(learner, world, device)
+    def __init__(self, learner: nn.Module, world: World, device: torch.device, recompute: bool) -> None:
+        self._plain = copy.deepcopy(learner.get_submodule("model")).cpu()       # to be measured with
+        super().__init__(learner, world, device, recompute)
         self._scalars = _make_vectors_of_scalars(learner)
         for layer in repeated_layers(learner):
             # What runs several times a forward stays together until the backward. How often the text encoder runs depends on
@@ -114,17 +118,12 @@ class ShardedEngine(Engine):
         yield
 
     @contextmanager
-    def whole(self) -> Iterator[None]:
-        shards = [module for module in self.learner.modules() if isinstance(module, FSDPModule)]
-        for module in shards:
-            module.unshard()
-            module.set_reshard_after_forward(False, recurse=False)
+    def whole(self, model: nn.Module) -> Iterator[nn.Module]:
+        self._plain.load_state_dict(self._gathered(model, cpu_offload=False))
         try:
-            yield
+            yield self._plain.to(self.device)
         finally:
-            for module in shards:
-                module.set_reshard_after_forward(isinstance(module, ONCE), recurse=False)
-                module.reshard()
+            self._plain.cpu()
 
     def save(
         self, plain: dict[str, Any], model: nn.Module, optimizer: Optimizer, folder: Path, step: int, keep_last: int
@@ -140,7 +139,11 @@ class ShardedEngine(Engine):
         set_optimizer_state_dict(model, optimizer, found)
 
     def weights(self, model: nn.Module) -> dict[str, Tensor]:
-        weights = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+        return self._gathered(model, cpu_offload=True)
+
+    def _gathered(self, model: nn.Module, cpu_offload: bool) -> dict[str, Tensor]:
+        """The whole network's weights, on all processes or, in memory of the processor, on the main one."""
+        weights = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=cpu_offload))
         return {name: value.reshape(()) if f"model.{name}" in self._scalars else value for name, value in weights.items()}
 
 
@@ -162,9 +165,17 @@ def _named_tensors(model: nn.Module, optimizer: Mapping[str, Any]) -> dict[str, 
     return tensors
 
 
-def build_engine(name: EngineName, learner: nn.Module, world: World, device: torch.device) -> Engine:
-    """The engine of that name; a process on its own has nothing to share and trains as it is."""
-    return ShardedEngine(learner, world, device) if name == "fsdp" and world.size > 1 else Engine(learner, world, device)
+def build_engine(
+    name: EngineName, learner: nn.Module, world: World, device: torch.device, recompute: bool = False
+) -> Engine:
+    """The engine of that name; a process on its own has nothing to share and trains as it is.
+
+    Args:
+        learner: with the network as its `model`.
+        recompute: keep only the layers' inputs for the backward.
+    """
+    kind = ShardedEngine if name == "fsdp" and world.size > 1 else Engine
+    return kind(learner, world, device, recompute)
 
 
 def repeated_layers(model: nn.Module) -> list[nn.Module]:

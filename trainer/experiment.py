@@ -129,9 +129,8 @@ def build_trainer(
         )
         for stream in config.data.train
     ]
-    measure = partial(evaluate, model) if evaluate else None
     return Trainer(
-        config.trainer, model, streams, device, config.output, world, measure, config.seed, lambda: bad.count
+        config.trainer, model, streams, device, config.output, world, evaluate, config.seed, lambda: bad.count
     )
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from trainer import checkpointing, distributed
 from trainer.adaptation import LoraConfig, merged
 from trainer.distributed import ALONE, World
-from trainer.engine import EngineName, build_engine, recompute_activations, total_norm
+from trainer.engine import EngineName, build_engine, total_norm
 from trainer.exchange import Meeting, Placed, place
 from trainer.interrupt import stop_on_signals
 from trainer.logging import Progress, RunLog
@@ -91,7 +91,7 @@ class TrainerConfig(Config):
         return self
 
 
-Evaluate = Callable[[Collection[str] | None], Mapping[str, float]]
+Evaluate = Callable[[Any, Collection[str] | None], Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,8 @@ class Trainer:
         device: where to compute.
         run_folder: gets log.jsonl, tensorboard/ and checkpoints/, and is where training goes on from if it holds a state.
         world: this process's place among those that train together.
-        evaluate: gives results by name in the middle of training, of the named entries of `data.evaluate` or (None) all.
+        evaluate: measures a model in the middle of training, on the named entries of `data.evaluate` or (None) all; results
+            by name.
         seed: of all that training draws.
         bad_samples: tells how many of this process's samples could not be read so far, for the log.
     """
@@ -162,12 +163,10 @@ class Trainer:
         self.model = model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
         self.precision = resolve(config.precision, device)
         self.scaler = self.precision.scaler()
-        if config.checkpoint_activations:
-            recompute_activations(model)
+        self.engine = build_engine(config.engine, Learner(model, streams), world, device, config.checkpoint_activations)
         if config.compile:
             for name in ("backbone", "pixel_decoder"):
                 model.get_submodule(name).compile()
-        self.engine = build_engine(config.engine, Learner(model, streams), world, device)
         self.optimizer = build_optimizer(model, config.learning_rate, config.weight_decay, config.lr_multipliers)
         self.schedule = build_schedule(self.optimizer, config.schedule, config.steps, config.warmup_steps)
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -348,8 +347,8 @@ class Trainer:
         names = due_evaluations(config.evaluate_every, self.step)
         if self.evaluate and names != () and not done:
             start = time.monotonic()
-            with _undisturbed(self.device), self.engine.whole():
-                results = self.evaluate(names)
+            with _undisturbed(self.device), self.engine.whole(self.model) as model:
+                results = self.evaluate(model, names)
             self._keep_best(results)
             self._meter.leave_out(time.monotonic() - start)
             if log:

@@ -36,8 +36,8 @@ class Rows:
 
     def read(self, row: int) -> Record:
         table, names = self.load(), (self.spec.image_column, self.spec.caption_column, "image_id")
-        values = [table.column(name)[row].as_py() if name in table.schema.names else None for name in names]
-        return record(*values, self.folder, f"{self.path}: row {self.first + row}")
+        image, captions, key = (table.column(name)[row].as_py() if name in table.schema.names else None for name in names)
+        return record(image, captions, key, self.folder, f"{self.path}: row {self.first + row}")
 
 
 def read_arrow(spec: DatasetSpec, root: Path) -> tuple[None, Pairs]:

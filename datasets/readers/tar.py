@@ -152,7 +152,7 @@ def _members(stream: IO[bytes], place: Path | str) -> Iterator[tuple[str, int, i
             return
         try:
             if len(header) < BLOCK:
-                raise tarfile.TruncatedHeaderError("it ends before its end mark")
+                raise tarfile.HeaderError("it ends before its end mark")
             info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
         except tarfile.HeaderError as error:
             raise ValueError(f"{place}: is not a complete, uncompressed tar file ({error}); fetch it again") from None

@@ -71,7 +71,7 @@ def trainer(folder: Path, world: World, **changes: Any) -> Trainer:
     ]
     picture = sample(1).image
 
-    def evaluate(names: Any) -> dict[str, float]:
+    def evaluate(model: XDecoder, names: Any) -> dict[str, float]:
         if not world.is_main:
             return {}               # processes measure on different numbers of pictures
         with torch.inference_mode():

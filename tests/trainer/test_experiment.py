@@ -258,6 +258,31 @@ def test_two_processes_train_and_measure_as_one(experiment: Path, measure: Progr
     assert [together[name] for name in scores] == pytest.approx([alone[name] for name in scores], nan_ok=True)
 
 
+@pytest.mark.parametrize("launcher", ["torchrun", "mpirun"])
+def test_launched_processes_learn_what_one_learns(experiment: Path, train: Program, root: Path, launcher: str) -> None:
+    beside = Path(sys.executable).parent
+    options = {
+        "torchrun": ["--standalone", "--nproc-per-node", "2"],
+        "mpirun": ["--allow-run-as-root", "--oversubscribe", "-n", "2"],
+    }
+    command = [beside / launcher, *options[launcher], *([sys.executable] if launcher == "mpirun" else [])]
+    if not (beside / launcher).exists():
+        pytest.skip(f"{beside / launcher} is not installed")
+    settings = ["trainer.steps=20", "trainer.log_every=1", "trainer.save_every=20"]
+    assert train(experiment, *settings, f"output={experiment.parent / 'alone'}") == 0
+    done = subprocess.run(
+        [*map(str, command), str(root / "train.py"), str(experiment), *settings],
+        cwd=root, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    ours, theirs = (
+        [json.loads(line) for line in (experiment.parent / run / "log.jsonl").read_text().splitlines()] for run in ("run", "alone")
+    )
+    assert [line["loss"] for line in ours] == pytest.approx([line["loss"] for line in theirs], rel=1e-5)
+    assert len(ours) == 20
+    print(f"largest relative difference {max(abs(a['loss'] / b['loss'] - 1) for a, b in zip(ours, theirs, strict=True)):.1e}")
+
+
 def test_first_difference() -> None:
     assert first_difference({"a": {"b": [1, 2]}}, {"a": {"b": [1, 2]}}) is None
     assert first_difference({"a": {"b": [1, 2]}}, {"a": {"b": [1, 3]}}) == "a.b.1"

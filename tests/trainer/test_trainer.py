@@ -179,7 +179,7 @@ def test_evaluations_do_not_change_the_training(tmp_path: Path) -> None:
     plain = trainer(tmp_path / "plain", config())
     plain.train()
 
-    def evaluate(names: Collection[str] | None) -> dict[str, float]:
+    def evaluate(model: nn.Module, names: Collection[str] | None) -> dict[str, float]:
         assert names is None, "an interval without names is for everything"
         torch.rand(5)
         watched.model.eval()
@@ -195,7 +195,7 @@ def test_evaluations_do_not_change_the_training(tmp_path: Path) -> None:
 def test_each_evaluation_has_its_own_interval(tmp_path: Path) -> None:
     asked: list[tuple[int, Collection[str] | None]] = []
 
-    def evaluate(names: Collection[str] | None) -> dict[str, float]:
+    def evaluate(model: nn.Module, names: Collection[str] | None) -> dict[str, float]:
         asked.append((watched.step, names))
         return {}
 
@@ -224,12 +224,12 @@ def test_the_best_network_is_kept_also_over_a_resume(tmp_path: Path, monkeypatch
     scores = iter([1.0, 3.0, 2.0, 2.5])      # after steps 2, 4, 6 and 8
     for steps in (5, 10):
         settings = config(steps=steps, evaluate_every=2, keep_best="set/PQ")
-        watched = trainer(tmp_path, settings, evaluate=lambda names: {"set/PQ": next(scores)})
+        watched = trainer(tmp_path, settings, evaluate=lambda model, names: {"set/PQ": next(scores)})
         watched.train()
     assert [path for path, _ in kept] == [tmp_path / "checkpoints" / "best.pt"] * 2, "at steps 2 and 4, and never after"
     assert watched.best == 3.0
     with pytest.raises(ConfigError, match=r"trainer.keep_best: no result is called 'set/mIoU'; there are set/PQ"):
-        trainer(tmp_path / "b", config(evaluate_every=2, keep_best="set/mIoU"), evaluate=lambda names: {"set/PQ": 1.0}).train()
+        trainer(tmp_path / "b", config(evaluate_every=2, keep_best="set/mIoU"), evaluate=lambda model, names: {"set/PQ": 1.0}).train()
     with pytest.raises(ValueError, match="keep_best needs evaluate_every"):
         config(keep_best="set/PQ")
 

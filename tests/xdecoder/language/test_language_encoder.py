@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from xdecoder.config import ConfigError, parse
 from xdecoder.language.encoder import LanguageConfig, LanguageEncoder
@@ -34,6 +35,28 @@ def test_a_text_alone_equals_the_text_among_longer_ones(encoder: LanguageEncoder
         alone = encoder([text])
         torch.testing.assert_close(alone.vectors[0], together.vectors[row], rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(alone.tokens[0], together.tokens[row, : alone.ids.shape[1]], rtol=1e-5, atol=1e-6)
+
+
+def test_many_texts_are_learnt_from_as_if_together(encoder: LanguageEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passes of texts of like length change neither outputs nor gradients."""
+    passes: list[tuple[int, ...]] = []
+    encoder.blocks[0].register_forward_pre_hook(lambda block, inputs: passes.append(tuple(inputs[0].shape[:2])))
+    texts = [f"{'very ' * (i % 7)}small cube {i}" for i in range(20)]
+
+    def learn() -> tuple[Tensor, Tensor, list[Tensor]]:
+        encoder.zero_grad()
+        read = encoder.train()(texts)
+        read.vectors.square().sum().backward()
+        gradients = [p.grad.clone() for p in encoder.parameters() if p.grad is not None]
+        return read.vectors.detach(), (read.tokens * read.present[..., None]).detach(), gradients
+
+    whole = learn()
+    assert len(passes) == 1
+    monkeypatch.setattr("xdecoder.language.encoder._PASS", 8)
+    parts = learn()
+    assert [count for count, _ in passes[1:]] == [8, 8, 4]
+    assert passes[1][1] < passes[2][1] < passes[3][1] == passes[0][1]
+    torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-5)
 
 
 def test_no_token_sees_later_ones(encoder: LanguageEncoder) -> None:
