@@ -148,7 +148,7 @@ def _one_picture(gr: Any, predictor: Predictor, tasks: dict[str, tuple[Ask, tupl
                 raise ValueError(f"Choose one of the tasks {', '.join(tasks)}.")
             return tasks[chosen][0](predictor, open_upload(upload["path"]), Texts(**dict(zip(FIELDS, given, strict=True))))
 
-        return _shown(gr, _kindly(gr, work))
+        return _shown(gr, _kindly(work))
 
     def fit(chosen: str) -> list[Any]:
         return [gr.update(visible=field in tasks[chosen][1]) for field in FIELDS]
@@ -183,7 +183,7 @@ def _find(gr: Any, predictor: Predictor) -> None:
                 raise ValueError(f"Choose some pictures first, at most {MOST_PICTURES}.")
             return answers.find(predictor, [open_upload(path) for path in paths], words)
 
-        return _shown(gr, _kindly(gr, work))
+        return _shown(gr, _kindly(work))
 
     gr.on([button.click, text.submit], find, [files, text], outputs, preprocess=False, api_visibility="private")
 
@@ -246,8 +246,8 @@ def _shown(gr: Any, reply: Reply) -> list[Any]:
     ]
 
 
-def _kindly(gr: Any, work: Callable[[], Reply]) -> Reply:
-    """Do the work; what the visitor can mend is told, what only we can is told of and written to the log."""
+def _kindly(work: Callable[[], Reply]) -> Reply:
+    """The reply, or a sentence on what the visitor can mend; what only we can mend goes to the log."""
     try:
         return work()
     except ValueError as error:
@@ -255,7 +255,6 @@ def _kindly(gr: Any, work: Callable[[], Reply]) -> Reply:
     except Exception:
         traceback.print_exc()
         said = "Something went wrong on our side; the log of this page says what."
-    gr.Warning(said, title="That did not work")
     return Reply(said, {"error": said})
 
 

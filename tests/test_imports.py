@@ -17,7 +17,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "benchmarks": {"xdecoder", "datasets", "trainer", "benchmarks"},
 }
 OURS = {*MAY_IMPORT, "train", "eval", "configs", "tests"}
-NEVER = {"detectron2", "panopticapi", "mpi4py", "transformers", "open_clip"}
+NEVER = {
+    "detectron2", "panopticapi", "mpi4py", "transformers", "open_clip", "gradio", "diffusers", "onnx", "onnxruntime",
+}                                                                                       # fmt: skip
 OPTIONAL = {"demo", "benchmarks"}    # these may compare with other people's models
 
 
@@ -72,6 +74,17 @@ def test_the_library_reads_no_arguments_and_no_environment(root: Path) -> None:
         if isinstance(node, ast.Attribute) and node.attr in {"argv", "environ", "getenv", "getcwd"}
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def test_the_command_line_is_an_edge_that_nothing_leans_on(root: Path) -> None:
+    edges = {"xdecoder/cli.py", "xdecoder/__main__.py"}
+    leaning = {
+        path.relative_to(root).as_posix()
+        for path in sources(root, "xdecoder")
+        for _, name in imported(path)
+        if name == "xdecoder.cli"
+    }
+    assert leaning == edges - {"xdecoder/cli.py"}
 
 
 def test_only_the_library_is_installed(root: Path) -> None:

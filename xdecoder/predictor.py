@@ -88,6 +88,7 @@ class Picture:
 
 
 One = PictureLike | Picture
+Many = list[Any] | tuple[Any, ...]      # of the former
 Mask = Tensor | np.ndarray
 
 
@@ -115,7 +116,7 @@ class Predictor:
     @overload
     def encode(self, image: One) -> Picture: ...
     @overload
-    def encode(self, image: Sequence[One]) -> list[Picture]: ...
+    def encode(self, image: Many) -> list[Picture]: ...
     def encode(self, image: Any) -> Any:
         """A picture that remembers what was computed of it, for many questions about it."""
         if isinstance(image, (list, tuple)):
@@ -126,7 +127,7 @@ class Predictor:
     def segment(self, image: One, names: Sequence[str], threshold: float = 0.0, tile: int | None = None) -> Semantic: ...
     @overload
     def segment(
-        self, image: Sequence[One], names: Sequence[str], threshold: float = 0.0, tile: int | None = None
+        self, image: Many, names: Sequence[str], threshold: float = 0.0, tile: int | None = None
     ) -> list[Semantic]: ...
     def segment(self, image: Any, names: Sequence[str], threshold: float = 0.0, tile: int | None = None) -> Any:
         """The class of each pixel.
@@ -152,7 +153,7 @@ class Predictor:
     ) -> Panoptic: ...
     @overload
     def panoptic(
-        self, image: Sequence[One], things: Sequence[str], stuff: Sequence[str] = (), threshold: float = 0.4,
+        self, image: Many, things: Sequence[str], stuff: Sequence[str] = (), threshold: float = 0.4,
         tile: int | None = None,
     ) -> list[Panoptic]: ...                                                                        # fmt: skip
     def panoptic(
@@ -179,7 +180,7 @@ class Predictor:
     @overload
     def instances(self, image: One, names: Sequence[str], threshold: float = 0.0) -> Instances: ...
     @overload
-    def instances(self, image: Sequence[One], names: Sequence[str], threshold: float = 0.0) -> list[Instances]: ...
+    def instances(self, image: Many, names: Sequence[str], threshold: float = 0.0) -> list[Instances]: ...
     def instances(self, image: Any, names: Sequence[str], threshold: float = 0.0) -> Any:
         """Things one by one, the surest first, at most 100; those that score less than the threshold are left out."""
         vocabulary = _vocabulary(names)
@@ -198,7 +199,7 @@ class Predictor:
     @overload
     def refer(self, image: One, phrases: Sequence[str]) -> Regions: ...
     @overload
-    def refer(self, image: Sequence[One], phrases: Sequence[str]) -> list[Regions]: ...
+    def refer(self, image: Many, phrases: Sequence[str]) -> list[Regions]: ...
     @torch.inference_mode()
     def refer(self, image: Any, phrases: Sequence[str]) -> Any:
         """What each phrase means; each is read as if asked alone."""
@@ -217,7 +218,7 @@ class Predictor:
     @overload
     def caption(self, image: One, region: Mask | None = None, **writing: Any) -> str: ...
     @overload
-    def caption(self, image: Sequence[One], region: Sequence[Mask | None] | None = None, **writing: Any) -> list[str]: ...
+    def caption(self, image: Many, region: Sequence[Mask | None] | None = None, **writing: Any) -> list[str]: ...
     @torch.inference_mode()
     def caption(self, image: Any, region: Any = None, **writing: Any) -> Any:
         """Describe the picture, or the part of it where `region` (H, W) is true, in a sentence.
@@ -243,7 +244,7 @@ class Predictor:
     @overload
     def match(self, image: One, texts: Sequence[str]) -> Tensor: ...
     @overload
-    def match(self, image: Sequence[One], texts: Sequence[str]) -> list[Tensor]: ...
+    def match(self, image: Many, texts: Sequence[str]) -> list[Tensor]: ...
     @torch.inference_mode()
     def match(self, image: Any, texts: Sequence[str]) -> Any:
         """Similarity of the picture and each text, (T,) in -1…1."""
@@ -268,7 +269,7 @@ class Predictor:
     @overload
     def answer(self, image: One, question: str) -> Answer: ...
     @overload
-    def answer(self, image: Sequence[One], question: str) -> list[Answer]: ...
+    def answer(self, image: Many, question: str) -> list[Answer]: ...
     @torch.inference_mode()
     def answer(self, image: Any, question: str) -> Any:
         """The likeliest of the answers that the network was taught; raises ValueError if it was taught none."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 def describe(mask: NDArray[np.bool_]) -> dict[str, Any]:
     """Box (x, y, width, height), area and compressed RLE of a mask (H, W), under COCO's names."""
-    rows, columns = mask.any(axis=1).nonzero()[0], mask.any(axis=0).nonzero()[0]
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     box = [0, 0, 0, 0]
     if len(rows):
         box = [int(columns[0]), int(rows[0]), int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1]

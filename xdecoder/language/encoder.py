@@ -175,8 +175,8 @@ class LanguageEncoder(nn.Module):
     def text_cache(self, rows: int, length: int) -> TextCache:
         """Room for R texts of up to `length` tokens that are read piece by piece."""
         size = (rows, self.config.heads, length, self.config.width // self.config.heads)
-        empty = [[self.projection.new_empty(size) for _ in self.blocks] for _ in range(2)]
-        return TextCache(*empty)
+        keys, values = ([self.projection.new_empty(size) for _ in self.blocks] for _ in range(2))
+        return TextCache(keys, values)
 
     def encode_ends(self, ids: Tensor) -> Tensor:
         """Vectors (T, D) of complete texts (T, n); what all of them begin with is read once."""
