@@ -72,7 +72,7 @@ class Heads(nn.Module):
             image=self.rows(normed["image"]),
             grounding=self.rows(normed["grounding"]) if "grounding" in normed else None,
             caption=normed["caption"] @ self.caption if "caption" in normed else None,
-            pilot=self._rows(normed["pilot"]) if "pilot" in normed else None,
+            pilot=self.rows(normed["pilot"]) if "pilot" in normed else None,
         )
 
     def normed(self, groups: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from xdecoder.types import InstanceResult, PanopticResult, PanopticSegment, Segm
 
 _CLASSES = 256              # whose sums are made at a time in the semantic map
 _TILE = (64, 256)           # largest part of the masks that is resized at a time
-_VALUES = 1 << 24           # and most numbers that it, and what is made of it, may hold
+_VALUES = 1 << 22           # and most numbers that it, and what is made of it, may hold
 
 
 class ReadoutConfig(Config):

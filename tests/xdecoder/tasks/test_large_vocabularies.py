@@ -87,13 +87,18 @@ def test_names_are_read_few_at_a_time_and_once(monkeypatch: pytest.MonkeyPatch) 
     model = tiny_model()
     names = (*(f"name {i} of many" for i in range(600)), BACKGROUND)
     sizes: list[int] = []
-    read = language.LanguageEncoder.encode_ids
 
-    def watched(self: language.LanguageEncoder, ids: torch.Tensor) -> language.Texts:
-        sizes.append(len(ids))
-        return read(self, ids)
+    def watch(name: str) -> None:
+        read = getattr(language.LanguageEncoder, name)
 
-    monkeypatch.setattr(language.LanguageEncoder, "encode_ids", watched)
+        def watched(self: language.LanguageEncoder, ids: torch.Tensor) -> object:
+            sizes.append(len(ids))
+            return read(self, ids)
+
+        monkeypatch.setattr(language.LanguageEncoder, name, watched)
+
+    watch("encode_ids")
+    watch("encode_ends")
     with torch.no_grad():
         vectors = model.language.vocabulary(names, "none")
         assert sum(sizes) == 601 and max(sizes) <= 256
