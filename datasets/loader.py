@@ -50,14 +50,15 @@ def _known(name: str) -> str:
     return find(name).name
 
 
-DatasetChoice = Annotated[
-    Annotated[str, AfterValidator(_known), Tag("name")] | Annotated[DatasetSpec, Tag("mapping")],
-    Discriminator(lambda value: "name" if isinstance(value, str) else "mapping"),
-]
-Mix = Annotated[
-    Annotated[DatasetChoice, Tag("one")] | Annotated[tuple[DatasetChoice, ...], Field(min_length=1), Tag("several")],
-    Discriminator(lambda value: "several" if isinstance(value, (list, tuple)) else "one"),
-]
+def _kind(value: Any) -> str:
+    return "name" if isinstance(value, str) else "list" if isinstance(value, (list, tuple)) else "mapping"
+
+
+Named = Annotated[str, AfterValidator(_known), Tag("name")]
+Mapped = Annotated[DatasetSpec, Tag("mapping")]
+DatasetChoice = Annotated[Named | Mapped, Discriminator(_kind)]
+Several = Annotated[tuple[DatasetChoice, ...], Field(min_length=1), Tag("list")]
+Mix = Annotated[Named | Mapped | Several, Discriminator(_kind)]
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(gt=0)]
 

@@ -66,6 +66,13 @@ class Meter:
         finally:
             self._waited += time.monotonic() - start
 
+    def _clear(self) -> None:
+        self._terms: dict[str, Tensor] = {}
+        self._steps: list[_Step] = []
+        self._checked = 0
+        self._began = time.monotonic()
+        self._waited = 0.0
+
     def add_terms(self, terms: Mapping[str, Tensor]) -> None:
         """Add a batch's loss terms, its shares of the step's."""
         for name, value in terms.items():
@@ -131,13 +138,6 @@ class Meter:
     def leave_out(self, seconds: float) -> None:
         """Do not count these seconds, spent on something else than training, in the speed."""
         self._began += seconds
-
-    def _clear(self) -> None:
-        self._terms: dict[str, Tensor] = {}
-        self._steps: list[_Step] = []
-        self._checked = 0
-        self._began = time.monotonic()
-        self._waited = 0.0
 
 
 def _peak_memory(device: torch.device) -> float:

@@ -90,6 +90,12 @@ class TrainerConfig(Config):
             raise ValueError("keep_best needs evaluate_every, so that there are results to choose by")
         return self
 
+    @model_validator(mode="after")
+    def _shards_are_not_scaled(self) -> TrainerConfig:
+        if self.engine == "fsdp" and self.precision == "fp16":
+            raise ValueError("precision fp16 does not go with engine fsdp; use bf16")
+        return self
+
 
 Evaluate = Callable[[Any, Collection[str] | None], Mapping[str, float]]
 
@@ -293,7 +299,7 @@ class Trainer:
     def _meet(self, number: int, parts: Sequence[Placed]) -> Meeting:
         """Let all parts of a stream know of each other; where samples are compared, in a rehearsal if there are several."""
         tasks = self.streams[number].tasks
-        found = [counts(self.model, tasks, placed.batch) for placed in parts]  # type: ignore[arg-type]
+        found = [counts(self.model, tasks, placed.batch) for placed in parts]
         meeting = Meeting(found, [placed.places for placed in parts], self.world)
         if len(parts) > 1 and any(task.compares for task in tasks):
             for part, placed in enumerate(parts):
@@ -365,7 +371,7 @@ class Trainer:
             return
         self.best, weights = results.get(name, self.best), self.weights()
         if self.world.is_main:
-            checkpoint.save(self.model, self.checkpoints / "best.pt", weights)  # type: ignore[arg-type]
+            checkpoint.save(self.model, self.checkpoints / "best.pt", weights)
 
     def _must_stop(self, asked: bool) -> bool:
         """Whether any process was asked to; they must stop at the same step."""

@@ -45,7 +45,7 @@ class Checkpoint:
 
 
 def save(model: XDecoder, path: str | Path, weights: Mapping[str, Tensor] | None = None) -> None:
-    """Write weights (the model's, if none are given) and architecture, atomically; a path that ends in .safetensors gets that."""
+    """Write weights (by default its own) and architecture, atomically; a path that ends in .safetensors gets that format."""
     weights = model.state_dict() if weights is None else dict(weights)
     write({"format": FORMAT, "config": model.config.model_dump(mode="json"), "model": weights}, path)
 

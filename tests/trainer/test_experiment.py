@@ -275,9 +275,8 @@ def test_launched_processes_learn_what_one_learns(experiment: Path, train: Progr
         cwd=root, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    ours, theirs = (
-        [json.loads(line) for line in (experiment.parent / run / "log.jsonl").read_text().splitlines()] for run in ("run", "alone")
-    )
+    logs = [(experiment.parent / run / "log.jsonl").read_text().splitlines() for run in ("run", "alone")]
+    ours, theirs = ([json.loads(line) for line in log] for log in logs)
     assert [line["loss"] for line in ours] == pytest.approx([line["loss"] for line in theirs], rel=1e-5)
     assert len(ours) == 20
     print(f"largest relative difference {max(abs(a['loss'] / b['loss'] - 1) for a, b in zip(ours, theirs, strict=True)):.1e}")

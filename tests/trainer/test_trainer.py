@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.ranks import run_ranks
 from tests.standin import Model, Task, batches, counts, losses
 from trainer import checkpointing
 from trainer import trainer as loop
+from trainer.distributed import World
 from trainer.meter import NonFiniteError
 from trainer.optim import Constant
 from trainer.trainer import Stream, Trainer, TrainerConfig
@@ -150,6 +153,29 @@ def test_a_bad_loss_stops_before_the_update(tmp_path: Path, monkeypatch: pytest.
     assert written == {"step": 5, "batches": [{"loss": "nan", "pictures": [f"set/{i}" for i in range(16, 20)]}]}
 
 
+def test_all_processes_stop_at_a_loss_that_is_bad_in_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def sometimes_nan(model: nn.Module, tasks: Any, batch: Batch, peers: Peers) -> dict[str, Tensor]:
+        bad = any(sample.id == 17 for sample in batch.samples)
+        return {name: value * (float("nan") if bad else 1.0) for name, value in losses(model, tasks, batch, peers).items()}
+
+    def learn(world: World) -> list[Any]:
+        def dealt(start: int) -> Iterator[Batch]:
+            return (replace(batch, samples=batch.samples[world.rank :: 2]) for batch in batches(start))
+
+        trained = trainer(tmp_path, config(accumulation=2), streams=[Stream([Task("a")], dealt)], world=world)
+        with pytest.raises(NonFiniteError) as error:
+            trained.train()
+        return [error.value.step, trained.step, [weight.sum().item() for weight in weights(trained)]]
+
+    monkeypatch.setattr(loop, "losses", sometimes_nan)
+    first, second = run_ranks(learn, 2)
+    assert first == second
+    assert first[:2] == [3, 2]
+    written = json.loads((tmp_path / "nonfinite_00000003.json").read_text())["batches"]
+    assert [each["pictures"] for each in written if each["loss"] == "nan"] == [["set/17", "set/19"]]
+    assert sorted(picture for each in written for picture in each["pictures"]) == sorted(f"set/{i}" for i in range(16, 24))
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_a_signal_saves_and_the_same_command_goes_on(tmp_path: Path, number: int) -> None:
     whole = trainer(tmp_path / "whole", config())
@@ -229,7 +255,8 @@ def test_the_best_network_is_kept_also_over_a_resume(tmp_path: Path, monkeypatch
     assert [path for path, _ in kept] == [tmp_path / "checkpoints" / "best.pt"] * 2, "at steps 2 and 4, and never after"
     assert watched.best == 3.0
     with pytest.raises(ConfigError, match=r"trainer.keep_best: no result is called 'set/mIoU'; there are set/PQ"):
-        trainer(tmp_path / "b", config(evaluate_every=2, keep_best="set/mIoU"), evaluate=lambda model, names: {"set/PQ": 1.0}).train()
+        settings = config(evaluate_every=2, keep_best="set/mIoU")
+        trainer(tmp_path / "other", settings, evaluate=lambda model, names: {"set/PQ": 1.0}).train()
     with pytest.raises(ValueError, match="keep_best needs evaluate_every"):
         config(keep_best="set/PQ")
 
