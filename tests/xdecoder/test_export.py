@@ -27,12 +27,14 @@ OTHER_PARTS = {
     "backbone": {"name": "davit", "width": 16, "depths": [1, 1, 1, 1], "head_width": 8},
     "pixel_decoder": {"name": "deformable", "width": 32, "layers": 1, "heads": 4, "hidden": 64},
 }
-QUICK_DECODER = {"decoder": {**tiny_config().decoder.model_dump(mode="json"), "layers": 3}}     # each map is read once
 
 
-def build(**parts: object) -> XDecoder:
+def build(layers: int, **parts: object) -> XDecoder:
+    """A network of few decoder layers, since tracing takes its time for each."""
     torch.manual_seed(0)
-    return XDecoder(parse(XDecoderConfig, {**tiny_config().model_dump(mode="json"), **QUICK_DECODER, **parts})).eval()
+    config = tiny_config().model_dump(mode="json")
+    config["decoder"]["layers"] = layers
+    return XDecoder(parse(XDecoderConfig, config | parts)).eval()
 
 
 def question(batch: int, height: int, width: int, classes: int) -> tuple[Tensor, Tensor]:
@@ -65,7 +67,7 @@ def need_onnx() -> None:
 
 @pytest.fixture(scope="module")
 def model() -> XDecoder:
-    return build()
+    return build(layers=3)      # each map is read once
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +110,7 @@ def test_pt2_is_read_by_torch_alone(model: XDecoder, program: ExportedProgram, t
 
 def test_davit_and_the_deformable_pixel_decoder(tmp_path: Path) -> None:
     need_onnx()
-    other = build(**OTHER_PARTS)
+    other = build(layers=1, **OTHER_PARTS)
     export.export(other, tmp_path / "model.onnx")
     images, texts = question(1, 96, 128, 4)
     agree(onnx_answer(tmp_path / "model.onnx", images, texts), eager(other, images, texts))
