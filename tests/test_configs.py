@@ -93,4 +93,4 @@ def test_one_config_per_published_network(root: Path, name: str) -> None:
 def test_the_published_command_has_its_file(root: Path) -> None:
     evaluated = load(ExperimentConfig, root / "configs/xdecoder/svlp_focalt_lang.yaml")
     assert evaluated.model == load(ExperimentConfig, root / "configs/xdecoder/focal_t.yaml").model
-    assert [entry.dataset for entry in evaluated.data.evaluate] == ["coco_2017_val_panoptic"]
+    assert [entry.dataset for entry in evaluated.data.evaluate] == ["coco_2017_val_panoptic", "ade20k_panoptic_val"]

@@ -55,7 +55,7 @@ def test_both_files_of_the_name_give_the_published_network(theirs: Path, ours: P
     first = read("evaluate", "--conf_files", ours, "--overrides", "WEIGHT", "/pth/to/ckpt")
     assert not caplog.records
     second = read("evaluate", "--conf_files", theirs, "--overrides", "WEIGHT", "/pth/to/ckpt", processes=8, root="/data")
-    assert "SOMETHING_FORGOTTEN" in caplog.text and "left out: ade20k_panoptic_val" in caplog.text
+    assert "SOMETHING_FORGOTTEN" in caplog.text
     assert first.weights == second.weights == "/pth/to/ckpt"
     assert first.config == load(ExperimentConfig, ours)
     a, b = (each.config.model.model_dump() for each in (first, second))
@@ -162,8 +162,10 @@ def test_the_other_published_networks(tmp_path: Path, root: Path, name: str) -> 
 def test_training(tmp_path: Path) -> None:
     path = write(tmp_path / "train.yaml", training_file())
     config = read("train", "--conf_files", path, "--overrides", "WEIGHT", "True", "RESUME_FROM", "start.pt").config
-    (stream,) = config.data.train
-    assert (stream.dataset, stream.tasks, stream.batch_size) == ("coco_2017_train_panoptic", ("segmentation", "referring"), 8)
+    stream, pairs = config.data.train
+    assert (stream.dataset, stream.tasks) == ("coco_2017_train_panoptic_filtall", ("segmentation", "referring"))
+    assert (pairs.dataset, pairs.tasks) == ("vlp_train", ("captioning", "retrieval"))
+    assert (stream.batch_size, pairs.batch_size, pairs.transform.model_dump()["size"]) == (8, 2, 224)
     trainer = config.trainer
     assert trainer.steps == 50 * (118287 // 8)
     assert (trainer.learning_rate, trainer.weight_decay, trainer.clip_norm, trainer.accumulation) == (2e-4, 0.01, 3.0, 2)
@@ -214,7 +216,7 @@ def test_train_starts_from_the_weights(small: tuple[Path, Path], monkeypatch: py
 
     monkeypatch.setattr(training, "train", train)
     assert training.main(["train", "--conf_files", str(small[0]), "--overrides", "WEIGHT", str(small[1])]) == 0
-    assert seen[0].weights == str(small[1]) and seen[0].data.train[0].dataset == "coco_2017_train_panoptic"
+    assert seen[0].weights == str(small[1]) and seen[0].data.train[0].dataset == "coco_2017_train_panoptic_filtall"
 
 
 def test_a_new_run_starts_from_the_weights_and_a_resumed_one_does_not(small: tuple[Path, Path], tmp_path: Path) -> None:

@@ -90,16 +90,29 @@ def _rows(processes: int, strict: bool, training: bool) -> Rows:
     }  # fmt: skip
 
 
+_FILTERED = "coco_2017_train_panoptic"
+
+
 def _streams(x: PublishedSettings) -> list[dict[str, Any]]:
-    """COCO's panoptic sets; the pairs that the original trained on are in no catalog."""
+    """COCO's panoptic sets and the image-text pairs, as far as the catalog has them."""
     streams: list[dict[str, Any]] = []
     on = {"segmentation": x["MODEL.DECODER.MASK"] is not False, "referring": x["MODEL.DECODER.GROUNDING.ENABLED"]}
     left_out = []
     for name in x["DATASETS.TRAIN"]:
+        if name in CATALOG and find(name).packed:
+            streams.append({
+                "dataset": name,
+                "tasks": ["captioning", "retrieval"],
+                "batch_size": x["VLP.TRAIN.BATCH_SIZE_TOTAL"],
+                "transform": {"name": "stretch", "size": x["VLP.INPUT.IMAGE_SIZE"]},
+            })
+            continue
         if name in CATALOG:
             spec, tasks = find(name), [task for task in get_args(TaskName) if find(name).provides(task)]
-        elif name.startswith("coco_2017_train_panoptic"):
-            spec, tasks = find("coco_2017_train_panoptic"), [task for task, wanted in on.items() if wanted]
+        elif name.startswith(_FILTERED):
+            # "…_filtall_with_sem_seg_caption_grounding" is our "…_filtall".
+            variants = sorted((each for each in CATALOG if each.startswith(_FILTERED) and name.startswith(each)), key=len)
+            spec, tasks = find(variants[-1]), [task for task, wanted in on.items() if wanted]
         else:
             left_out.append(name)
             continue

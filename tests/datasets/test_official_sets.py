@@ -36,7 +36,7 @@ from xdecoder.types import (
 
 WILD = {name: vocabularies.load(f"seginw:{name}").vocabulary.names for name in NAMES}
 WRITERS = writers(tuple(str(key) for key in vocabularies.load("imagenet_1000").ids), WILD)
-ELSEWHERE = ("shapes_", "coco_kit_", "own_")        # generated, real, or the user's: other tests have them
+ELSEWHERE = ("shapes_", "coco_kit_", "own_", "vlp_", "coco_2017_train_panoptic_filt")    # other tests have them
 SECOND_ROWS = ("train", "10shot", "refer_", "restval")  # of one format, for which the network need not run again
 TASK_OF = {
     "panoptic": "segmentation", "instance": "segmentation", "semantic": "segmentation", "referring": "referring",
