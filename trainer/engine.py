@@ -143,7 +143,8 @@ class ShardedEngine(Engine):
 
     def _gathered(self, model: nn.Module, cpu_offload: bool) -> dict[str, Tensor]:
         """The whole network's weights, on all processes or, in memory of the processor, on the main one."""
-        weights: dict[str, Any] = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=cpu_offload))
+        options = StateDictOptions(full_state_dict=True, cpu_offload=cpu_offload)
+        weights: dict[str, Any] = get_model_state_dict(model, options=options)
         return {name: value.reshape(()) if f"model.{name}" in self._scalars else value for name, value in weights.items()}
 
 

@@ -60,14 +60,15 @@ def match(
             continue
         drawn_from = generators[b : b + 1] if generators else None
         points = rand_by_picture([1], config.points, 2, device=device, generators=drawn_from)
-        wanted = sample_points(masks[None].float(), points)[0]                        # (N, P)
-        features = sample_points(mask_features[b, None].float(), points)[0]           # (C, P)
-        logits = torch.einsum("lqc,cp->lqp", mask_embeddings[:, b].float(), features)
-        cost = (
-            -config.class_cost * class_scores[b].float()
-            + config.mask_cost * pairwise_bce(logits, wanted)
-            + config.dice_cost * pairwise_dice(logits, wanted)
-        )
+        with torch.autocast(device.type, enabled=False):      # costs are differences of large sums, which 16 bits would lose
+            wanted = sample_points(masks[None].float(), points)[0]                    # (N, P)
+            features = sample_points(mask_features[b, None].float(), points)[0]       # (C, P)
+            logits = torch.einsum("lqc,cp->lqp", mask_embeddings[:, b].float(), features)
+            cost = (
+                -config.class_cost * class_scores[b].float()
+                + config.mask_cost * pairwise_bce(logits, wanted)
+                + config.dice_cost * pairwise_dice(logits, wanted)
+            )
         found += [_assign(layer_cost, layer, b) for layer, layer_cost in enumerate(cost.cpu())]
     if not found:
         return Matches(*torch.zeros(4, 0, dtype=torch.int64, device=device))

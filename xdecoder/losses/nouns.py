@@ -61,7 +61,7 @@ def _match_nouns(
         free = torch.ones(queries.shape[1], dtype=torch.bool, device=queries.device)
         free[taken] = False
         numbers = free.nonzero()[:, 0]
-        row, noun = linear_sum_assignment(-own[b][b, numbers].nan_to_num().cpu().numpy())
+        row, noun = linear_sum_assignment(-own[b][b, numbers].float().nan_to_num().cpu().numpy())
         pairs.append((numbers[torch.from_numpy(row).to(numbers.device)], torch.from_numpy(noun).to(numbers.device)))
     return pairs
 
