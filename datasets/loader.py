@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Generic, TypeVar, get_args
 
 import cv2
 import numpy as np
@@ -95,8 +95,12 @@ class StreamConfig(Config):
         return self
 
     @property
+    def datasets(self) -> tuple[str | DatasetSpec, ...]:
+        return self.dataset if isinstance(self.dataset, tuple) else (self.dataset,)
+
+    @property
     def specs(self) -> tuple[DatasetSpec, ...]:
-        return tuple(resolve(each) for each in (self.dataset if isinstance(self.dataset, tuple) else (self.dataset,)))
+        return tuple(resolve(each) for each in self.datasets)
 
 
 class EvaluationConfig(Config):
@@ -454,7 +458,7 @@ def evaluation_loader(
     world_size: int = 1,
     workers: int = 0,
     done: Collection[int | str] = (),
-) -> Batches:
+) -> Batches[PictureDataset]:
     """This process's share of a set in order: every picture once, the last batch perhaps smaller. It has a length.
 
     Which pictures share a batch depends neither on the number of processes nor on what is `done`: the ids of pictures that need
@@ -471,7 +475,10 @@ def evaluation_loader(
     return Batches(dataset, [left[i] for i in mine], workers)
 
 
-class Batches:
+Samples = TypeVar("Samples", bound="PictureDataset | Mixture")
+
+
+class Batches(Generic[Samples]):
     """Iterates batches of a dataset in a given order, made here or in worker processes.
 
     Args:
@@ -482,7 +489,7 @@ class Batches:
     """
 
     def __init__(
-        self, dataset: PictureDataset | Mixture, order: Iterable[list[Key]], workers: int = 0, bad: BadSamples | None = None
+        self, dataset: Samples, order: Iterable[list[Key]], workers: int = 0, bad: BadSamples | None = None
     ) -> None:
         self.dataset, self.order, self.workers, self.bad = dataset, order, workers, bad
 

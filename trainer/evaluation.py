@@ -14,7 +14,7 @@ import torch
 
 from datasets.evaluators import evaluators_for
 from datasets.evaluators.evaluator import Evaluator, PictureId
-from datasets.loader import Batches, EvaluationConfig, evaluation_loader, resolve
+from datasets.loader import Batches, EvaluationConfig, PictureDataset, evaluation_loader, resolve
 from datasets.spec import DatasetSpec, TaskName
 from datasets.submissions import SavedAnswers, Submission
 from trainer import distributed, partial, precision
@@ -61,7 +61,7 @@ class Interrupted(KeyboardInterrupt):
 class Source(Protocol):
     """Where answers come from."""
 
-    def answers(self, entry: EvaluationConfig, spec: DatasetSpec, loader: Batches) -> Answers: ...
+    def answers(self, entry: EvaluationConfig, spec: DatasetSpec, loader: Batches[PictureDataset]) -> Answers: ...
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Network:
     config: ExperimentConfig
     device: torch.device
 
-    def answers(self, entry: EvaluationConfig, spec: DatasetSpec, loader: Batches) -> Answers:
+    def answers(self, entry: EvaluationConfig, spec: DatasetSpec, loader: Batches[PictureDataset]) -> Answers:
         tasks = settings_for(spec, self.config.tasks).build(entry.tasks)
         autocast = precision.resolve(self.config.trainer.precision, self.device).autocast
 
@@ -93,7 +93,7 @@ class Saved:
     folder: Path
     root: Path
 
-    def answers(self, entry: EvaluationConfig, spec: DatasetSpec, loader: Batches) -> Answers:
+    def answers(self, entry: EvaluationConfig, spec: DatasetSpec, loader: Batches[PictureDataset]) -> Answers:
         return SavedAnswers(self.folder / entry.prefix, spec, self.root, loader.dataset.vocabulary)
 
 

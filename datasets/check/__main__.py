@@ -95,7 +95,8 @@ def chosen(names: list[str], root: Path | None) -> list[tuple[DatasetSpec, Path,
         if name.endswith((".yaml", ".yml")):
             data = load(Experiment, name, settings).data
             home = root or data.root
-            sets = [(entry.dataset, True) for entry in data.train] + [(entry.dataset, False) for entry in data.evaluate]
+            sets = [(each, True) for stream in data.train for each in stream.datasets]
+            sets += [(entry.dataset, False) for entry in data.evaluate]
             picked += [(find(each) if isinstance(each, str) else each, home, learnt) for each, learnt in sets]
         elif name not in CATALOG and Path(name).exists():
             path = str(Path(name).absolute())

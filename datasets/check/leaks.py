@@ -15,10 +15,12 @@ _COCO = re.compile(r"(?:COCO_(?:train|val|test)20\d\d_)?(\d{12})")  # 2014's and
 
 
 class Pictures:
-    """The pictures of one set, known by COCO's number where the name has one, and by content."""
+    """The pictures of one set, known by COCO's number where the name has one, and by content; packed ones are not looked at."""
 
     def __init__(self, source: Source) -> None:
-        self.name, self.paths = source.spec.name, [record.image for record in source.records]
+        self.name = source.spec.name
+        images = [] if source.spec.packed else [record.image for record in source.records]
+        self.paths = [image for image in images if isinstance(image, Path)]
 
     @cached_property
     def numbers(self) -> dict[str, Path]:

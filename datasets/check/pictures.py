@@ -14,23 +14,31 @@ from datasets.check.finding import Finding, finding, grouped
 from datasets.readers import Source
 from datasets.readers.coco import outline_mask
 from datasets.readers.pictures import read_image, read_regions
-from datasets.spec import Record
+from datasets.spec import Encoded, Record
 
 THREADS = 8
 
 
 def check_pictures(source: Source, every: bool = False, sample: int = 200) -> tuple[list[Finding], int]:
     """Findings, and how many pictures were decoded: `sample` of them spread over the set, or all."""
-    absent = {"picture": _absent(record.image for record in source.records)}
-    absent["label image"] = _absent(path for record in source.records for path in (record.id_map, record.label_map) if path)
-    gone = {path for paths in absent.values() for path in paths}
-    there = [record for record in source.records if not gone & {record.image, record.id_map, record.label_map}]
+    found, there = ([], source.records) if source.spec.packed else _present(source)
     chosen = there if every else [there[i] for i in _spread(len(there), sample)]
-    found = [_missing(what, paths, len(source.records)) for what, paths in absent.items() if paths]
     with ThreadPoolExecutor(THREADS) as threads:
         jobs = threads.map(lambda record: _faults(source, record), chosen)
         shown = tqdm(jobs, "decoding", len(chosen), unit="picture", disable=None, leave=False)
         return found + grouped(fault for faults in shown for fault in faults), len(chosen)
+
+
+def _present(source: Source) -> tuple[list[Finding], list[Record]]:
+    """Findings about files that are not there, and the records whose files are."""
+    records = source.records
+    absent = {
+        "picture": _absent(record.image for record in records if isinstance(record.image, Path)),
+        "label image": _absent(path for record in records for path in (record.id_map, record.label_map) if path),
+    }
+    gone = {path for paths in absent.values() for path in paths}
+    found = [_missing(what, paths, len(records)) for what, paths in absent.items() if paths]
+    return found, [record for record in records if not gone & {record.image, record.id_map, record.label_map}]
 
 
 def _absent(paths: Iterable[Path]) -> list[Path]:
@@ -74,7 +82,7 @@ def _faults(source: Source, record: Record) -> list[str]:
     return faults
 
 
-def _told(path: Path, error: ValueError) -> str:
+def _told(path: Path | Encoded, error: ValueError) -> str:
     """The reader's sentence, or what the file is instead of a picture."""
-    stand_in = impostor(path) if path.is_file() and "damaged" in str(error) else None
+    stand_in = impostor(path) if isinstance(path, Path) and path.is_file() and "damaged" in str(error) else None
     return f"{path}: {stand_in}" if stand_in else str(error)

@@ -70,7 +70,7 @@ def counts(records: Sequence[Record]) -> Counts:
     )
 
 
-def share(records: list[Record], part: str) -> list[Record]:
+def share(records: Sequence[Record], part: str) -> list[Record]:
     """The training or the validation share of a set without splits; a picture keeps its share when others join.
 
     Raises:
@@ -78,7 +78,7 @@ def share(records: list[Record], part: str) -> list[Record]:
     """
     if len(records) < 2:
         raise ValueError("a set without splits of its own needs two pictures at least, one to learn from and one to measure on")
-    draws = [zlib.crc32(record.image.stem.encode()) for record in records]
+    draws = [zlib.crc32(Path(str(record.image)).stem.encode()) for record in records]
     held = [draw % 5 == 0 for draw in draws]
     if all(held) or not any(held):
         held = [draw == min(draws) for draw in draws]
