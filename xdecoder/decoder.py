@@ -95,7 +95,7 @@ class Decoder(nn.Module):
             looked = layer.look(
                 torch.cat([content[name] for name in lookers], dim=1),
                 torch.cat([position[name] for name in lookers], dim=1),
-                layer.cross_attention.project(keys, values), visible,
+                keys, values, visible,
             )                                                                                       # fmt: skip
             content |= _split(looked, lookers, sizes)
             mixed = layer.mix(
@@ -177,8 +177,12 @@ class DecoderLayer(nn.Module):
         self.feed_forward = FeedForward(width, hidden)
         self.norm3 = nn.LayerNorm(width)
 
-    def look(self, tokens: Tensor, position: Tensor, seen: tuple[Tensor, Tensor], visible: Tensor | None) -> Tensor:
-        """Tokens (B, N, C) read what `cross_attention.project` made of the picture where `visible` (B, N, h·w) lets them."""
+    def look(self, tokens: Tensor, position: Tensor, keys: Tensor, values: Tensor, visible: Tensor) -> Tensor:
+        """Tokens (B, N, C) read the picture where `visible` (B, N, h·w) lets them."""
+        return self.look_again(tokens, position, self.cross_attention.project(keys, values), visible)
+
+    def look_again(self, tokens: Tensor, position: Tensor, seen: tuple[Tensor, Tensor], visible: Tensor | None) -> Tensor:
+        """The same from what `cross_attention.project` made of the picture before."""
         return self.norm1(tokens + self.cross_attention.read(tokens + position, *seen, visible))
 
     def mix(self, tokens: Tensor, position: Tensor, peers: Tensor) -> Tensor:

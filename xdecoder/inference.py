@@ -91,7 +91,7 @@ def settle(decoder: Decoder, memory: Memory, groups: Sequence[TokenGroup]) -> Se
         parts = dict(zip(names, together.split(list(sizes.values()), dim=1), strict=True))
         painters = {name: decoder.heads.mask(tokens) for name, tokens in decoder.heads.normed(parts).items()}
         visible = decoder.visible(painters, [tokens[name] for name in lookers], memory.painted_on(i), memory.size(i))
-        looked = layer.look(together[:, :looking], position[:, :looking], memory.seen(i), visible)
+        looked = layer.look_again(together[:, :looking], position[:, :looking], memory.seen(i), visible)
         together = torch.cat((looked, together[:, looking:]), dim=1)
         placed = together + position
         heard.append(layer.self_attention.project(placed, together))
@@ -105,7 +105,7 @@ def listen(decoder: Decoder, memory: Memory, latents: Settled, group: TokenGroup
     earlier = torch.ones(count, count, dtype=torch.bool, device=tokens.device).tril()
     for i, (layer, (keys, values)) in enumerate(zip(decoder.layers, latents.heard, strict=True)):
         assert isinstance(layer, DecoderLayer)
-        tokens = layer.look(tokens, position, memory.seen(i), None)
+        tokens = layer.look_again(tokens, position, memory.seen(i), None)
         placed = tokens + position
         own_keys, own_values = layer.self_attention.project(placed, tokens)
         peers = F.pad(earlier, (keys.shape[2], 0), value=True)[None]

@@ -69,7 +69,7 @@ class Writer:
         end = self.fixed + place + 1
         for i, (layer, (keys, values)) in enumerate(zip(decoder.layers, self.heard, strict=True)):
             assert isinstance(layer, DecoderLayer)
-            tokens = layer.look(tokens, position, self.memory.seen(i), self.visible[i])
+            tokens = layer.look_again(tokens, position, self.memory.seen(i), self.visible[i])
             placed = tokens + position
             keys[:, :, end - 1 : end], values[:, :, end - 1 : end] = layer.self_attention.project(placed, tokens)
             tokens = layer.think(tokens, layer.self_attention.read(placed, keys[:, :, :end], values[:, :, :end]))
