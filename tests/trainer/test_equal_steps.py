@@ -101,15 +101,16 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     [
         (2, {}),
         (1, {"accumulation": 2}),
-        (2, {"accumulation": 2}),
-        (1, {"checkpoint_activations": True}),
+        (2, {"accumulation": 2, "steps": 6}),
+        (1, {"checkpoint_activations": True, "steps": 3}),
     ],
     ids=["two processes", "two parts", "two processes with two parts", "recomputed"],
 )
 def test_the_losses_are_those_of_one_process_with_the_large_batch(
     alone: list[dict[str, Any]], tmp_path: Path, ranks: int, changes: dict[str, Any]
 ) -> None:
-    assert_equal(run_ranks(partial(train, tmp_path, **changes), ranks)[0], alone)
+    log = run_ranks(partial(train, tmp_path, **changes), ranks)[0]
+    assert_equal(log, alone[: changes.get("steps", STEPS)])
 
 
 def test_so_they_are_with_shards_that_are_saved_and_taken_up_again(alone: list[dict[str, Any]], tmp_path: Path) -> None:
@@ -144,11 +145,11 @@ def test_a_sharded_network_is_measured_and_written_as_a_whole(tmp_path: Path) ->
 
 
 def assert_equal(log: list[dict[str, Any]], alone: list[dict[str, Any]]) -> None:
-    assert len(log) == len(alone) == STEPS
+    assert len(log) == len(alone) > 0
     worst = 0.0
     for ours, theirs in zip(log, alone, strict=True):
         assert set(ours["losses"]) == set(theirs["losses"])
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
         worst = max(worst, abs(ours["loss"] / theirs["loss"] - 1))
-    print(f"largest relative difference of {STEPS} losses: {worst:.1e}")
+    print(f"largest relative difference of {len(log)} losses: {worst:.1e}")
     assert alone[-1]["loss"] != alone[0]["loss"]

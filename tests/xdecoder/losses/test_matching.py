@@ -52,3 +52,15 @@ def test_empty_targets_and_broken_costs():
     scores = torch.tensor([[[float("nan")], [0.5]]])
     found = match([scores], embeddings, features, [torch.ones(1, 4, 4).bool()], config)
     assert found.query.tolist() == [1], "a query whose cost is not a number must not win"
+
+
+def test_sixteen_bits_around_it_change_nothing():
+    generator = torch.Generator().manual_seed(0)
+    embeddings, features = torch.randn(3, 1, 20, 8, generator=generator), torch.randn(1, 8, 16, 16, generator=generator)
+    targets, scores = [torch.rand(10, 16, 16, generator=generator) > 0.5], [torch.zeros(3, 20, 10)]
+    found = []
+    for sixteen in (False, True):
+        torch.manual_seed(0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=sixteen):
+            found.append(match(scores, embeddings, features, targets, MatchingConfig(points=256)))
+    assert torch.equal(found[0].query, found[1].query) and torch.equal(found[0].target, found[1].target)

@@ -180,3 +180,14 @@ def test_captions_look_inside_their_region():
     part = model.decode(features, [caption_tokens(model, texts, region)])[-1].caption
     assert not torch.allclose(whole[0], part[0], atol=1e-4)
     assert torch.allclose(whole[1], part[1], atol=1e-5), "an empty region is open everywhere"
+
+
+def test_all_tasks_learn_in_sixteen_bits():
+    tasks = tiny_tasks()
+    segmentation = tasks.segmentation.model_copy(update={"noun_weight": 1.0})
+    model = tiny_model().train()
+    with torch.autocast("cpu", torch.bfloat16):
+        terms = losses(model, tasks.model_copy(update={"segmentation": segmentation}).build(ALL), tiny_batch())
+    assert any(name.startswith("segmentation/noun") for name in terms)
+    sum(value.float() for value in terms.values()).backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
