@@ -19,23 +19,16 @@ from torch import Tensor
 from xdecoder.inference import Memory, latent_rows, latents
 from xdecoder.losses.contrastive import cosine_logits
 from xdecoder.model import XDecoder
-from xdecoder.readout import Masks, ReadoutConfig, ResizedMasks, panoptic, resize_masks
+from xdecoder.predictor import Predictor
+from xdecoder.readout import ReadoutConfig, ResizedMasks, panoptic, resize_masks
 
 CLASSES = 133
-EVERYTHING = ReadoutConfig(object_threshold=0.0, overlap_threshold=0.0)     # seeded weights are sure of nothing
+CONFIG = ReadoutConfig(object_threshold=0.4, overlap_threshold=0.0)     # seeded masks overlap, and all are to be drawn
 SCALE = torch.tensor(4.6)                                                   # logarithm, about that of trained networks
 
 
 def texts() -> Tensor:
     return F.normalize(torch.randn(CLASSES + 1, 512, generator=torch.Generator().manual_seed(0)), dim=-1)
-
-
-def segments(semantic: Tensor, masks: Masks) -> Tensor:
-    """The label map, (H, W)."""
-    probabilities = cosine_logits(semantic, texts(), SCALE, clamp=False).softmax(-1)
-    result = panoptic(probabilities, masks, torch.ones(CLASSES, dtype=torch.bool), EVERYTHING)
-    labels = torch.tensor([CLASSES, *(segment.label for segment in result.segments)])
-    return labels[result.ids.long()]
 
 
 def as_published(model: XDecoder, image: Tensor) -> Tensor:
@@ -44,15 +37,27 @@ def as_published(model: XDecoder, image: Tensor) -> Tensor:
     for layer in model.decode(features):
         rows = layer.latent()
         outputs.append((cosine_logits(rows.semantic, texts(), SCALE, clamp=False), rows.masks(features.mask)))
-    masks = resize_masks(outputs[-1][1][0], features.padded, features.sizes[0], (image.shape[1], image.shape[2]))
-    return segments(layer.latent().semantic[0], masks)
+    logits, small = outputs[-1]
+    masks = resize_masks(small[0], features.padded, features.sizes[0], (image.shape[1], image.shape[2])).sigmoid()
+    scores, classes = logits[0].softmax(-1).max(dim=-1)
+    kept = (classes != CLASSES) & (scores > CONFIG.object_threshold)
+    classes, masks = classes[kept], masks[kept]
+    winner = (scores[kept][:, None, None] * masks).argmax(dim=0)
+    labels = torch.full(winner.shape, CLASSES)
+    for row, label in enumerate(classes.tolist()):
+        drawn = (winner == row) & (masks[row] >= 0.5)
+        if drawn.any() and (winner == row).sum() / (masks[row] >= 0.5).sum() >= CONFIG.overlap_threshold:
+            labels[drawn] = label
+    return labels
 
 
 def ours(model: XDecoder, image: Tensor) -> Tensor:
     features = model.encode([image])
     rows = latent_rows(model.decoder, latents(model, Memory(model, features, keep=False)))
-    masks = rows.masks(features.mask)[0]
-    return segments(rows.semantic[0], ResizedMasks(masks, features.padded, features.sizes[0], (image.shape[1], image.shape[2])))
+    masks = ResizedMasks(rows.masks(features.mask)[0], features.padded, features.sizes[0], (image.shape[1], image.shape[2]))
+    probabilities = cosine_logits(rows.semantic[0], texts(), SCALE, clamp=False).softmax(-1)
+    result = panoptic(probabilities, masks, torch.ones(CLASSES, dtype=torch.bool), CONFIG)
+    return torch.tensor([CLASSES, *(segment.label for segment in result.segments)])[result.ids.long()]
 
 
 @torch.inference_mode()
@@ -60,6 +65,8 @@ def run(way: str, side: int, threads: int, repeats: int) -> tuple[float, Tensor,
     """Seconds, label map, and millions of parameters that look at pictures."""
     torch.set_num_threads(threads)
     model, image = measure.focal_t(published=way == "published"), measure.picture(side, side)
+    if way == "ours":
+        Predictor(model)        # lays weights out and chooses convolutions for inference
     language = sum(parameter.numel() for parameter in model.language.parameters())
     answer = {"published": as_published, "ours": ours}[way]
     size = (sum(parameter.numel() for parameter in model.parameters()) - language) / 1e6

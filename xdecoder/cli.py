@@ -116,7 +116,7 @@ def _export(options: argparse.Namespace) -> int:
     from xdecoder.types import Vocabulary
 
     predictor = _load(options)
-    export.export(predictor.model, options.out)
+    export.export(predictor.model, options.out, options.size)
     print(options.out)
     names = (*options.things, *options.stuff)
     if names:
@@ -303,6 +303,8 @@ def _parser() -> argparse.ArgumentParser:
 
     added = command("export", "write the segmentation path for serving, as .onnx or .pt2", None)
     added.add_argument("--out", type=Path, required=True, metavar="FILE", help="model.onnx, or model.pt2 for PyTorch alone")
+    sides: dict[str, Any] = {"nargs": 2, "type": int, "metavar": ("HEIGHT", "WIDTH")}
+    added.add_argument("--size", **sides, help="of all pictures, for a smaller graph (default: any multiples of 32)")
     added.add_argument("--things", **one_of_two, help="a vocabulary whose text vectors are written beside it")
     added.add_argument("--stuff", **one_of_two, help="its classes that are one region each")
     added.set_defaults(run=_export)

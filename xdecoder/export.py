@@ -54,14 +54,17 @@ class SegmentationGraph(nn.Module):
         return logits.softmax(-1), rows.masks(mask_features)
 
 
-def export(model: XDecoder, path: str | Path) -> None:
-    """Write the segmentation path to a .onnx or .pt2 file; batch, height, width and number of classes stay free.
+def export(model: XDecoder, path: str | Path, size: tuple[int, int] | None = None) -> None:
+    """Write the segmentation path to a .onnx or .pt2 file; batch and number of classes stay free.
+
+    Args:
+        size: height and width of all pictures; None leaves them free, which makes a larger graph.
 
     Raises:
-        ValueError: for another ending, or where the packages for ONNX are missing.
+        ValueError: for another ending, sides that are no multiples of 32, or where the packages for ONNX are missing.
     """
     _check_ending(Path(path))
-    save(trace(model), path, model.config.image_size)
+    save(trace(model, size), path, model.config.image_size)
 
 
 def save(program: ExportedProgram, path: str | Path, image_size: int) -> None:
@@ -76,17 +79,20 @@ def save(program: ExportedProgram, path: str | Path, image_size: int) -> None:
             file.write(content)
 
 
-def trace(model: XDecoder) -> ExportedProgram:
-    """The segmentation path as a graph of PyTorch operators."""
-    graph = SegmentationGraph(model).eval()
+def trace(model: XDecoder, size: tuple[int, int] | None = None) -> ExportedProgram:
+    """The segmentation path as a graph of PyTorch operators; arguments as for `export`."""
+    if size is not None and any(side % STRIDE or not 2 * STRIDE <= side <= MAX_SIDE for side in size):
+        raise ValueError(f"sides are multiples of {STRIDE} from {2 * STRIDE} to {MAX_SIDE}, not {size[0]} and {size[1]}")
+    height, width = size or (2 * STRIDE, 3 * STRIDE)
     example = (
-        torch.zeros(2, 3, 2 * STRIDE, 3 * STRIDE, device=model.device),
+        torch.zeros(2, 3, height, width, device=model.device),
         torch.ones(3, model.config.decoder.joint_width, device=model.device),
     )
     most = MAX_SIDE // STRIDE
-    sides = {2: STRIDE * Dim("rows", min=2, max=most), 3: STRIDE * Dim("columns", min=2, max=most)}
+    free = {2: STRIDE * Dim("rows", min=2, max=most), 3: STRIDE * Dim("columns", min=2, max=most)} if size is None else {}
+    shapes = ({0: Dim("batch"), **free}, {0: Dim("classes", min=2)})
     with torch.no_grad():
-        return torch.export.export(graph, example, dynamic_shapes=({0: Dim("batch"), **sides}, {0: Dim("classes", min=2)}))
+        return torch.export.export(SegmentationGraph(model).eval(), example, dynamic_shapes=shapes)
 
 
 def write_classes(model: XDecoder, vocabulary: Vocabulary, path: str | Path) -> None:

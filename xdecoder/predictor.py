@@ -22,6 +22,7 @@ from xdecoder.inference import Memory, Settled, latent_rows, latents, settle, st
 from xdecoder.language.encoder import Texts
 from xdecoder.losses.contrastive import cosine_logits
 from xdecoder.model import Features, XDecoder
+from xdecoder.ops.winograd import use_winograd
 from xdecoder.readout import ReadoutConfig, ResizedMasks
 from xdecoder.results import Answer, Found, Instances, Panoptic, Ranking, Regions, Semantic
 from xdecoder.tasks import vqa
@@ -109,6 +110,8 @@ class Predictor:
         model.read_pictures_as(dtype)
         if model.device.type == "cpu":
             store_by_columns(model.language, model.decoder)
+        if model.device.type == "cpu" and not compile:
+            use_winograd(model.pixel_decoder)
         if compile:
             model.backbone.compile(dynamic=True)
             model.pixel_decoder.compile(dynamic=True)

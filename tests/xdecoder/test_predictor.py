@@ -10,8 +10,9 @@ from PIL import Image
 import xdecoder
 from tests.tiny import tiny_config, tiny_model
 from xdecoder import checkpoint
+from xdecoder.config import parse
 from xdecoder.heads import AnswerConfig
-from xdecoder.model import Features, XDecoder
+from xdecoder.model import Features, XDecoder, XDecoderConfig
 from xdecoder.predictor import BATCH, Predictor
 from xdecoder.tasks import TasksConfig, predict
 from xdecoder.types import Batch, Sample, Vocabulary
@@ -179,6 +180,14 @@ def test_half_precision_sees_the_same(photo: Path) -> None:
     torch.testing.assert_close(half.match(photo, ["a star"]), full.match(photo, ["a star"]), atol=0.02, rtol=0)
     torch.testing.assert_close(half.refer(photo, ["a star"]).scores, full.refer(photo, ["a star"]).scores, atol=0.05, rtol=0)
     assert isinstance(half.caption(photo, beams=2, steps=4), str)
+
+
+def test_half_precision_leaves_sampling_precise(photo: Path) -> None:
+    decoder = {"name": "deformable", "width": 32, "layers": 1, "heads": 4, "hidden": 64}
+    config = parse(XDecoderConfig, {**tiny_config().model_dump(mode="json"), "pixel_decoder": decoder})
+    half = Predictor(XDecoder(config), dtype=torch.bfloat16)
+    assert {p.dtype for p in half.model.pixel_decoder.parameters()} == {torch.float32}
+    assert half.encode(photo).segment(["star", "cube"]).labels.shape == (40, 60)
 
 
 def test_compiling_is_for_any_size(monkeypatch: pytest.MonkeyPatch, photo: Path) -> None:

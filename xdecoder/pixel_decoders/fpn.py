@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from xdecoder.config import Config
 from xdecoder.layers import Attention, FeedForward, initialise_transformer, sine_positions
+from xdecoder.ops.winograd import Convolution
 
 GROUPS = 32
 
@@ -49,7 +50,7 @@ class FpnPixelDecoder(nn.Module):
         self.encoder = nn.ModuleList(EncoderLayer(width, config.heads, config.hidden) for _ in range(config.layers))
         self.laterals = nn.ModuleList(ConvNorm(inputs, width, kernel=1) for inputs in widths[:-1])
         self.outputs = nn.ModuleList(ConvNorm(width, width, kernel=3) for _ in widths)
-        self.mask_features = nn.Conv2d(width, width, 3, padding=1)
+        self.mask_features = Convolution(width, width)
         initialise_transformer(self.encoder)
         for convolution in (m for m in self.modules() if isinstance(m, nn.Conv2d)):
             nn.init.kaiming_uniform_(convolution.weight, a=1)
@@ -57,11 +58,11 @@ class FpnPixelDecoder(nn.Module):
                 nn.init.zeros_(convolution.bias)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        x = F.relu(self.outputs[-1](self._encode(self.input_proj(maps[-1]))))
+        x = F.relu(self.outputs[-1](self._encode(self.input_proj(maps[-1]))), inplace=True)
         pyramid = [x]
         for fine, lateral, output in zip(maps[-2::-1], reversed(self.laterals), self.outputs[-2::-1], strict=True):
             x = lateral(fine) + F.interpolate(x, size=fine.shape[-2:], mode="nearest")
-            x = F.relu(output(x))
+            x = F.relu(output(x), inplace=True)
             pyramid.append(x)
         return self.mask_features(x), tuple(pyramid[:3])
 
@@ -91,11 +92,11 @@ class EncoderLayer(nn.Module):
 
 
 class ConvNorm(nn.Module):
-    """A convolution, then GroupNorm of 32 groups."""
+    """A 1 × 1 or 3 × 3 convolution, then GroupNorm of 32 groups."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, bias: bool = False) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=bias)
+        self.conv = Convolution(inputs, outputs, bias) if kernel == 3 else nn.Conv2d(inputs, outputs, kernel, bias=bias)
         self.norm = nn.GroupNorm(GROUPS, outputs)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,0 +1,70 @@
+"""3 × 3 convolutions with a quarter of the multiplications (Lavin & Gray: Fast Algorithms for Convolutional Neural Networks, 2016).
+
+Each 4 × 4 patch of the result is made of a 6 × 6 patch of the map: both, and the kernel, are transformed so that the convolution
+becomes one product per place of the patch. In single precision the results are equal within about 1e-4 of the map's deviation.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SMALLEST = 64       # side of the maps from which on the transforms are worth their time
+_ROWS = 2           # rows of patches at a time: what is made of them stays in the processor's cache
+
+# The paper's F(4 × 4, 3 × 3): transforms of the map, of the kernel, and back.
+_MAP = (
+    (4, 0, -5, 0, 1, 0), (0, -4, -4, 1, 1, 0), (0, 4, -4, -1, 1, 0), (0, -2, -1, 2, 1, 0), (0, 2, -1, -2, 1, 0), (0, 4, 0, -5, 0, 1),
+)  # fmt: skip
+_KERNEL = (
+    (1 / 4, 0, 0), (-1 / 6, -1 / 6, -1 / 6), (-1 / 6, 1 / 6, -1 / 6), (1 / 24, 1 / 12, 1 / 6), (1 / 24, -1 / 12, 1 / 6), (0, 0, 1),
+)  # fmt: skip
+_BACK = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
+
+
+class Convolution(nn.Conv2d):
+    """A 3 × 3 convolution of stride 1 that keeps the map's size.
+
+    With `winograd` set, large maps on a CPU take the fast way when no gradient is asked for.
+    """
+
+    winograd = False
+
+    def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
+        super().__init__(inputs, outputs, kernel_size=3, padding=1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        fast = self.winograd and not torch.is_grad_enabled() and x.device.type == "cpu" and x.dtype == torch.float32
+        if fast and min(x.shape[-2:]) >= SMALLEST:
+            return convolve(x, self.weight, self.bias)
+        return super().forward(x)
+
+
+def use_winograd(module: nn.Module) -> None:
+    """Let all such convolutions below `module` take the fast way."""
+    for child in module.modules():
+        if isinstance(child, Convolution):
+            child.winograd = True
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x: (B, C, H, W); weight: (D, C, 3, 3). The result (B, D, H, W) lies in memory channels last."""
+    batch, channels, height, width = x.shape
+    outputs, down, across = weight.shape[0], -(-height // 4), -(-width // 4)
+    to_map, to_kernel, back = (torch.tensor(rows, dtype=x.dtype) for rows in (_MAP, _KERNEL, _BACK))
+    kernel = torch.einsum("ij,dcjk,lk->ilcd", to_kernel, weight, to_kernel).reshape(36, channels, outputs)
+    to_map, back = torch.kron(to_map, to_map), torch.kron(back, back)       # both axes of a patch at once
+    padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 4 * across - width + 1, 1, 4 * down - height + 1))
+    result = x.new_empty(batch, 4 * down, 4 * across, outputs)
+    for b in range(batch):
+        for top in range(0, down, _ROWS):
+            rows = min(_ROWS, down - top)
+            patches = padded[b, 4 * top : 4 * (top + rows) + 2].unfold(0, 6, 4).unfold(1, 6, 4)     # (rows, across, C, 6, 6)
+            places = to_map @ patches.permute(3, 4, 0, 1, 2).reshape(36, -1)
+            products = torch.bmm(places.view(36, rows * across, channels), kernel)
+            painted = (back @ products.view(36, -1)).view(4, 4, rows, across, outputs)
+            result[b, 4 * top : 4 * (top + rows)].view(rows, 4, across, 4, outputs).copy_(painted.permute(2, 0, 3, 1, 4))
+    if bias is not None:
+        result += bias
+    return result[:, :height, :width].permute(0, 3, 1, 2)
