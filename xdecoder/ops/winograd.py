@@ -1,4 +1,4 @@
-"""3 × 3 convolutions with a quarter of the multiplications (Lavin & Gray: Fast Algorithms for Convolutional Neural Networks, 2016).
+"""3 × 3 convolutions with a quarter of the multiplications (Lavin & Gray, Fast Algorithms for Convolutional Neural Networks).
 
 Each 4 × 4 patch of the result is made of a 6 × 6 patch of the map: both, and the kernel, are transformed so that the convolution
 becomes one product per place of the patch. In single precision the results are equal within about 1e-4 of the map's deviation.
