@@ -11,6 +11,7 @@ from xdecoder.tasks.referring import ReferringConfig
 from xdecoder.tasks.retrieval import RetrievalConfig
 from xdecoder.tasks.segmentation import SegmentationConfig
 from xdecoder.tasks.task import Task, counts, losses, predict, with_one_caption
+from xdecoder.tasks.vqa import VqaConfig
 
 __all__ = ["Task", "TasksConfig", "counts", "losses", "predict", "with_one_caption"]
 
@@ -23,6 +24,7 @@ class TasksConfig(Config):
     captioning: CaptioningConfig = CaptioningConfig()
     retrieval: RetrievalConfig = RetrievalConfig()
     classification: ClassificationConfig = ClassificationConfig()
+    vqa: VqaConfig = VqaConfig()
 
     def build(self, names: Sequence[str]) -> list[Task]:
         """The tasks of these names; raises ConfigError for an unknown one."""

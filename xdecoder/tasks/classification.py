@@ -11,6 +11,7 @@ from torch import Tensor
 from xdecoder.config import Config, ConfigError
 from xdecoder.heads import Prediction
 from xdecoder.language.encoder import Prompting
+from xdecoder.losses.peers import Peers
 from xdecoder.model import Features, XDecoder
 from xdecoder.tasks.segmentation import vocabulary_of
 from xdecoder.tasks.task import Prompt, TextReader
@@ -33,17 +34,27 @@ class Classification:
     """The nearest class texts of the image token."""
 
     name = "classification"
+    compares = False
 
     def __init__(self, config: ClassificationConfig) -> None:
         self.config = config
+
+    def counts(self, model: XDecoder, batch: Batch) -> dict[str, float]:
+        raise ConfigError("task 'classification' is only measured; to learn from pictures of classes, list 'retrieval'")
 
     def prompt(self, model: XDecoder, batch: Batch, texts: TextReader) -> Prompt:
         return Prompt()
 
     def loss(
-        self, model: XDecoder, features: Features, layers: Sequence[Prediction], prompt: Prompt, batch: Batch
+        self,
+        model: XDecoder,
+        features: Features,
+        layers: Sequence[Prediction],
+        prompt: Prompt,
+        batch: Batch,
+        peers: Peers,
     ) -> dict[str, Tensor]:
-        raise ConfigError("task 'classification' is only measured; to learn from pictures of classes, list 'retrieval'")
+        raise AssertionError("`counts` refuses to train")
 
     def predict(self, model: XDecoder, features: Features, batch: Batch) -> list[ClassificationResult]:
         templates: Prompting = "ensemble" if self.config.templates == "published" else "none"

@@ -2,13 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+from torch import Tensor
 
 from xdecoder.attention import TokenGroup
-from xdecoder.heads import AnswerHead
-from xdecoder.inference import Memory, Settled, listen
+from xdecoder.config import Config, ConfigError
+from xdecoder.heads import AnswerHead, Prediction
+from xdecoder.inference import Memory, Settled, latents, listen
 from xdecoder.language.encoder import Texts
-from xdecoder.model import XDecoder
+from xdecoder.losses.peers import Peers
+from xdecoder.model import Features, XDecoder
+from xdecoder.tasks.task import Prompt, TextReader
+from xdecoder.types import AnswerResult, Batch
+
+
+class VqaConfig(Config):
+    """Nothing is to be set: the answers are those of the network's head."""
+
+    def build(self) -> Vqa:
+        return Vqa()
+
+
+class Vqa:
+    """Each question about a picture gets the head's likeliest answer."""
+
+    name = "vqa"
+    compares = False
+
+    def prompt(self, model: XDecoder, batch: Batch, texts: TextReader) -> Prompt:
+        return Prompt()
+
+    def counts(self, model: XDecoder, batch: Batch) -> dict[str, float]:
+        raise ConfigError("task 'vqa' is only measured; answer heads come with their checkpoint")
+
+    def loss(
+        self,
+        model: XDecoder,
+        features: Features,
+        layers: Sequence[Prediction],
+        prompt: Prompt,
+        batch: Batch,
+        peers: Peers,
+    ) -> dict[str, Tensor]:
+        raise AssertionError("`counts` refuses to train")
+
+    def predict(self, model: XDecoder, features: Features, batch: Batch) -> list[AnswerResult]:
+        head_of(model)
+        results = []
+        for b, sample in enumerate(batch.samples):
+            memory = Memory(model, features.of(b), keep=len(sample.questions) > 1)
+            heard = latents(model, memory)
+            questions = (model.language.encode([question.text]) for question in sample.questions)
+            results.append(AnswerResult(tuple(answer(model, memory, heard, question)[0][0] for question in questions)))
+        return results
 
 
 def head_of(model: XDecoder) -> AnswerHead:
@@ -18,7 +66,7 @@ def head_of(model: XDecoder) -> AnswerHead:
     return model.answers
 
 
-def answer(model: XDecoder, memory: Memory, latents: Settled, questions: Texts) -> list[tuple[str, float]]:
+def answer(model: XDecoder, memory: Memory, settled: Settled, questions: Texts) -> list[tuple[str, float]]:
     """The likeliest answer to one question about each picture, and how likely it is.
 
     Content of the tokens is the head's own; where in the question they stand, and what is asked there, is their position.
@@ -29,7 +77,7 @@ def answer(model: XDecoder, memory: Memory, latents: Settled, questions: Texts) 
         raise ValueError(f"a question may have {decoder.caption_position.num_embeddings} tokens, not {length}")
     content = head.query_content.weight[:length].expand(len(questions), -1, -1).to(memory.features.mask.dtype)
     position = questions.tokens.to(content.dtype) + decoder.caption_position.weight[:length]
-    heard = listen(decoder, memory, latents, TokenGroup("caption", content, position))
+    heard = listen(decoder, memory, settled, TokenGroup("caption", content, position))
     ends = heard[torch.arange(len(questions), device=heard.device), questions.lengths - 1]
     likely, best = head(ends.to(head.query_content.weight.dtype)).softmax(dim=-1).max(dim=-1)
     return [(head.config.answers[i], score) for i, score in zip(best.tolist(), likely.tolist(), strict=True)]
