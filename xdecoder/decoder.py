@@ -123,6 +123,8 @@ class Decoder(nn.Module):
         masks are resized, `exact` leaves features at their size.
         """
         levels = []
+        if not exact:
+            mask_features = mask_features.contiguous()      # what lies channels last is resized several times slower
         for i, x in enumerate(maps):
             size = x.shape[-2:]
             values = x + self.level_embedding.weight[i][:, None, None]
