@@ -112,17 +112,18 @@ def _retrieve(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
+    import xdecoder
     from xdecoder import export
     from xdecoder.types import Vocabulary
 
-    predictor = _load(options)
-    export.export(predictor.model, options.out, options.size)
+    model = xdecoder.load(options.checkpoint).model
+    export.export(model, options.out, options.size)
     print(options.out)
     names = (*options.things, *options.stuff)
     if names:
         vocabulary = Vocabulary(names, (True,) * len(options.things) + (False,) * len(options.stuff))
         classes = options.out.with_suffix(".classes.npz")
-        export.write_classes(predictor.model, vocabulary, classes)
+        export.write_classes(model, vocabulary, classes)
         print(classes)
     return 0
 
@@ -255,8 +256,6 @@ def _parser() -> argparse.ArgumentParser:
             name, help=help, description=description, fromfile_prefix_chars="@", formatter_class=form,
         )                                                                               # fmt: skip
         added.add_argument("--checkpoint", required=True, metavar="FILE", help="the network: a file, https://… or hf://owner/repo")
-        added.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:1 (default: a GPU if there is one)")
-        added.add_argument("--half", action="store_true", help="compute in 16 bits")
         added.add_argument("--debug", action="store_true", help="show where an error came from")
         added.set_defaults(run=_each_picture, ask=ask)
         return added
@@ -265,6 +264,8 @@ def _parser() -> argparse.ArgumentParser:
         added = command(name, help, ask)
         added.add_argument("pictures", nargs="+", metavar="PICTURE", help="files, folders, or patterns like 'photos/**/*.jpg'")
         added.add_argument("--out", type=Path, metavar="FOLDER", help="write JSON and drawings there (default: print JSON)")
+        added.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:1 (default: a GPU if there is one)")
+        added.add_argument("--half", action="store_true", help="compute in 16 bits")
         added.add_argument("--overlay", action="store_true", help="draw on a transparent ground, without the picture")
         return added
 

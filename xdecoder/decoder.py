@@ -130,6 +130,8 @@ class Decoder(nn.Module):
         masks are resized, `exact` leaves features at their size.
         """
         levels: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        if not exact:
+            mask_features = mask_features.contiguous()      # what lies channels last is resized several times slower
         for i in sorted({self.map_of(layer) for layer in range(len(self.layers))}):
             x = maps[i]
             size = x.shape[-2:]

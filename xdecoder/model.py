@@ -116,7 +116,9 @@ class XDecoder(nn.Module):
         if self.config.pixel_decoder.name == "deformable" and dtype != torch.float32:      # which samples with full precision
             self.pixel_decoder.float()
             self.pixel_decoder.register_forward_pre_hook(lambda _, given: ([x.float() for x in given[0]],))
-            self.pixel_decoder.register_forward_hook(lambda *made: (made[-1][0].to(dtype), tuple(x.to(dtype) for x in made[-1][1])))
+            self.pixel_decoder.register_forward_hook(
+                lambda _, given, made: (made[0].to(dtype), tuple(x.to(dtype) for x in made[1]))
+            )
 
     def encode(self, images: Sequence[Tensor], seeds: Sequence[int | None] = ()) -> Features:
         """What can be seen on pictures.

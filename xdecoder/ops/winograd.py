@@ -38,7 +38,8 @@ class Convolution(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         fast = self.winograd and not torch.is_grad_enabled() and x.device.type == "cpu" and x.dtype == torch.float32
-        if fast and min(x.shape[-2:]) >= SMALLEST:
+        # An exported graph serves all sizes, hence must not ask how large this one is.
+        if fast and not torch.compiler.is_exporting() and min(x.shape[-2:]) >= SMALLEST:
             return convolve(x, self.weight, self.bias)
         return super().forward(x)
 
@@ -57,12 +58,15 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     to_map, to_kernel, back = (torch.tensor(rows, dtype=x.dtype) for rows in (_MAP, _KERNEL, _BACK))
     kernel = torch.einsum("ij,dcjk,lk->ilcd", to_kernel, weight, to_kernel).reshape(36, channels, outputs)
     to_map, back = torch.kron(to_map, to_map), torch.kron(back, back)       # both axes of a patch at once
-    padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 4 * across - width + 1, 1, 4 * down - height + 1))
     result = x.new_empty(batch, 4 * down, 4 * across, outputs)
     for b in range(batch):
         for top in range(0, down, _ROWS):
             rows = min(_ROWS, down - top)
-            patches = padded[b, 4 * top : 4 * (top + rows) + 2].unfold(0, 6, 4).unfold(1, 6, 4)     # (rows, across, C, 6, 6)
+            first, last = 4 * top - 1, 4 * (top + rows) + 1
+            strip = x[b, :, max(first, 0) : last].permute(1, 2, 0)
+            missing = (max(-first, 0), max(last - height, 0))
+            strip = F.pad(strip, (0, 0, 1, 4 * across - width + 1, *missing))
+            patches = strip.unfold(0, 6, 4).unfold(1, 6, 4)                     # (rows, across, C, 6, 6)
             places = to_map @ patches.permute(3, 4, 0, 1, 2).reshape(36, -1)
             products = torch.bmm(places.view(36, rows * across, channels), kernel)
             painted = (back @ products.view(36, -1)).view(4, 4, rows, across, outputs)

@@ -61,8 +61,9 @@ class FpnPixelDecoder(nn.Module):
         x = F.relu(self.outputs[-1](self._encode(self.input_proj(maps[-1]))), inplace=True)
         pyramid = [x]
         for fine, lateral, output in zip(maps[-2::-1], reversed(self.laterals), self.outputs[-2::-1], strict=True):
-            x = lateral(fine) + F.interpolate(x, size=fine.shape[-2:], mode="nearest")
-            x = F.relu(output(x), inplace=True)
+            x = lateral(fine).add_(F.interpolate(x, size=fine.shape[-2:], mode="nearest"))
+            x = output.conv(x)      # frees the sum, which is as large as anything here
+            x = F.relu(output.norm(x), inplace=True)
             pyramid.append(x)
         return self.mask_features(x), tuple(pyramid[:3])
 
