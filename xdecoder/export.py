@@ -6,6 +6,7 @@ prompts and the text encoder stay at home: `write_classes` makes the vectors of 
 
 from __future__ import annotations
 
+import copy
 import importlib
 import logging
 import warnings
@@ -92,7 +93,15 @@ def trace(model: XDecoder, size: tuple[int, int] | None = None) -> ExportedProgr
     free = {2: STRIDE * Dim("rows", min=2, max=most), 3: STRIDE * Dim("columns", min=2, max=most)} if size is None else {}
     shapes = ({0: Dim("batch"), **free}, {0: Dim("classes", min=2)})
     with torch.no_grad():
-        return torch.export.export(SegmentationGraph(model).eval(), example, dynamic_shapes=shapes)
+        return torch.export.export(SegmentationGraph(_plain(model)).eval(), example, dynamic_shapes=shapes)
+
+
+def _plain(model: XDecoder) -> XDecoder:
+    """A copy whose weights lie in memory row by row, as files keep them; a predictor lays some out otherwise."""
+    plain = copy.deepcopy(model)
+    for weight in plain.parameters():
+        weight.data = weight.data.contiguous()
+    return plain
 
 
 def write_classes(model: XDecoder, vocabulary: Vocabulary, path: str | Path) -> None:

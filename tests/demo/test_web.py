@@ -184,7 +184,7 @@ def test_find_a_picture_and_examples(browser: Any, address: str, files: Path) ->
         with page.expect_file_chooser() as chooser:         # this field comes to life when its tab is opened
             page.locator("#pictures button").first.click()
         chooser.value.set_files([files / "photo.png", files / "other.png"])
-        page.get_by_text("other.png").wait_for()
+        page.locator("#pictures").get_by_text("other").wait_for()
         page.click("#find")
         page.get_by_text("of 2 fits best.").wait_for()
 
