@@ -8,6 +8,7 @@ import random
 import signal
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,16 @@ def curve(folder: Path) -> list[dict[str, Any]]:
     return [{key: line[key] for key in ("step", "loss", "losses", "gradient_norm", "learning_rate")} for line in lines]
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """A forked process would wait forever for the threads that computed in the process it comes from."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_killed_ten_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "losses", losses)
     monkeypatch.setattr(loop, "counts", counts)
