@@ -95,6 +95,24 @@ def test_ensemble_is_the_mean_of_unit_vectors(encoder: LanguageEncoder) -> None:
     assert not vectors.requires_grad
 
 
+def test_many_names_are_read_as_each_alone(encoder: LanguageEncoder) -> None:
+    """Of many names, what the sentences of a template begin with is read once."""
+    shapes = ("star", "cube", "ring", "a", "hexagon", "x")
+    names = [f"{colour} {shape}" for colour in ("red", "dark blue", "large") for shape in shapes]
+    together = encoder.vocabulary(names)
+    alone = torch.cat([LanguageEncoder.vocabulary(encoder.train().eval(), [name]) for name in names])
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
+
+
+def test_texts_read_piece_by_piece(encoder: LanguageEncoder) -> None:
+    ids = encoder.tokenizer.encode(TEXTS)
+    expected = encoder.encode_ids(ids)
+    torch.testing.assert_close(encoder.encode_ends(ids), expected.vectors, rtol=1e-5, atol=1e-6)
+    cache = encoder.text_cache(len(ids), ids.shape[1])
+    pieces = [encoder.read_on(part, cache) for part in ids.split([1, 2, 1, ids.shape[1] - 4], dim=1)]
+    torch.testing.assert_close(torch.cat(pieces, dim=1), expected.tokens, rtol=1e-5, atol=1e-6)
+
+
 def count_passes(encoder: LanguageEncoder, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     passes: list[int] = []
     plain = encoder.encode_ends
