@@ -18,6 +18,7 @@ from xdecoder.draws import generator
 from xdecoder.heads import AnswerConfig, AnswerHead, Prediction
 from xdecoder.language.encoder import LanguageConfig, LanguageEncoder
 from xdecoder.pixel_decoders import FpnConfig, PixelDecoderConfig
+from xdecoder.pixel_decoders.deformable import DeformablePixelDecoder
 
 PIXEL_MEAN = (123.675, 116.280, 103.530)
 PIXEL_STD = (58.395, 57.120, 57.375)
@@ -113,12 +114,8 @@ class XDecoder(nn.Module):
         for part in (self.backbone, self.pixel_decoder, self.decoder):
             part.to(dtype)
         self.backbone_proj.data = self.backbone_proj.to(dtype)
-        if self.config.pixel_decoder.name == "deformable" and dtype != torch.float32:      # which samples with full precision
-            self.pixel_decoder.float()
-            self.pixel_decoder.register_forward_pre_hook(lambda _, given: ([x.float() for x in given[0]],))
-            self.pixel_decoder.register_forward_hook(
-                lambda _, given, made: (made[0].to(dtype), tuple(x.to(dtype) for x in made[1]))
-            )
+        if isinstance(self.pixel_decoder, DeformablePixelDecoder):
+            self.pixel_decoder.sample_precisely()
 
     def encode(self, images: Sequence[Tensor], seeds: Sequence[int | None] = ()) -> Features:
         """What can be seen on pictures.

@@ -186,7 +186,9 @@ def test_half_precision_leaves_sampling_precise(photo: Path) -> None:
     decoder = {"name": "deformable", "width": 32, "layers": 1, "heads": 4, "hidden": 64}
     config = parse(XDecoderConfig, {**tiny_config().model_dump(mode="json"), "pixel_decoder": decoder})
     half = Predictor(XDecoder(config), dtype=torch.bfloat16)
-    assert {p.dtype for p in half.model.pixel_decoder.parameters()} == {torch.float32}
+    pixel_decoder = half.model.pixel_decoder
+    assert {p.dtype for p in pixel_decoder.encoder.parameters()} == {torch.float32}
+    assert {p.dtype for p in pixel_decoder.outputs.parameters()} == {torch.bfloat16}
     assert half.encode(photo).segment(["star", "cube"]).labels.shape == (40, 60)
 
 

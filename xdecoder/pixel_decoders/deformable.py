@@ -66,7 +66,12 @@ class DeformablePixelDecoder(nn.Module):
             pyramid = self._encode([proj(x.float()) for proj, x in zip(self.input_proj, maps[:0:-1], strict=True)])
         finest = self.laterals[0](maps[0])
         finest = finest + F.interpolate(pyramid[-1], size=finest.shape[-2:], mode="bilinear").to(finest.dtype)
-        return self.mask_features(F.relu(self.outputs[0](finest))), pyramid
+        return self.mask_features(F.relu(self.outputs[0](finest))), tuple(x.to(maps[0].dtype) for x in pyramid)
+
+    def sample_precisely(self) -> None:
+        """Keep the transformer in full precision, whatever type the rest is kept in."""
+        for part in (self.input_proj, self.encoder):
+            part.float()
 
     def _encode(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """maps: (B, C, h, w), coarse to fine; the same after the transformer."""
