@@ -67,8 +67,12 @@ def alone(work: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
 
 
 def _with_peak(work: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, float]:
-    answer = work(*arguments)
-    return answer, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return work(*arguments), peak()
+
+
+def peak() -> float:
+    """The most memory (GiB) that this process has held so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def report(figures: Figures, **more: Any) -> None:

@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xdecoder.inference import store_by_columns
 from xdecoder.language.encoder import LanguageConfig, LanguageEncoder
 from xdecoder.language.prompts import TEMPLATES, fill
 
@@ -61,7 +60,6 @@ def main() -> None:
     few = [names[i * (len(names) - 1) // max(options.timed - 1, 1)] for i in range(options.timed)]     # short and long ones
     expected = as_published(encoder, few)
     each = measure.seconds(lambda: as_published(encoder, few), options.repeats) / len(few)
-    store_by_columns(encoder)       # as the predictor does
     vectors = fresh(encoder, names)
     ours = measure.seconds(lambda: fresh(encoder, names), 1, warm=True)
     difference = (vectors[[names.index(name) for name in few]] - expected).abs().max().item()

@@ -139,7 +139,9 @@ class Decoder(nn.Module):
             keys = values + sine_positions(size[0], size[1], x.shape[1], x.device).to(x.dtype)
             with torch.no_grad():
                 features = mask_features if exact else _resize(mask_features, size)
-            levels[i] = keys.flatten(2).transpose(1, 2), values.flatten(2).transpose(1, 2), features
+            # Each layer would copy what is transposed only.
+            keys, values = (x.flatten(2).transpose(1, 2).contiguous() for x in (keys, values))
+            levels[i] = keys, values, features
         return levels
 
     @torch.no_grad()

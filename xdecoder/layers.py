@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xdecoder.ops.linear import Linear, linear
+
 
 class Attention(nn.Module):
     """Multi-head attention with one fused input projection.
@@ -23,8 +25,8 @@ class Attention(nn.Module):
         if width % heads:
             raise ValueError(f"attention of width {width} cannot be split among {heads} heads")
         self.heads = heads
-        self.in_proj = nn.Linear(width, 3 * width)
-        self.out_proj = nn.Linear(width, width)
+        self.in_proj = Linear(width, 3 * width)
+        self.out_proj = Linear(width, width)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None = None) -> Tensor:
         """query: (B, N, C); key, value: (B, M, C); visible: bool, broadcastable to (B, N, M), True = may be looked at."""
@@ -35,12 +37,12 @@ class Attention(nn.Module):
         width = self.out_proj.in_features
         _, weight_k, weight_v = self.in_proj.weight.split(width)
         _, bias_k, bias_v = self.in_proj.bias.split(width)
-        return self._heads(F.linear(key, weight_k, bias_k)), self._heads(F.linear(value, weight_v, bias_v))
+        return self._heads(linear(key, weight_k, bias_k)), self._heads(linear(value, weight_v, bias_v))
 
     def read(self, query: Tensor, keys: Tensor, values: Tensor, visible: Tensor | None = None) -> Tensor:
         """query: (B·R, N, C), R sets of queries for each of B rows that `project` gave; visible: (1 or B·R, N, M)."""
         batch, width = keys.shape[0], self.out_proj.in_features    # len() would freeze the batch of an exported network
-        q = F.linear(query, self.in_proj.weight[:width], self.in_proj.bias[:width])
+        q = linear(query, self.in_proj.weight[:width], self.in_proj.bias[:width])
         if visible is not None:
             if visible.shape[0] == query.shape[0] > batch:
                 visible = visible.reshape(batch, -1, visible.shape[-1])
@@ -58,8 +60,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.linear1 = nn.Linear(width, hidden)
-        self.linear2 = nn.Linear(hidden, width)
+        self.linear1 = Linear(width, hidden)
+        self.linear2 = Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.linear2(F.relu(self.linear1(x)))

@@ -18,7 +18,7 @@ from xdecoder import readout, tiling
 from xdecoder.attention import everywhere
 from xdecoder.heads import Rows
 from xdecoder.images import PictureLike, pixels, read_picture, shorter_side
-from xdecoder.inference import Memory, Settled, latent_rows, latents, settle, store_by_columns
+from xdecoder.inference import Memory, Settled, latent_rows, latents, settle
 from xdecoder.language.encoder import Texts
 from xdecoder.losses.contrastive import cosine_logits
 from xdecoder.model import Features, XDecoder
@@ -108,8 +108,6 @@ class Predictor:
     def __init__(self, model: XDecoder, dtype: torch.dtype = torch.float32, compile: bool = False) -> None:
         self.model = model.eval()
         model.read_pictures_as(dtype)
-        if model.device.type == "cpu":
-            store_by_columns(model.language, model.decoder)
         if model.device.type == "cpu" and not compile:
             use_winograd(model.pixel_decoder)
         if compile:

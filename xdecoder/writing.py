@@ -13,6 +13,7 @@ from xdecoder.config import Config
 from xdecoder.decoder import DecoderLayer
 from xdecoder.inference import Memory, Settled
 from xdecoder.model import XDecoder
+from xdecoder.ops.linear import linear
 
 
 class WritingConfig(Config):
@@ -75,7 +76,7 @@ class Writer:
             tokens = layer.think(tokens, layer.self_attention.read(placed, keys[:, :, :end], values[:, :, :end]))
         said = decoder.heads.normed({"caption": tokens})["caption"][:, 0] @ decoder.heads.caption
         words = self.model.language.token_embedding.weight
-        return said.to(words.dtype) @ words.T
+        return linear(said.to(words.dtype), words)
 
     def follow(self, rows: Tensor) -> None:
         """Caption i goes on from what caption rows[i] was, (R·B,)."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from xdecoder.config import Config
 from xdecoder.language.prompts import TEMPLATES, fill, random_prompt
 from xdecoder.language.tokenizer import ALL_MERGES, Tokenizer
+from xdecoder.ops.linear import Linear
 
 Prompting = Literal["ensemble", "random", "none"]
 Self = TypeVar("Self", bound="LanguageEncoder")
@@ -281,8 +282,8 @@ class CausalAttention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.in_proj = nn.Linear(width, 3 * width)
-        self.out_proj = nn.Linear(width, width)
+        self.in_proj = Linear(width, 3 * width)
+        self.out_proj = Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self._project(x)
@@ -305,8 +306,8 @@ class QuickMlp(nn.Module):
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.linear1 = nn.Linear(width, hidden)
-        self.linear2 = nn.Linear(hidden, width)
+        self.linear1 = Linear(width, hidden)
+        self.linear2 = Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
         # The same as x · sigmoid(1.702 x), of which training would keep three tensors.
