@@ -70,16 +70,12 @@ def build_schedule(
 
 
 def build_optimizer(
-    model: nn.Module,
-    learning_rate: float,
-    weight_decay: float,
-    lr_multipliers: Mapping[str, float],
-    betas: tuple[float, float] = (0.9, 0.999),
+    model: nn.Module, learning_rate: float, weight_decay: float, lr_multipliers: Mapping[str, float]
 ) -> torch.optim.AdamW:
     """AdamW over the model's trainable parameters, in the groups of `parameter_groups`."""
     groups = parameter_groups(model, learning_rate, weight_decay, lr_multipliers)
     devices = {parameter.device.type for group in groups for parameter in group["params"]}
-    return torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=devices <= {"cpu", "cuda"})
+    return torch.optim.AdamW(groups, lr=learning_rate, fused=devices <= {"cpu", "cuda"})
 
 
 def parameter_groups(

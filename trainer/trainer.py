@@ -42,8 +42,6 @@ class TrainerConfig(Config):
     """Optimiser steps."""
     learning_rate: float = Field(1e-4, gt=0)
     weight_decay: float = Field(0.05, ge=0)
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
-    """AdamW's memory of gradients and of their squares; a short training wants a short memory."""
     lr_multipliers: Mapping[str, float] = Field({"backbone": 0.1, "language": 0.1})
     """Factor of the learning rate for all below a module, given by its name or a pattern such as `backbone.stages.[01]`; the
     longest match counts. What is given replaces both."""
@@ -175,9 +173,7 @@ class Trainer:
         if config.compile:
             for name in ("backbone", "pixel_decoder"):
                 model.get_submodule(name).compile()
-        self.optimizer = build_optimizer(
-            model, config.learning_rate, config.weight_decay, config.lr_multipliers, config.betas
-        )  # fmt: skip
+        self.optimizer = build_optimizer(model, config.learning_rate, config.weight_decay, config.lr_multipliers)
         self.schedule = build_schedule(self.optimizer, config.schedule, config.steps, config.warmup_steps)
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.step = 0              # finished optimiser steps
