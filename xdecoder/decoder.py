@@ -139,7 +139,7 @@ class Decoder(nn.Module):
             keys = values + sine_positions(size[0], size[1], x.shape[1], x.device).to(x.dtype)
             with torch.no_grad():
                 features = mask_features if exact else _resize(mask_features, size)
-            # Each layer would copy what is transposed only.
+            # Once for all layers, each of which would copy a transposed view anew.
             keys, values = (x.flatten(2).transpose(1, 2).contiguous() for x in (keys, values))
             levels[i] = keys, values, features
         return levels
