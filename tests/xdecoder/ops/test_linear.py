@@ -22,11 +22,11 @@ def test_a_slice_of_a_fused_projection():
 
 
 @pytest.mark.parametrize(("x", "weight", "parts"), [
-    (torch.randn(1, 24), torch.randn(16, 24), True),
-    (torch.randn(FEW + 1, 24), torch.randn(16, 24), False),
-    (torch.randn(1, 24), torch.randn(15, 24), False),               # cannot be cut into equal parts
-    (torch.randn(1, 24), torch.randn(24, 16).T, False),             # its rows do not lie together
-    (torch.randn(1, 24).double(), torch.randn(16, 24).double(), False),
+    (torch.ones(1, 24), torch.ones(16, 24), True),
+    (torch.ones(FEW + 1, 24), torch.ones(16, 24), False),
+    (torch.ones(1, 24), torch.ones(15, 24), False),               # cannot be cut into equal parts
+    (torch.ones(1, 24), torch.ones(24, 16).T, False),             # its rows do not lie together
+    (torch.ones(1, 24).double(), torch.ones(16, 24).double(), False),
 ])  # fmt: skip
 def test_which_products_are_cut_into_parts(x, weight, parts):
     with torch.no_grad(), patch.object(F, "linear", wraps=F.linear) as plain:
