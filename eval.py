@@ -16,10 +16,11 @@ from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 
-from trainer import distributed, evaluation, measuring
-from trainer.benchmark import choose, paper_table
+from trainer import distributed
 from trainer.commands import EXIT_INTERRUPTED, experiment_parser, guarded, run
-from trainer.evaluation import Interrupted, table
+from trainer.evaluation import entry_point, evaluation
+from trainer.evaluation.evaluation import Interrupted, table
+from trainer.evaluation.suites import choose, paper_table
 from trainer.experiment import ExperimentConfig
 
 
@@ -29,9 +30,9 @@ def measure(config: ExperimentConfig, options: argparse.Namespace, score: bool =
     device = distributed.pick_device(config.trainer.device, world)
     config = choose(config, options.datasets, options.limit)
     with distributed.group(world, device, os.environ, timedelta(seconds=config.trainer.rendezvous_seconds)):
-        source, keeping = measuring.source(config, options, device, score)
+        source, keeping = entry_point.source(config, options, device, score)
         if options.fresh and world.is_main:
-            measuring.forget(keeping)
+            entry_point.forget(keeping)
         distributed.barrier(world)
         try:
             found = evaluation.measure(source, config, world, keeping, details=True)
@@ -42,7 +43,7 @@ def measure(config: ExperimentConfig, options: argparse.Namespace, score: bool =
     if world.is_main:
         print(table(found.results))
         command = shlex.join(["python", *sys.argv])
-        measuring.finish(found, source, config, options, keeping, command, time.monotonic() - start, world)
+        entry_point.finish(found, source, config, options, keeping, command, time.monotonic() - start, world)
     return 0
 
 
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     score = arguments[:1] == ["score"]
     parser = experiment_parser("Measure a network on the experiment's evaluation sets, or on any others.")
     parser.add_argument("--checkpoint", metavar="FILE", help="the network: a path or an address (default: the run's)")
-    measuring.add_arguments(parser)
+    entry_point.add_arguments(parser)
     return run(partial(measure, score=score), parser, arguments[1:] if score else arguments, os.environ)
 
 

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from trainer import distributed
 from trainer.commands import EXIT_INTERRUPTED, experiment_parser, run
-from trainer.evaluation import evaluate
+from trainer.evaluation.evaluation import evaluate
 from trainer.experiment import ExperimentConfig, build_trainer, finish, open_run
 from trainer.profiling import traced_steps
 

@@ -24,12 +24,12 @@ from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation,
 
 from datasets.evaluators.semantic import SemanticEvaluator
 from datasets.loader import evaluation_loader, train_loader
+from trainer.evaluation.results import read
 from trainer.experiment import ExperimentConfig
-from trainer.results import read
 from xdecoder import checkpoint
 from xdecoder.config import load
 from xdecoder.model import XDecoder
-from xdecoder.readout import resize_masks, semantic_map
+from xdecoder.postprocessing import resize_masks, semantic_map
 from xdecoder.types import Batch, SegmentationResult
 
 WARMUP = 50    # steps

@@ -12,10 +12,10 @@ import measure
 import torch
 from torch import Tensor
 
-from xdecoder.inference import Memory, latents
+from xdecoder.decoder.cache import KeyValueCache, latents
+from xdecoder.decoder.generation import GenerationConfig, generate
 from xdecoder.model import Features, XDecoder
 from xdecoder.tasks.captioning import caption_tokens
-from xdecoder.writing import WritingConfig, write
 
 PLACES = 77
 
@@ -25,7 +25,7 @@ def as_published(model: XDecoder, features: Features, steps: int) -> Tensor:
     ids = torch.full((1, PLACES), language.tokenizer.start)
     for step in range(steps):
         layers = model.decode(features, [caption_tokens(model, language.encode_ids(ids))])
-        layers[-1].latent().masks(features.mask)
+        layers[-1].object_and_image().masks(features.mask)
         caption = layers[-1].caption
         assert caption is not None
         words = (caption @ language.token_embedding.weight.T).argmax(dim=-1)
@@ -34,8 +34,8 @@ def as_published(model: XDecoder, features: Features, steps: int) -> Tensor:
 
 
 def with_caches(model: XDecoder, features: Features, steps: int) -> Tensor:
-    memory = Memory(model, features)
-    return write(model, memory, latents(model, memory), WritingConfig(steps=steps))
+    memory = KeyValueCache(model, features)
+    return generate(model, memory, latents(model, memory), GenerationConfig(max_length=steps))
 
 
 @torch.inference_mode()
@@ -51,8 +51,8 @@ def main() -> None:
             parameter *= 3 if "in_proj" in name else 1
     figures = {}
     for side in (224, 512):
-        features = model.encode([measure.picture(side, side)])
-        encoding = measure.seconds(lambda side=side: model.encode([measure.picture(side, side)]), options.repeats)
+        features = model.encode([measure.image(side, side)])
+        encoding = measure.seconds(lambda side=side: model.encode([measure.image(side, side)]), options.repeats)
         slow, fast = (way(model, features, options.steps) for way in (as_published, with_caches))
         ours = measure.seconds(lambda features=features: with_caches(model, features, options.steps), options.repeats)
         theirs = measure.seconds(lambda features=features: as_published(model, features, options.steps), 1, warm=True)

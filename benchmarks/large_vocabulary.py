@@ -30,7 +30,7 @@ sys.path.insert(0, str(ROOT))  # the rooms beside this one are not installed
 from datasets.evaluators import PanopticEvaluator, SemanticEvaluator
 from datasets.loader import EvaluationConfig, evaluation_loader
 from trainer.experiment import ExperimentConfig
-from xdecoder import checkpoint, readout
+from xdecoder import checkpoint, postprocessing
 from xdecoder.config import load, parse
 from xdecoder.language import vocabularies
 from xdecoder.model import XDecoder
@@ -117,7 +117,7 @@ def costs(model: XDecoder, side: int, repeats: int, counts: Sequence[int], devic
 
 
 def plain(count: int, size: tuple[int, int], queries: int, device: torch.device) -> Row:
-    """The semantic map alone, of unsure and of sure queries: as all sums at once, and as the readout makes it."""
+    """The semantic map alone, of unsure and of sure queries: as all sums at once, and as the postprocessing makes it."""
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(queries, count + 1, generator=generator).to(device)
     masks = torch.nn.functional.interpolate(
@@ -126,7 +126,7 @@ def plain(count: int, size: tuple[int, int], queries: int, device: torch.device)
     row: Row = {}
     for kind, scale in (("flat", 1.0), ("sure", 8.0)):
         probabilities = (scale * logits).softmax(-1)
-        row[f"map, {kind} s"], ours = timed(lambda p=probabilities: readout.semantic_map(p, masks))  # type: ignore[misc]
+        row[f"map, {kind} s"], ours = timed(lambda p=probabilities: postprocessing.semantic_map(p, masks))  # type: ignore[misc]
         if count * masks[0].numel() * 4 < PLAIN_BYTES:
             row["map, at once s"], theirs = timed(lambda p=probabilities: at_once(p, masks))  # type: ignore[misc]
             row[f"equal, {kind} %"] = 100 * (ours == theirs).float().mean().item()
@@ -137,11 +137,11 @@ def at_once(probabilities: Tensor, masks: Tensor) -> Tensor:
     return torch.einsum("nk,nhw->khw", probabilities[:, :-1], masks.sigmoid()).argmax(dim=0)
 
 
-def scores(model: XDecoder, root: Path, pictures: int, counts: Sequence[int], device: torch.device) -> list[Row]:
+def scores(model: XDecoder, root: Path, images: int, counts: Sequence[int], device: torch.device) -> list[Row]:
     """Scores on shapes_val among strange names, without rejection and with it, and how far the two agree."""
     side = model.config.image_size
     settings = {"dataset": "shapes_val", "tasks": ["segmentation"], "transform": {"name": "stretch", "size": side}}
-    loader = evaluation_loader(parse(EvaluationConfig, settings | {"batch_size": 10, "limit": pictures}), root)
+    loader = evaluation_loader(parse(EvaluationConfig, settings | {"batch_size": 10, "limit": images}), root)
     own = loader.dataset.vocabulary
     assert own is not None
     strange = [name for name in names(max(counts) + 500) if not any(word in name for word in own.names)]
@@ -165,8 +165,8 @@ def scores(model: XDecoder, root: Path, pictures: int, counts: Sequence[int], de
 def answers(
     model: XDecoder, loader: Any, vocabulary: Vocabulary, rejection: EarlyRejection | None, device: torch.device
 ) -> list[tuple[SegmentationResult, Sample]]:
-    thresholds = readout.ReadoutConfig(object_threshold=0.4)
-    config = SegmentationConfig(templates="none", early_rejection=rejection, readout=thresholds)
+    thresholds = postprocessing.PostprocessingConfig(object_threshold=0.4)
+    config = SegmentationConfig(templates="none", early_rejection=rejection, postprocessing=thresholds)
     found = []
     for batch in loader:
         samples = tuple(replace(sample, image=sample.image.to(device)) for sample in batch.samples)
@@ -197,7 +197,7 @@ def main() -> int:
     parser.add_argument("--checkpoint", type=Path, help="a network trained on shapes, such as the quickstart's, for scores")
     parser.add_argument("--root", type=Path, default=Path("data"), help="data root with shapes (default: data)")
     parser.add_argument("--side", type=int, default=512, help="shorter side of the timed picture (default: 512)")
-    parser.add_argument("--pictures", type=int, default=50, help="of shapes_val (default: 50)")
+    parser.add_argument("--images", type=int, default=50, help="of shapes_val (default: 50)")
     parser.add_argument("--repeats", type=int, default=3, help="the fastest run counts (default: 3)")
     parser.add_argument("--classes", type=int, nargs="+", default=COUNTS, help="sizes of the vocabularies")
     options = parser.parse_args()
@@ -209,7 +209,7 @@ def main() -> int:
     score: list[Row] = []
     if options.checkpoint:
         trained = checkpoint.load(options.checkpoint).to(device).eval()
-        score = scores(trained, options.root, options.pictures, options.classes, device)
+        score = scores(trained, options.root, options.images, options.classes, device)
         print(f"\n{table(score)}")
     print(json.dumps({"device": str(device), "threads": torch.get_num_threads(), "costs": cost, "scores": score}))
     return 0

@@ -1,6 +1,6 @@
 """Pictures a second of the segmentation stream (large-scale jitter to 1024 pixels), beside plain Pillow and NumPy.
 
-python benchmarks/loader_lsj.py [--pictures 80] [--workers 2] [--root ../shared/data]
+python benchmarks/loader_lsj.py [--images 80] [--workers 2] [--root ../shared/data]
 
 Both make the same samples of the same pictures with the same views in one run, and are checked to agree. Time is the
 processor's own, so that the figures are per core and hold on a busy machine; only what the loader delivers with its worker
@@ -31,7 +31,7 @@ from PIL import Image
 
 from datasets import loader
 from datasets.catalog import find
-from datasets.loader import PictureDataset, StreamConfig, train_loader
+from datasets.loader import ImageDataset, StreamConfig, train_loader
 from datasets.spec import DatasetSpec, Record
 from datasets.transforms import LargeScaleJitter, View
 from xdecoder.config import parse
@@ -86,7 +86,7 @@ def plain(record: Record, rng: np.random.Generator, watch: Stopwatch) -> tuple[n
     return np.ascontiguousarray(pixels.transpose(2, 0, 1)), masks, np.array([label for _, label in kept], dtype=np.int64)
 
 
-def measure(dataset: PictureDataset, count: int) -> dict[str, dict[str, float]]:
+def measure(dataset: ImageDataset, count: int) -> dict[str, dict[str, float]]:
     """Processor milliseconds a picture by stage, of plain code and of ours, picture by picture in turn."""
     watches = {"Pillow + NumPy": Stopwatch(), "ours": Stopwatch()}
     ours, total = watches["ours"], dict.fromkeys(watches, 0.0)
@@ -150,8 +150,8 @@ def clocked(root: Path, spec: DatasetSpec, workers: int, batches: int = 12) -> f
     for _ in islice(found, 2 * workers + 1):
         pass
     start = time.monotonic()
-    pictures = sum(len(batch) for batch in islice(found, batches))
-    return pictures / (time.monotonic() - start)
+    images = sum(len(batch) for batch in islice(found, batches))
+    return images / (time.monotonic() - start)
 
 
 def generate(root: Path, count: int = 40, regions: int = 11) -> DatasetSpec:
@@ -178,7 +178,7 @@ def generate(root: Path, count: int = 40, regions: int = 11) -> DatasetSpec:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=80, help="how many are measured")
+    parser.add_argument("--images", type=int, default=80, help="how many are measured")
     parser.add_argument("--workers", type=int, default=2, help="worker processes of the last row; 0 leaves it out")
     parser.add_argument("--root", type=Path, default=ROOT.parent / "shared/data", help="holds coco_panoptic")
     arguments = parser.parse_args()
@@ -187,10 +187,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as made:
         real = (arguments.root / "coco_panoptic").is_dir()
         root, spec = (arguments.root, find("coco_kit_train")) if real else (Path(made), generate(Path(made)))
-        dataset = PictureDataset(spec, root, JITTER, ["segmentation"], training=True, seed=SEED)
-        figures = measure(dataset, arguments.pictures)
+        dataset = ImageDataset(spec, root, JITTER, ["segmentation"], training=True, seed=SEED)
+        figures = measure(dataset, arguments.images)
         clock = clocked(root, spec, arguments.workers) if arguments.workers else None
-    print(f"{spec.name}: {arguments.pictures} pictures, milliseconds of one core for each\n")
+    print(f"{spec.name}: {arguments.images} pictures, milliseconds of one core for each\n")
     print(f"{'':16}" + "".join(f"{name:>11}" for name in (*STAGES, "all", "pictures/s")))
     for name, times in figures.items():
         print(f"{name:16}" + "".join(f"{times[stage]:11.1f}" for stage in (*STAGES, "all")) + f"{1e3 / times['all']:11.1f}")

@@ -39,7 +39,7 @@ def focal_t(published: bool = False) -> XDecoder:
     return XDecoder(XDecoderConfig(published_quirks=published)).eval().requires_grad_(False)
 
 
-def picture(height: int, width: int) -> Tensor:
+def image(height: int, width: int) -> Tensor:
     """Smooth random colours, (3, height, width) uint8."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(1, 3, max(height // 32, 2), max(width // 32, 2), generator=generator)

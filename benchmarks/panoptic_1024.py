@@ -18,14 +18,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xdecoder.inference import Memory, latent_rows, latents
+from xdecoder.decoder.cache import KeyValueCache, latent_outputs, latents
+from xdecoder.inference.predictor import Predictor
 from xdecoder.losses.contrastive import cosine_logits
 from xdecoder.model import XDecoder
-from xdecoder.predictor import Predictor
-from xdecoder.readout import ReadoutConfig, ResizedMasks, instances, panoptic, resize_masks, semantic_map
+from xdecoder.postprocessing import PostprocessingConfig, ResizedMasks, instances, panoptic, resize_masks, semantic_map
 
 CLASSES = 133
-CONFIG = ReadoutConfig(object_threshold=0.4, overlap_threshold=0.0)     # seeded masks overlap, and all are to be drawn
+CONFIG = PostprocessingConfig(object_threshold=0.4, overlap_threshold=0.0)     # seeded masks overlap, and all are to be drawn
 SCALE = torch.tensor(4.6)                                                   # logarithm, about that of trained networks
 
 
@@ -37,7 +37,7 @@ def as_published(model: XDecoder, image: Tensor, everything: bool) -> Tensor:
     features = model.encode([image])
     outputs = []
     for layer in model.decode(features):
-        rows = layer.latent()
+        rows = layer.object_and_image()
         outputs.append((cosine_logits(rows.semantic, texts(), SCALE, clamp=False), rows.masks(features.mask)))
     likely, small = outputs[-1][0][0].softmax(-1), outputs[-1][1][0]
     logits = resize_masks(small, features.padded, features.sizes[0], (image.shape[1], image.shape[2]))
@@ -65,7 +65,7 @@ def _segments(likely: Tensor, masks: Tensor) -> Tensor:
 
 def ours(model: XDecoder, image: Tensor, everything: bool) -> Tensor:
     features = model.encode([image])
-    rows = latent_rows(model.decoder, latents(model, Memory(model, features, keep=False)))
+    rows = latent_outputs(model.decoder, latents(model, KeyValueCache(model, features, keep=False)))
     masks = ResizedMasks(rows.masks(features.mask)[0], features.padded, features.sizes[0], (image.shape[1], image.shape[2]))
     likely = cosine_logits(rows.semantic[0], texts(), SCALE, clamp=False).softmax(-1)
     is_thing = torch.ones(CLASSES, dtype=torch.bool)
@@ -80,7 +80,7 @@ def ours(model: XDecoder, image: Tensor, everything: bool) -> Tensor:
 def run(way: str, everything: bool, side: int, threads: int, repeats: int) -> tuple[float, Tensor, float, float]:
     """Seconds, label map, millions of parameters that look at pictures, and GiB held before the first of them is seen."""
     torch.set_num_threads(threads)
-    model, image = network(published=way == "as published"), measure.picture(side, side)
+    model, image = network(published=way == "as published"), measure.image(side, side)
     if way == "ours":
         Predictor(model)        # chooses convolutions for inference
     answer, loaded = ours if way == "ours" else as_published, measure.peak()
@@ -108,7 +108,7 @@ def run_mask2former(side: int, threads: int, repeats: int) -> tuple[float, float
     )                                                                                               # fmt: skip
     net = Mask2FormerForUniversalSegmentation(Mask2FormerConfig(backbone_config=swin, num_labels=CLASSES)).eval()
     processor = Mask2FormerImageProcessor()
-    pixels = XDecoder.prepare([measure.picture(side, side)], torch.device("cpu"))
+    pixels = XDecoder.prepare([measure.image(side, side)], torch.device("cpu"))
 
     def ask() -> Any:
         answer = net(pixel_values=pixels)

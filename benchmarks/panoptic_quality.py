@@ -20,7 +20,7 @@ import torch
 
 from datasets.catalog import find
 from datasets.evaluators import PanopticEvaluator
-from datasets.loader import PictureDataset
+from datasets.loader import ImageDataset
 from datasets.transforms import Stretch
 from xdecoder.types import PanopticResult, PanopticSegment, Sample, Segments, Vocabulary
 
@@ -63,14 +63,14 @@ def loop(cases: list[Case], classes: int) -> float:
 
 def real() -> tuple[list[Sample], Vocabulary]:
     spec = find("coco_kit_val")
-    dataset = PictureDataset(spec, DATA, Stretch(size=32), ["segmentation"], training=False)
+    dataset = ImageDataset(spec, DATA, Stretch(size=32), ["segmentation"], training=False)
     assert dataset.vocabulary is not None
     return [dataset[i] for i in range(len(dataset))], dataset.vocabulary
 
 
-def made_up(pictures: int) -> tuple[list[Sample], Vocabulary]:
+def made_up(images: int) -> tuple[list[Sample], Vocabulary]:
     rng, samples = np.random.default_rng(0), []
-    for id in range(pictures):
+    for id in range(images):
         labels = rng.integers(0, 133, 11)
         centres = rng.integers(0, [480, 640], (12, 2))                  # the last is void
         distance = ((np.indices((480, 640))[:, None] - centres.T[:, :, None, None]) ** 2).sum(0)

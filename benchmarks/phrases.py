@@ -15,9 +15,9 @@ import measure
 import torch
 from torch import Tensor
 
+from xdecoder.inference.predictor import Predictor
 from xdecoder.model import XDecoder
-from xdecoder.predictor import Predictor
-from xdecoder.readout import resize_masks
+from xdecoder.postprocessing import resize_masks
 from xdecoder.tasks.referring import word_tokens
 
 COLOURS, PLACES = ("red", "small blue", "bright", "largest"), ("on the left", "behind the table", "in front", "that is cut off")
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=512, help="of the picture, in pixels (default: 512)")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    phrases, image = PHRASES[: options.phrases], measure.picture(options.side, options.side)
+    phrases, image = PHRASES[: options.phrases], measure.image(options.side, options.side)
     published, plain = measure.focal_t(published=True), measure.focal_t()
     predictor = Predictor(measure.focal_t())
     masks = predictor.refer(image, phrases).masks

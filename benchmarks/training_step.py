@@ -58,12 +58,12 @@ class Ledger:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        self._settle()
+        self._decode_group()
         self._open.append(name)
         try:
             yield
         finally:
-            self._settle()
+            self._decode_group()
             self._open.pop()
 
     def watch(self, owner: Any, method: str, name: str) -> None:
@@ -76,7 +76,7 @@ class Ledger:
 
         setattr(owner, method, counted)
 
-    def _settle(self) -> None:
+    def _decode_group(self) -> None:
         """Book what has passed since the last change to the innermost open stage."""
         now, peak = time.perf_counter(), peak_memory()
         if self._open:
@@ -96,7 +96,7 @@ def batches() -> list[Batch]:
     """What one step learns from: a batch of segmentation and referring, and one of captioning and retrieval."""
     generator = torch.Generator().manual_seed(0)
 
-    def picture(size: int) -> torch.Tensor:
+    def image(size: int) -> torch.Tensor:
         return torch.randint(0, 256, (3, size, size), dtype=torch.uint8, generator=generator)
 
     masks = torch.zeros(12, 512, 512, dtype=torch.bool)
@@ -104,12 +104,12 @@ def batches() -> list[Batch]:
         mask[128 * (i // 3) : 128 * (i // 3) + 110, 170 * (i % 3) : 170 * (i % 3) + 150] = True
     caption = "a red bird on a small table beside an old car"
     annotated = Sample(
-        "picture", picture(512), (512, 512),
+        "picture", image(512), (512, 512),
         Segments(masks, torch.arange(12) * 11, torch.zeros(12, dtype=torch.bool)),
         Phrases(("the bird on the left", "a small wooden table", "old car behind the dog"), masks[:3]),
         (caption,), (("bird", "table", "car"),),
     )  # fmt: skip
-    pairs = [Sample(f"pair {i}", picture(224), (224, 224), captions=(f"{caption} and {THINGS[i]}",)) for i in (3, 4)]
+    pairs = [Sample(f"pair {i}", image(224), (224, 224), captions=(f"{caption} and {THINGS[i]}",)) for i in (3, 4)]
     vocabulary = Vocabulary(CLASSES, tuple(i < 80 for i in range(133)))
     return [Batch((annotated,), vocabulary, "picture"), Batch(tuple(pairs), None, "pairs")]
 

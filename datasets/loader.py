@@ -29,20 +29,20 @@ from torch.utils.data import DataLoader, Dataset
 
 from datasets.bad import BadSamples
 from datasets.catalog import find
-from datasets.check.leaks import Pictures
-from datasets.mixture import Mixture
+from datasets.check.leaks import Images
+from datasets.concat_dataset import ConcatDataset
 from datasets.nouns import nouns_of
-from datasets.order import Batched, Blend, Cycle, Key, Order
+from datasets.order import BatchSampler, Key, Order, ShuffledEpochs, WeightedMix
 from datasets.readers import Source, own, read
 from datasets.readers.coco import outline_mask
+from datasets.readers.images import Regions, read_image, read_label_map, read_regions
 from datasets.readers.pairs import Pairs
-from datasets.readers.pictures import Regions, read_image, read_label_map, read_regions
 from datasets.spec import DatasetSpec, Record, TaskName
 from datasets.transforms import Transform, TransformConfig
 from xdecoder.config import Config
-from xdecoder.draws import seed_of
 from xdecoder.language.prompts import clean, random_prompt
 from xdecoder.language.stems import stem
+from xdecoder.rng import seed_of
 from xdecoder.types import Batch, Phrases, Sample, Segments
 
 
@@ -60,7 +60,7 @@ DatasetChoice = Annotated[Named | Mapped, Discriminator(_kind)]
 Several = Annotated[tuple[DatasetChoice, ...], Field(min_length=1), Tag("list")]
 Mix = Annotated[Named | Mapped | Several, Discriminator(_kind)]
 Positive = Annotated[int, Field(gt=0)]
-Share = Annotated[float, Field(gt=0)]
+Weight = Annotated[float, Field(gt=0)]
 
 REPLACEMENTS = 20   # samples that are tried in a bad one's place
 REQUESTS = 16       # pictures that one process asks a server for at a time
@@ -71,17 +71,17 @@ class StreamConfig(Config):
 
     dataset: Mix
     """A name of the catalog, a mapping of `DatasetSpec` fields, or a list of these whose samples are mixed in every batch."""
-    shares: tuple[Share, ...] | None = None
+    weights: tuple[Weight, ...] | None = None
     """How much each of several data sets contributes, in any unit; by default as much as it has."""
     tasks: tuple[TaskName, ...] = Field(min_length=1)
     batch_size: Positive
     """Pictures of one step, over all processes together."""
     transform: TransformConfig
-    weight: float = 1.0
+    loss_weight: float = 1.0
     """Factor on the losses of this stream."""
     limit: Positive | None = None
     """Use only the first so many pictures, for example to overfit ten."""
-    without: tuple[DatasetChoice, ...] = ()
+    exclude: tuple[DatasetChoice, ...] = ()
     """Sets whose pictures are left out here, since they are measured on; `python -m datasets.check` tells which share some."""
     max_phrases: Positive = 4
     """Phrases a picture, at most; how many is drawn, from one on."""
@@ -90,8 +90,8 @@ class StreamConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> StreamConfig:
-        if self.shares is not None and len(self.shares) != len(self.specs):
-            raise ValueError(f"shares has {len(self.shares)} numbers for {len(self.specs)} data sets; give one each")
+        if self.weights is not None and len(self.weights) != len(self.specs):
+            raise ValueError(f"weights has {len(self.weights)} numbers for {len(self.specs)} data sets; give one each")
         return self
 
     @property
@@ -153,8 +153,8 @@ class DataConfig(Config):
         def filled(entry: Any) -> Any:
             if not isinstance(entry, dict) or "dataset" not in entry:
                 return entry
-            without = {"without": [found(each) for each in entry["without"]]} if isinstance(entry.get("without"), list) else {}
-            return {**entry, "dataset": found(entry["dataset"]), **without}
+            exclude = {"exclude": [found(each) for each in entry["exclude"]]} if isinstance(entry.get("exclude"), list) else {}
+            return {**entry, "dataset": found(entry["dataset"]), **exclude}
 
         lists = {key: settings[key] for key in ("train", "evaluate") if isinstance(settings.get(key), list)}
         return {**settings, **{key: [filled(entry) for entry in entries] for key, entries in lists.items()}}
@@ -183,7 +183,7 @@ def describe_own(data: DataConfig) -> list[str]:
     return lines
 
 
-class PictureDataset(Dataset[Sample]):
+class ImageDataset(Dataset[Sample]):
     """Samples of one set, made for certain tasks.
 
     Training samples carry transformed masks without crowd regions and without what the crop left outside; evaluation samples
@@ -256,11 +256,11 @@ class PictureDataset(Dataset[Sample]):
     def leave_out(self, others: Sequence[Source]) -> None:
         """Drop the pictures that other sets show too; raises ValueError if none is left."""
         for other in others:
-            shared = {*Pictures(self.source).shared_with(Pictures(other))}
+            shared = {*Images(self.source).shared_with(Images(other))}
             self.records = [record for record in self.records if record.image not in shared]
         self.count = min(self.count, len(self.records))
         if not self.records:
-            raise ValueError(f"data set {self.source.spec.name!r} has no picture that is not in `without`")
+            raise ValueError(f"data set {self.source.spec.name!r} has no picture that is not in `exclude`")
 
     def preload(self) -> None:
         """Fill the cache now, so that worker processes share it."""
@@ -432,21 +432,21 @@ def train_loader(
     if workers:
         for part in parts:
             part.preload()
-    cycles = [Cycle(len(part), part.seed, part.blocks) for part in parts]
-    dataset: PictureDataset | Mixture = parts[0]
-    order: Order = cycles[0]
+    sequences = [ShuffledEpochs(len(part), part.seed, part.blocks) for part in parts]
+    dataset: ImageDataset | ConcatDataset = parts[0]
+    order: Order = sequences[0]
     if len(parts) > 1:
-        dataset, order = Mixture(parts), Blend(cycles, zlib.crc32(f"{seed} {parts[0].seed}".encode()), stream.shares)
-    return iter(Batches(dataset, Batched(order, stream.batch_size, rank, world_size, start), workers, bad or BadSamples()))
+        dataset, order = ConcatDataset(parts), WeightedMix(sequences, zlib.crc32(f"{seed} {parts[0].seed}".encode()), stream.weights)
+    return iter(Batches(dataset, BatchSampler(order, stream.batch_size, rank, world_size, start), workers, bad or BadSamples()))
 
 
-def _part(spec: DatasetSpec, stream: StreamConfig, root: str | Path, seed: int) -> PictureDataset:
+def _part(spec: DatasetSpec, stream: StreamConfig, root: str | Path, seed: int) -> ImageDataset:
     own_seed = zlib.crc32(f"{seed} {spec.name} {' '.join(stream.tasks)}".encode())    # two streams of one set differ
-    dataset = PictureDataset(
+    dataset = ImageDataset(
         spec, root, stream.transform, stream.tasks,
         training=True, seed=own_seed, limit=stream.limit, max_phrases=stream.max_phrases, cache=stream.cache,
     )  # fmt: skip
-    dataset.leave_out([read(resolve(other), root) for other in stream.without])
+    dataset.leave_out([read(resolve(other), root) for other in stream.exclude])
     return dataset
 
 
@@ -458,13 +458,13 @@ def evaluation_loader(
     world_size: int = 1,
     workers: int = 0,
     done: Collection[int | str] = (),
-) -> Batches[PictureDataset]:
+) -> Batches[ImageDataset]:
     """This process's share of a set in order: every picture once, the last batch perhaps smaller. It has a length.
 
     Which pictures share a batch depends neither on the number of processes nor on what is `done`: the ids of pictures that need
     not come again, batch by batch.
     """
-    dataset = PictureDataset(
+    dataset = ImageDataset(
         resolve(entry.dataset), root, entry.transform, entry.tasks, training=False, limit=entry.limit
     )  # fmt: skip
     places = range(len(dataset))
@@ -475,7 +475,7 @@ def evaluation_loader(
     return Batches(dataset, [left[i] for i in mine], workers)
 
 
-Samples = TypeVar("Samples", bound="PictureDataset | Mixture")
+Samples = TypeVar("Samples", bound="ImageDataset | ConcatDataset")
 
 
 class Batches(Generic[Samples]):
@@ -497,7 +497,7 @@ class Batches(Generic[Samples]):
         return len(self.order)  # type: ignore[arg-type]
 
     @property
-    def pictures(self) -> int:
+    def images(self) -> int:
         """Pictures of the whole set, over all processes."""
         return len(self.dataset)
 
@@ -528,7 +528,7 @@ class _Guarded(Dataset[Any]):
     Errors are handed over as values: a worker would wrap them in its traceback, and the sentence would be lost.
     """
 
-    def __init__(self, dataset: PictureDataset | Mixture, replacements: int) -> None:
+    def __init__(self, dataset: ImageDataset | ConcatDataset, replacements: int) -> None:
         self.dataset, self.replacements = dataset, replacements
 
     def __getitem__(self, key: Key) -> tuple[Sample | None, list[str]]:
@@ -547,7 +547,7 @@ class _Guarded(Dataset[Any]):
             return list(pool.map(self.__getitem__, keys))
 
 
-def _collate(dataset: PictureDataset | Mixture, found: list[tuple[Sample | None, list[str]]]) -> tuple[Batch | None, list[str]]:
+def _collate(dataset: ImageDataset | ConcatDataset, found: list[tuple[Sample | None, list[str]]]) -> tuple[Batch | None, list[str]]:
     """The batch, unless one of its samples is missing, and all that was wrong."""
     samples = _side_by_side([sample for sample, _ in found if sample is not None])
     wrong = [sentence for _, sentences in found for sentence in sentences]

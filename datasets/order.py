@@ -21,7 +21,7 @@ class Order(Protocol):
     def keys(self, places: np.ndarray) -> list[Key]: ...
 
 
-class Cycle:
+class ShuffledEpochs:
     """One set over and over; each epoch is another permutation in which every sample comes once.
 
     Args:
@@ -54,21 +54,21 @@ class Cycle:
         return np.concatenate([rng.permutation(window) for window in windows])
 
 
-class Blend:
+class WeightedMix:
     """Several sets in one row, each in the order of its own cycle; indices are those of the sets strung together.
 
     Args:
         cycles: one a set.
         seed: of who comes when.
-        shares: how much each contributes, in any unit. By default as much as it has: then an epoch of the whole holds every
+        weights: how much each contributes, in any unit. By default as much as it has: then an epoch of the whole holds every
             sample of every set once. Otherwise small sets come round sooner than large ones, but none shows a sample twice
             before it has shown all.
     """
 
-    def __init__(self, cycles: Sequence[Cycle], seed: int, shares: Sequence[float] | None = None) -> None:
-        self.cycles, self.seed = cycles, seed
-        self.counts = np.array([cycle.count for cycle in cycles]) if shares is None else _apportioned(shares)
-        self.first = np.cumsum([0, *(cycle.count for cycle in cycles)])
+    def __init__(self, sequences: Sequence[ShuffledEpochs], seed: int, weights: Sequence[float] | None = None) -> None:
+        self.sequences, self.seed = sequences, seed
+        self.counts = np.array([sequence.count for sequence in sequences]) if weights is None else _apportioned(weights)
+        self.first = np.cumsum([0, *(sequence.count for sequence in sequences)])
         self._period, self._which, self._turn = -1, np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
 
     def keys(self, places: np.ndarray) -> list[Key]:
@@ -76,7 +76,7 @@ class Blend:
         for period, place in _split(places, int(self.counts.sum())):
             self._draw(period)
             which = self._which[place]
-            ((index, epoch),) = self.cycles[which].keys(np.array([period * self.counts[which] + self._turn[place]]))
+            ((index, epoch),) = self.sequences[which].keys(np.array([period * self.counts[which] + self._turn[place]]))
             keys.append((int(self.first[which]) + index, epoch))
         return keys
 
@@ -90,7 +90,7 @@ class Blend:
         self._turn[np.argsort(self._which, kind="stable")] = np.concatenate([np.arange(count) for count in self.counts])
 
 
-class Batched:
+class BatchSampler:
     """Endless lists of keys: one process's share of batch after batch.
 
     Every batch is dealt out in turn: place p of it goes to process p modulo `world_size`.
@@ -113,9 +113,9 @@ def _split(places: np.ndarray, length: int) -> Iterator[tuple[int, int]]:
         yield divmod(place, length)
 
 
-def _apportioned(shares: Sequence[float]) -> np.ndarray:
+def _apportioned(weights: Sequence[float]) -> np.ndarray:
     """Whole numbers in proportion to the shares that sum to the period; at least one each."""
-    wanted = np.array(shares) / sum(shares) * PERIOD
+    wanted = np.array(weights) / sum(weights) * PERIOD
     counts = np.maximum(np.floor(wanted), 1).astype(np.int64)
     order = np.argsort(counts - wanted, kind="stable")      # who lost most by rounding down comes first
     for turn in range(PERIOD - int(counts.sum())):

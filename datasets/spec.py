@@ -102,7 +102,7 @@ class DatasetSpec(Config):
     caption_column: str = "caption"
     """Column of the captions, one or a list; in `tar` files the key in a .json where there is no .txt."""
 
-    picture_rename: Rename = ()
+    image_rename: Rename = ()
     """How a picture's path in `images` follows from what the annotation or list file calls it (panoptic sets: its PNG)."""
 
     panoptic: str | None = None

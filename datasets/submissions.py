@@ -100,8 +100,8 @@ class Submission:
         if "panoptic" in self.spec.evaluators and result.panoptic is not None:
             ids = result.panoptic.ids.cpu().numpy().astype(np.int64)
             colours = np.stack([ids & 255, ids >> 8 & 255, ids >> 16 & 255], axis=-1).astype(np.uint8)
-            name = picture_name(sample.id)
-            _write_picture(self.folder / "panoptic" / name, Image.fromarray(colours))
+            name = image_name(sample.id)
+            _write_image_file(self.folder / "panoptic" / name, Image.fromarray(colours))
             segments = [
                 {"id": s.id, "category_id": self._number_of[s.label], "isthing": int(s.is_thing), "score": s.score}
                 for s in result.panoptic.segments
@@ -116,7 +116,7 @@ class Submission:
         if "semantic" in self.spec.evaluators and result.semantic is not None:
             values = np.array([self._number_of.get(label, 0) for label in range(max(self._number_of, default=0) + 1)])
             image = values[result.semantic.cpu().numpy()].astype(np.uint8 if values.max() < 256 else np.uint16)
-            _write_picture(self.folder / "semantic" / picture_name(sample.id), Image.fromarray(image))
+            _write_image_file(self.folder / "semantic" / image_name(sample.id), Image.fromarray(image))
         return rows
 
 
@@ -146,8 +146,8 @@ class SavedAnswers:
         )
 
     def _semantic(self, sample: Sample) -> Tensor:
-        path = self.folder / "semantic" / picture_name(sample.id)
-        values = _read_picture(path)
+        path = self.folder / "semantic" / image_name(sample.id)
+        values = _open_image(path)
         strange = sorted(set(np.unique(values).tolist()) - set(self._label_of))
         if strange:
             raise ValueError(f"{path}: holds value {strange[0]}, which is the number of no class")
@@ -157,7 +157,7 @@ class SavedAnswers:
 
     def _panoptic(self, sample: Sample) -> PanopticResult:
         row, path = self._only("panoptic", sample), list_file(self.folder, "panoptic")
-        colours = _read_picture(self.folder / "panoptic" / row["file_name"]).astype(np.int32)
+        colours = _open_image(self.folder / "panoptic" / row["file_name"]).astype(np.int32)
         ids = colours[..., 0] + 256 * colours[..., 1] + 65536 * colours[..., 2]
         segments = tuple(
             PanopticSegment(
@@ -237,9 +237,9 @@ def class_numbers(spec: DatasetSpec, root: Path, vocabulary: Vocabulary) -> dict
     return {label: number for number, label in numbers(spec, len(vocabulary)).items()}
 
 
-def picture_name(picture: int | str) -> str:
+def image_name(image: int | str) -> str:
     """The file name of a picture's PNG: COCO's twelve digits, or the id without folders."""
-    return f"{picture:012d}.png" if isinstance(picture, int) else f"{picture.replace('/', '_')}.png"
+    return f"{image:012d}.png" if isinstance(image, int) else f"{image.replace('/', '_')}.png"
 
 
 def list_file(folder: Path, kind: str) -> Path:
@@ -291,12 +291,12 @@ def _stack(masks: list[np.ndarray], sample: Sample) -> Tensor:
     return torch.from_numpy(np.stack(masks) if masks else np.zeros((0, *sample.output_size), dtype=bool))
 
 
-def _write_picture(path: Path, image: Image.Image) -> None:
+def _write_image_file(path: Path, image: Image.Image) -> None:
     with atomic(path) as file:
         image.save(file, "PNG")
 
 
-def _read_picture(path: Path) -> np.ndarray:
+def _open_image(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as image:
             return np.array(image)

@@ -52,9 +52,9 @@ class View:
             seen = cv2.flip(seen, 1)
         if seen.shape[:2] == self.size:
             return np.ascontiguousarray(seen)
-        canvas = np.full((height, width, 3), PADDING, dtype=np.uint8)
-        canvas[: seen.shape[0], : seen.shape[1]] = seen
-        return canvas
+        padded = np.full((height, width, 3), PADDING, dtype=np.uint8)
+        padded[: seen.shape[0], : seen.shape[1]] = seen
+        return padded
 
     def maps(self, maps: np.ndarray) -> np.ndarray:
         """(N, H, W) of any type -> (N, h, w), nearest neighbour; 0 or False in the padding."""

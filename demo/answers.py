@@ -14,10 +14,10 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from xdecoder.drawing import class_colours, muted
+from xdecoder.inference.drawing import class_colours, muted
+from xdecoder.inference.predictor import Predictor
+from xdecoder.inference.results import Drawable, Instances, Panoptic, Regions, Semantic
 from xdecoder.language.prompts import clean
-from xdecoder.predictor import Predictor
-from xdecoder.results import Drawable, Instances, Panoptic, Regions, Semantic
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 MAX_PIXELS = 100_000_000     # decoded, that is 300 MB

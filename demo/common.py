@@ -1,6 +1,6 @@
 """What the demos share: two command lines, a picture, and where the answer goes.
 
-python demo/demo_semseg.py --checkpoint FILE --picture photo.jpg --texts zebra grass
+python demo/demo_semseg.py --checkpoint FILE --images photo.jpg --texts zebra grass
 python demo/demo_semseg.py evaluate --conf_files FILE.yaml --overrides WEIGHT FILE      # the published line
 """
 
@@ -25,7 +25,7 @@ from trainer import distributed, published
 from trainer.commands import guarded
 from trainer.experiment import load_model
 from xdecoder.config import ConfigError
-from xdecoder.predictor import Predictor, read_picture
+from xdecoder.inference.predictor import Predictor, open_image
 from xdecoder.published import commands
 from xdecoder.tasks import TasksConfig
 
@@ -34,7 +34,7 @@ from xdecoder.tasks import TasksConfig
 class Question:
     """What a demo asks about."""
 
-    pictures: tuple[Image.Image, ...]
+    images: tuple[Image.Image, ...]
     texts: tuple[str, ...]
     tasks: TasksConfig      # thresholds
     options: argparse.Namespace     # what else stood on the line
@@ -65,7 +65,7 @@ def main(
 
 def _main(ask: Ask, output: str, texts: Sequence[str], arguments: Sequence[str], parser: argparse.ArgumentParser) -> int:
     parser.add_argument("--checkpoint", metavar="FILE", help="a network of ours or a published one, a path or an address")
-    parser.add_argument("--picture", nargs="+", metavar="FILE", help="what to look at (default: a generated scene)")
+    parser.add_argument("--images", nargs="+", metavar="FILE", help="what to look at (default: a generated scene)")
     known = ", ".join(texts)
     parser.add_argument("--texts", nargs="+", default=list(texts), metavar="TEXT", help=f"what to ask about (default: {known})")
     parser.add_argument("--output", type=Path, default=Path("output") / output, metavar="FILE", help="(default: %(default)s)")
@@ -84,8 +84,8 @@ def _main(ask: Ask, output: str, texts: Sequence[str], arguments: Sequence[str],
         if options.checkpoint is None:
             raise ConfigError("no network is named; add --checkpoint FILE")
         predictor, tasks = xdecoder.load(options.checkpoint, device), TasksConfig()
-    pictures = tuple(read_picture(path) for path in options.picture) if options.picture else (_scene(),)
-    answer = ask(predictor, Question(pictures, tuple(options.texts), tasks, options))
+    images = tuple(open_image(path) for path in options.images) if options.images else (_scene(),)
+    answer = ask(predictor, Question(images, tuple(options.texts), tasks, options))
     if isinstance(answer, str):
         print(answer)
     else:

@@ -1,6 +1,6 @@
 """A sentence about a picture.
 
-python demo/demo_captioning.py --checkpoint FILE --picture photo.jpg
+python demo/demo_captioning.py --checkpoint FILE --images photo.jpg
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from common import Predictor, Question, main
 
 def ask(predictor: Predictor, question: Question) -> str:
     """A sentence about a picture."""
-    return predictor.caption(question.pictures[0])
+    return predictor.caption(question.images[0])
 
 
 if __name__ == "__main__":

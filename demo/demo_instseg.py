@@ -1,6 +1,6 @@
 """Instance segmentation with any vocabulary.
 
-python demo/demo_instseg.py --checkpoint FILE --picture photo.jpg --texts owl
+python demo/demo_instseg.py --checkpoint FILE --images photo.jpg --texts owl
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ THRESHOLD = 0.5
 
 def ask(predictor: Predictor, question: Question) -> Image.Image:
     """Instance segmentation with any vocabulary."""
-    return predictor.instances(question.pictures[0], question.texts, THRESHOLD).draw()
+    return predictor.instances(question.images[0], question.texts, THRESHOLD).draw()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Panoptic segmentation with any vocabulary.
 
-python demo/demo_panoseg.py --checkpoint FILE --picture photo.jpg --texts "car,traffic light" sky,street
+python demo/demo_panoseg.py --checkpoint FILE --images photo.jpg --texts "car,traffic light" sky,street
 
 The first text lists what is counted one by one, the second what is one region each.
 """
@@ -19,8 +19,8 @@ STUFF = "building,sky,street,tree,rock,sidewalk"
 def ask(predictor: Predictor, question: Question) -> Image.Image:
     """Panoptic segmentation with any vocabulary."""
     things, stuff = ([name.strip() for name in names.split(",") if name.strip()] for names in (*question.texts, "")[:2])
-    threshold = question.tasks.segmentation.readout.object_threshold
-    return predictor.panoptic(question.pictures[0], things, stuff, threshold).draw()
+    threshold = question.tasks.segmentation.postprocessing.object_threshold
+    return predictor.panoptic(question.images[0], things, stuff, threshold).draw()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A sentence about what a phrase means (referring captioning).
 
-python demo/demo_refcap.py --checkpoint FILE --picture photo.jpg --texts water
+python demo/demo_refcap.py --checkpoint FILE --images photo.jpg --texts water
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import sys
 from common import Predictor, Question, main
 from PIL import Image
 
-from xdecoder.drawing import draw_masks
+from xdecoder.inference.drawing import draw_masks
 
 
 def ask(predictor: Predictor, question: Question) -> Image.Image:
     """A sentence about what a phrase means."""
-    picture = predictor.encode(question.pictures[0])
+    picture = predictor.encode(question.images[0])
     masks = picture.refer(question.texts[:1]).masks
     if not masks.any():
         raise ValueError(f"{question.texts[0]!r} means nothing in this picture, so there is no region to describe")

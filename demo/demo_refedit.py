@@ -1,6 +1,6 @@
 """Referring image editing: what a phrase means is painted anew by a diffusion model.
 
-python demo/demo_refedit.py --checkpoint FILE --picture photo.jpg --texts "the left cup" "a vase of tulips"
+python demo/demo_refedit.py --checkpoint FILE --images photo.jpg --texts "the left cup" "a vase of tulips"
 
 The first text says what is to go, the second what shall be there. It needs `pip install 'xdecoder[edit]'`; the in-painting
 network is fetched from the Hugging Face Hub once, as safetensors, unless --inpainter names a folder.
@@ -27,7 +27,7 @@ def ask(predictor: Predictor, question: Question) -> Image.Image:
     if len(question.texts) != 2:
         raise ValueError(f"--texts: expected two, what is to go and what shall be there, not {len(question.texts)}")
     phrase, wish = question.texts
-    found = predictor.refer(question.pictures[0], [phrase])
+    found = predictor.refer(question.images[0], [phrase])
     if not found.masks.any():
         raise ValueError(f"{phrase!r} means nothing in this picture, so nothing can be painted over")
     pipeline = load_inpainter(question.options.inpainter, str(predictor.model.device))

@@ -1,6 +1,6 @@
 """Segmentation of what phrases mean.
 
-python demo/demo_refseg.py --checkpoint FILE --picture photo.jpg --texts "the left peach"
+python demo/demo_refseg.py --checkpoint FILE --images photo.jpg --texts "the left peach"
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from PIL import Image
 
 def ask(predictor: Predictor, question: Question) -> Image.Image:
     """Segmentation of what phrases mean."""
-    return predictor.refer(question.pictures[0], question.texts).draw()
+    return predictor.refer(question.images[0], question.texts).draw()
 
 
 if __name__ == "__main__":

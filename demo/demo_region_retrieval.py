@@ -1,6 +1,6 @@
 """The picture that fits a text best, and in it the region that the text means.
 
-python demo/demo_region_retrieval.py --checkpoint FILE --picture a.jpg b.jpg --texts "pizza on the plate"
+python demo/demo_region_retrieval.py --checkpoint FILE --images a.jpg b.jpg --texts "pizza on the plate"
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from PIL import Image
 
 def ask(predictor: Predictor, question: Question) -> Image.Image:
     """The picture that fits the first text best, and in it the region that the text means."""
-    found = predictor.find(question.pictures, question.texts[0])
+    found = predictor.find(question.images, question.texts[0])
     print(f"picture {found.index}: {found.score:.3f}")
     return found.region.draw()
 

@@ -1,6 +1,6 @@
 """Semantic segmentation with any vocabulary.
 
-python demo/demo_semseg.py --checkpoint FILE --picture photo.jpg --texts zebra grass sky
+python demo/demo_semseg.py --checkpoint FILE --images photo.jpg --texts zebra grass sky
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from PIL import Image
 
 def ask(predictor: Predictor, question: Question) -> Image.Image:
     """Semantic segmentation with any vocabulary."""
-    return predictor.segment(question.pictures[0], question.texts).draw()
+    return predictor.segment(question.images[0], question.texts).draw()
 
 
 if __name__ == "__main__":

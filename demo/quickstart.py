@@ -17,8 +17,8 @@ sys.path.insert(0, str(ROOT))     # the rooms beside this one are not installed
 import torch
 
 from trainer.commands import experiment_parser, run
+from trainer.evaluation.results import read, record
 from trainer.experiment import ExperimentConfig
-from trainer.results import read, record
 
 PROCESSES = 2
 

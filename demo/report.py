@@ -10,20 +10,20 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))     # the rooms beside this one are not installed
 
 from trainer.commands import EXIT_ERROR, sentence
-from trainer.report import write_report
-from trainer.results import record
+from trainer.evaluation.results import record
+from trainer.report.report import write_report
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Read the command line, write the report and print its path; returns the exit status."""
-    parser = argparse.ArgumentParser(description="Write report.html and pictures/ of a finished run.")
+    parser = argparse.ArgumentParser(description="Write report.html and images/ of a finished run.")
     parser.add_argument("run", help="run folder, for example runs/quickstart")
-    parser.add_argument("--pictures", type=int, default=8, metavar="N", help="pictures for each task (default: 8)")
+    parser.add_argument("--images", type=int, default=8, metavar="N", help="pictures for each task (default: 8)")
     parser.add_argument("--command", help="the command that made the run, shown on the page")
     options = parser.parse_args(arguments)
     started = time.monotonic()
     try:
-        path = write_report(options.run, options.pictures, options.command)
+        path = write_report(options.run, options.images, options.command)
         record(options.run, {"seconds/report": time.monotonic() - started})
     except (ValueError, OSError) as error:
         print(f"error: {sentence(error)}", file=sys.stderr)

@@ -31,13 +31,13 @@ from datasets.shapes import SEEN, SHAPES, STUFF
 from trainer import distributed
 from trainer.commands import guarded
 from xdecoder.config import ConfigError
-from xdecoder.predictor import Predictor
+from xdecoder.inference.predictor import Predictor
 
 QUICKSTART = ROOT / "runs/quickstart/model.pt"
 UPLOAD_LIMIT = "40mb"
 WAITING = 32              # visitors in the queue; one more is told to come back
 KEPT_SECONDS = 3600       # for so long uploads and answers lie in the server's temporary folder
-MOST_PICTURES = 16        # of a search
+MOST_IMAGES = 16        # of a search
 EXAMPLES = 6
 FIELDS = ("things", "stuff", "classes", "phrases", "sentences", "question", "threshold")
 
@@ -110,7 +110,7 @@ def build(predictor: Predictor, name: str, folder: Path) -> Any:
     with gr.Blocks(title="X-Decoder", analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as page:
         gr.Markdown(f"# X-Decoder\nOne network for pixels, pictures and language. You are asking **{name}**.")
         with gr.Tab("One picture"):
-            _one_picture(gr, predictor, tasks, examples(folder))
+            _one_image(gr, predictor, tasks, examples(folder))
         with gr.Tab("Find a picture"):
             _find(gr, predictor)
     return page
@@ -127,7 +127,7 @@ def can_answer(predictor: Predictor) -> bool:
     return True
 
 
-def _one_picture(gr: Any, predictor: Predictor, tasks: dict[str, tuple[Ask, tuple[str, ...]]], shown: list[list[str]]) -> None:
+def _one_image(gr: Any, predictor: Predictor, tasks: dict[str, tuple[Ask, tuple[str, ...]]], shown: list[list[str]]) -> None:
     with gr.Row():
         with gr.Column(scale=4):
             picture = gr.Image(
@@ -179,8 +179,8 @@ def _find(gr: Any, predictor: Predictor) -> None:
     def find(uploads: list[dict[str, Any]] | None, words: str) -> list[Any]:
         def work() -> Reply:
             paths = [upload["path"] for upload in uploads or ()]
-            if not 0 < len(paths) <= MOST_PICTURES:
-                raise ValueError(f"Choose some pictures first, at most {MOST_PICTURES}.")
+            if not 0 < len(paths) <= MOST_IMAGES:
+                raise ValueError(f"Choose some pictures first, at most {MOST_IMAGES}.")
             return answers.find(predictor, [open_upload(path) for path in paths], words)
 
         return _shown(gr, _kindly(work))

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xdecoder.losses.peers import Peers
+from xdecoder.losses.context import StepContext
 from xdecoder.types import Batch, Sample
 
 
@@ -32,13 +32,13 @@ class Model(nn.Module):
 
 
 def counts(model: nn.Module, tasks: Any, batch: Batch) -> dict[str, float]:
-    return {"pictures": len(batch)}
+    return {"images": len(batch)}
 
 
-def losses(model: nn.Module, tasks: Any, batch: Batch, peers: Peers | None = None) -> dict[str, Tensor]:
+def losses(model: nn.Module, tasks: Any, batch: Batch, context: StepContext | None = None) -> dict[str, Tensor]:
     """The mean over the step's pictures of the squared distance to the picture's mean."""
     x = torch.stack(batch.images).flatten(1).float() / 255
-    total = peers.totals["pictures"] if peers else len(batch)
+    total = context.totals["images"] if context else len(batch)
     return {f"{task}/square": (model(x)[:, 0] - x.mean(1)).square().sum() / total for task in tasks}
 
 

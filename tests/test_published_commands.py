@@ -20,7 +20,7 @@ from datasets.loader import EvaluationConfig
 from tests.xdecoder.published.published_files import SVLP_FOCAL_T, small_file, training_file
 from trainer import published
 from trainer.distributed import ALONE
-from trainer.evaluation import Evaluation, Network
+from trainer.evaluation.evaluation import Evaluation, Network
 from trainer.experiment import ExperimentConfig, build_trainer
 from xdecoder import checkpoint
 from xdecoder.config import ConfigError, load
@@ -78,7 +78,7 @@ def test_overrides_mean_what_they_say(kind: str, request: pytest.FixtureRequest)
     assert masks.transform.model_dump()["size"] == 640
     assert (texts.tasks, texts.transform.model_dump()["name"]) == (("captioning", "retrieval"), "stretch")
     assert (config.trainer.precision, config.trainer.device) == ("float32", "cpu")
-    assert config.tasks.segmentation.readout.object_threshold == 0.4
+    assert config.tasks.segmentation.postprocessing.object_threshold == 0.4
     assert str(config.output) == "here"
     assert read("evaluate", "--conf_files", path, "--overrides", "FP16", "1").config.trainer.precision == "fp16"
     as_json = ["--config_overrides", '{"FP16": true,', '"COCO": {"TEST": {"BATCH_SIZE_TOTAL": 6}}}']
@@ -86,10 +86,10 @@ def test_overrides_mean_what_they_say(kind: str, request: pytest.FixtureRequest)
 
 
 def test_an_override_beats_our_file_also_where_it_says_the_published_default(tmp_path: Path, ours: Path) -> None:
-    other = {"trainer": {"precision": "bf16"}, "tasks": {"captioning": {"steps": 9}}}
+    other = {"trainer": {"precision": "bf16"}, "tasks": {"captioning": {"max_length": 9}}}
     path = write(tmp_path / "half.yaml", {"base": str(ours), **other})
     config = read("evaluate", "--conf_files", path, "--overrides", "FP16", "False").config
-    assert config.trainer.precision == "float32" and config.tasks.captioning.steps == 9
+    assert config.trainer.precision == "float32" and config.tasks.captioning.max_length == 9
 
 
 @pytest.mark.parametrize("kind", ["theirs", "ours"])

@@ -37,7 +37,7 @@ def tiny_model(seed: int = 0) -> XDecoder:
 
 def tiny_tasks() -> TasksConfig:
     masks = {"points": 64, "matching": {"points": 64}}
-    return parse(TasksConfig, {"segmentation": masks, "referring": masks, "captioning": {"steps": 5}})
+    return parse(TasksConfig, {"segmentation": masks, "referring": masks, "captioning": {"max_length": 5}})
 
 
 def tiny_batch() -> Batch:

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from trainer.naming import check_patterns, lies_under
+from trainer.module_patterns import check_patterns, lies_under
 from xdecoder.config import Config, ConfigError
 
 _ORIGINAL = ".parametrizations.weight.original"

@@ -140,7 +140,7 @@ def group(
     if world.size == 1:
         yield
         return
-    address, port = _meeting_point(world, environment)
+    address, port = _rendezvous(world, environment)
     place = f"tcp://{address}:{port}"
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     try:
@@ -166,7 +166,7 @@ def _wait_for_all(store: dist.Store, world: World, environment: Mapping[str, str
     store.wait([f"complete {attempt}"], timeout)
 
 
-def _meeting_point(world: World, environment: Mapping[str, str]) -> tuple[str, int]:
+def _rendezvous(world: World, environment: Mapping[str, str]) -> tuple[str, int]:
     """Address and port: as told by MASTER_ADDR and MASTER_PORT, else of Slurm's first node or of this machine if all run on it.
 
     Raises:

@@ -28,7 +28,7 @@ from trainer.distributed import World
 from xdecoder.backbones.davit import BlockPair
 from xdecoder.backbones.focal import FocalBlock
 from xdecoder.checkpoint import fill
-from xdecoder.decoder import DecoderLayer
+from xdecoder.decoder.decoder import DecoderLayer
 from xdecoder.language.encoder import Block
 from xdecoder.pixel_decoders.deformable import DeformableLayer
 from xdecoder.pixel_decoders.fpn import EncoderLayer

@@ -17,7 +17,7 @@ from datasets.bad import BadSamples
 from datasets.loader import DataConfig, StreamConfig, train_loader
 from trainer import adaptation, checkpointing
 from trainer.distributed import World, barrier
-from trainer.results import record
+from trainer.evaluation.results import record
 from trainer.trainer import Stream, Trainer, TrainerConfig
 from xdecoder import checkpoint
 from xdecoder.config import Config, ConfigError, read_yaml
@@ -125,7 +125,7 @@ def build_trainer(
         Stream(
             tasks=config.tasks.build(stream.tasks),
             open=partial(_open, stream, config, world, bad),
-            weight=stream.weight,
+            weight=stream.loss_weight,
         )
         for stream in config.data.train
     ]

@@ -15,7 +15,7 @@ from torch import Tensor
 from trainer import distributed
 from trainer.distributed import World
 
-PICTURES_NAMED = 8
+IMAGES_NAMED = 8
 
 
 class NonFiniteError(ArithmeticError):
@@ -33,7 +33,7 @@ class Part(NamedTuple):
     """One of a process's batches of a step."""
 
     loss: Tensor            # its share of the step's
-    pictures: list[str]
+    images: list[str]
 
 
 class _Step(NamedTuple):
@@ -106,13 +106,13 @@ class Meter:
         usable = norms[norms.isfinite()]
         terms = distributed.total(torch.stack(list(self._terms.values())), world)
         *means, loss = (torch.cat((terms, torch.stack([step.loss for step in self._steps]).sum()[None])) / count).tolist()
-        pictures = sum(len(part.pictures) for step in self._steps for part in step.parts) * world.size
+        images = sum(len(part.images) for step in self._steps for part in step.parts) * world.size
         passed = max(time.monotonic() - self._began, 1e-9)
         figures = {
             "loss": loss,
             "losses": dict(zip(self._terms, means, strict=True)),
             "gradient_norm": usable.mean().item() if len(usable) else 0.0,
-            "images_per_second": pictures / passed,
+            "images_per_second": images / passed,
             "data_seconds": self._waited / count,
             "compute_seconds": (passed - self._waited) / count,
             "memory_gib": _peak_memory(self._device),
@@ -152,15 +152,15 @@ def _peak_memory(device: torch.device) -> float:
 def _complaint(what: str, value: float, step: _Step) -> NonFiniteError:
     """Names the pictures of the batches whose own loss is bad, or of all this process's if none is."""
     bad = [part for part in step.parts if not part.loss.isfinite()] or step.parts
-    pictures = [picture for part in bad for picture in part.pictures]
-    named = ", ".join(pictures[:PICTURES_NAMED])
-    more = f" and {len(pictures) - PICTURES_NAMED} more" if len(pictures) > PICTURES_NAMED else ""
+    images = [image for part in bad for image in part.images]
+    named = ", ".join(images[:IMAGES_NAMED])
+    more = f" and {len(images) - IMAGES_NAMED} more" if len(images) > IMAGES_NAMED else ""
     message = (
         f"step {step.number}: the {what} is {value} on pictures {named}{more}; no weight was changed by it. "
         f"nonfinite_{step.number:08}.json in the run folder names the pictures of all processes. "
         "Look at those pictures, or lower trainer.learning_rate; the same command goes on from the last saved state"
     )
-    return NonFiniteError(message, step.number, [{"loss": str(p.loss.item()), "pictures": p.pictures} for p in step.parts])
+    return NonFiniteError(message, step.number, [{"loss": str(p.loss.item()), "images": p.images} for p in step.parts])
 
 
 def summary(figures: Mapping[str, Any]) -> str:

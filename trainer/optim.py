@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from trainer.naming import check_patterns, lies_under
+from trainer.module_patterns import check_patterns, lies_under
 from xdecoder.config import Config
 
 NORMS = (
@@ -87,7 +87,7 @@ def parameter_groups(
     for biases in module names and overlooked the text encoder's norms.
 
     Args:
-        lr_multipliers: module name or pattern (see `trainer.naming`) → factor of the learning rate for all below it; the
+        lr_multipliers: module name or pattern (see `trainer.module_patterns`) → factor of the learning rate for all below it; the
             longest one that matches counts.
 
     Raises:

@@ -135,8 +135,8 @@ def _streams(x: PublishedSettings) -> list[dict[str, Any]]:
 
 def _steps(x: PublishedSettings) -> int:
     """Epochs over the key set, as the original counts them: what does not fill a batch is dropped."""
-    pictures = find("coco_2017_train_panoptic").count or 0
-    return int(x["SOLVER.MAX_NUM_EPOCHS"] * max(pictures // x["COCO.TRAIN.BATCH_SIZE_TOTAL"], 1))
+    images = find("coco_2017_train_panoptic").count or 0
+    return int(x["SOLVER.MAX_NUM_EPOCHS"] * max(images // x["COCO.TRAIN.BATCH_SIZE_TOTAL"], 1))
 
 
 def _evaluations(x: PublishedSettings, processes: int, strict: bool) -> list[dict[str, Any]]:

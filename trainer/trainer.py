@@ -18,7 +18,7 @@ from trainer import checkpointing, distributed
 from trainer.adaptation import LoraConfig, merged
 from trainer.distributed import ALONE, World
 from trainer.engine import EngineName, build_engine, total_norm
-from trainer.exchange import Meeting, Placed, place
+from trainer.global_batch import GlobalBatch, SeededBatch, place
 from trainer.interrupt import stop_on_signals
 from trainer.logging import Progress, RunLog
 from trainer.meter import Meter, NonFiniteError, Part, summary
@@ -28,7 +28,7 @@ from trainer.wandb import WandbConfig
 from xdecoder import checkpoint
 from xdecoder.config import Config, ConfigError
 from xdecoder.files import write_json
-from xdecoder.losses.peers import Peers
+from xdecoder.losses.context import StepContext
 from xdecoder.tasks import Task, counts, losses
 from xdecoder.types import Batch, to_device
 
@@ -117,7 +117,7 @@ class Learner(nn.Module):
         self.model = model
         self._streams = streams
 
-    def forward(self, batches: Sequence[Batch | None], peers: Sequence[Peers | None]) -> dict[str, Tensor]:
+    def forward(self, batches: Sequence[Batch | None], context: Sequence[StepContext | None]) -> dict[str, Tensor]:
         """Weighted terms; their sum is the loss. Streams that share a task add to the same terms.
 
         Args:
@@ -125,7 +125,7 @@ class Learner(nn.Module):
             peers: what each batch knows of the others of the step; None: there are none.
         """
         terms: dict[str, Tensor] = {}
-        for stream, batch, others in zip(self._streams, batches, peers, strict=True):
+        for stream, batch, others in zip(self._streams, batches, context, strict=True):
             if batch is None:
                 continue
             for name, value in losses(self.model, stream.tasks, batch, others).items():  # type: ignore[arg-type]
@@ -274,13 +274,13 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         with self._meter.waiting_for_data():
             parts = [self._draw_part(streams) for _ in range(self.config.accumulation)]
-        meetings = [self._meet(number, batches) for number, batches in enumerate(zip(*parts, strict=True))]
+        global_batches = [self._global_batch(number, batches) for number, batches in enumerate(zip(*parts, strict=True))]
         done: list[Part] = []
         for number, batches in enumerate(parts):
             with self.engine.exchanging_gradients(last=number == len(parts) - 1):
                 with self.precision.autocast():
-                    peers = [meeting.peers(number) for meeting in meetings]
-                    terms = self.engine.learner(to_device([placed.batch for placed in batches], self.device), peers)
+                    context = [global_batch.context(number) for global_batch in global_batches]
+                    terms = self.engine.learner(to_device([placed.batch for placed in batches], self.device), context)
                 loss = torch.stack([value.float() for value in terms.values()]).sum()
                 # Engines take the mean over processes, whose losses add up to the step's.
                 self.scaler.scale(loss * self.world.size).backward()
@@ -288,7 +288,7 @@ class Trainer:
             self._meter.add_terms(terms)
         self._update(done)
 
-    def _draw_part(self, streams: Sequence[Iterator[Batch]]) -> list[Placed]:
+    def _draw_part(self, streams: Sequence[Iterator[Batch]]) -> list[SeededBatch]:
         batches = [
             place(batch, self.consumed, (self.seed, number), self.step, self.world)
             for number, batch in enumerate(_draw(streams))
@@ -296,18 +296,18 @@ class Trainer:
         self.consumed += 1
         return batches
 
-    def _meet(self, number: int, parts: Sequence[Placed]) -> Meeting:
-        """Let all parts of a stream know of each other; where samples are compared, in a rehearsal if there are several."""
+    def _global_batch(self, number: int, parts: Sequence[SeededBatch]) -> GlobalBatch:
+        """Let all parts of a stream know of each other; where samples are compared, in a collecting pass if there are several."""
         tasks = self.streams[number].tasks
         found = [counts(self.model, tasks, placed.batch) for placed in parts]
-        meeting = Meeting(found, [placed.places for placed in parts], self.world)
+        global_batch = GlobalBatch(found, [placed.places for placed in parts], self.world)
         if len(parts) > 1 and any(task.compares for task in tasks):
             for part, placed in enumerate(parts):
                 batches: list[Batch | None] = [None] * len(self.streams)
                 batches[number] = to_device(placed.batch, self.device)
                 with torch.no_grad(), self.precision.autocast(), _undisturbed(self.device):
-                    self.engine.learner(batches, [meeting.rehearsal(part)] * len(batches))
-        return meeting
+                    self.engine.learner(batches, [global_batch.collecting_pass(part)] * len(batches))
+        return global_batch
 
     def _update(self, parts: list[Part]) -> None:
         self.scaler.unscale_(self.optimizer)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from xdecoder.hub import PretrainedXDecoder
-    from xdecoder.predictor import Predictor, load
+    from xdecoder.inference.predictor import Predictor, load
 
 __all__ = ["Predictor", "PretrainedXDecoder", "load"]
 
-_HOMES = {"Predictor": "xdecoder.predictor", "PretrainedXDecoder": "xdecoder.hub", "load": "xdecoder.predictor"}
+_HOMES = {"Predictor": "xdecoder.inference.predictor", "PretrainedXDecoder": "xdecoder.hub", "load": "xdecoder.inference.predictor"}
 
 
 def __getattr__(name: str) -> object:

@@ -18,7 +18,7 @@ from xdecoder.files import atomic, write_json
 if TYPE_CHECKING:     # torch takes seconds to import; `xdecoder --help` does without
     from PIL.Image import Image
 
-    from xdecoder.predictor import Predictor
+    from xdecoder.inference.predictor import Predictor
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -68,9 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
-def _each_picture(options: argparse.Namespace) -> int:
+def _each_image(options: argparse.Namespace) -> int:
     """Ask about the pictures one by one. One that cannot be read is told of and does not keep the others from their answers."""
-    photos = pictures_of(options.pictures)
+    photos = images_of(options.images)
     model = _load(options)
     status = 0
     for photo in _progress(photos):
@@ -100,7 +100,7 @@ def _tell(photo: Photo, answer: Answer, options: argparse.Namespace) -> None:
 
 def _retrieve(options: argparse.Namespace) -> int:
     """Rank the pictures, read one after the other; the best one is answered with the region that the text means."""
-    photos = pictures_of(options.pictures)
+    photos = images_of(options.images)
     model = _load(options)
     scores = [model.match(photo.path, [options.text]).item() for photo in _progress(photos)]
     order = sorted(range(len(photos)), key=lambda i: -scores[i])
@@ -113,7 +113,7 @@ def _retrieve(options: argparse.Namespace) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     import xdecoder
-    from xdecoder import export
+    from xdecoder.inference import export
     from xdecoder.types import Vocabulary
 
     model = xdecoder.load(options.checkpoint).model
@@ -162,12 +162,12 @@ def read_region(path: Path) -> Any:
     """A picture of a mask as (H, W) booleans: what is not black."""
     import numpy as np
 
-    from xdecoder.predictor import read_picture
+    from xdecoder.inference.predictor import open_image
 
-    return np.asarray(read_picture(path).convert("L")) > 0
+    return np.asarray(open_image(path).convert("L")) > 0
 
 
-def pictures_of(given: Sequence[str]) -> list[Photo]:
+def images_of(given: Sequence[str]) -> list[Photo]:
     """The pictures that files, folders and patterns name, folders with all below them, in the order of the line.
 
     Raises:
@@ -242,7 +242,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     form = partial(argparse.RawDescriptionHelpFormatter, max_help_position=30)
     parser = _Parser(
-        prog="xdecoder", usage="xdecoder COMMAND PICTURE ... [options]", description="Ask an X-Decoder about pictures.",
+        prog="xdecoder", usage="xdecoder COMMAND IMAGE ... [options]", description="Ask an X-Decoder about pictures.",
         epilog=EXAMPLES, formatter_class=form,
     )                                                                                   # fmt: skip
     # The blanks make the column as wide as the longest command, which argparse forgets to measure.
@@ -257,12 +257,12 @@ def _parser() -> argparse.ArgumentParser:
         )                                                                               # fmt: skip
         added.add_argument("--checkpoint", required=True, metavar="FILE", help="the network: a file, https://… or hf://owner/repo")
         added.add_argument("--debug", action="store_true", help="show where an error came from")
-        added.set_defaults(run=_each_picture, ask=ask)
+        added.set_defaults(run=_each_image, ask=ask)
         return added
 
-    def about_pictures(name: str, help: str, ask: Callable[[Predictor, Path, argparse.Namespace], Answer] | None) -> Any:
+    def about_images(name: str, help: str, ask: Callable[[Predictor, Path, argparse.Namespace], Answer] | None) -> Any:
         added = command(name, help, ask)
-        added.add_argument("pictures", nargs="+", metavar="PICTURE", help="files, folders, or patterns like 'photos/**/*.jpg'")
+        added.add_argument("images", nargs="+", metavar="IMAGE", help="files, folders, or patterns like 'photos/**/*.jpg'")
         added.add_argument("--out", type=Path, metavar="FOLDER", help="write JSON and drawings there (default: print JSON)")
         added.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:1 (default: a GPU if there is one)")
         added.add_argument("--half", action="store_true", help="compute in 16 bits")
@@ -273,33 +273,33 @@ def _parser() -> argparse.ArgumentParser:
     one_of_two: dict[str, Any] = {**names, "default": []}
     tile: dict[str, Any] = {"type": int, "metavar": "PIXELS", "help": "cut pictures larger than this into overlapping tiles"}
 
-    added = about_pictures("segment", "give each pixel a class", _segment)
+    added = about_images("segment", "give each pixel a class", _segment)
     added.add_argument("--classes", **names, required=True, help="what there may be in the pictures")
     _threshold(added, 0.0, "leave pixels whose best class is less likely without a class")
     added.add_argument("--tile", **tile)
 
-    added = about_pictures("panoptic", "give each pixel a class, and each thing its own segment", _panoptic)
+    added = about_images("panoptic", "give each pixel a class, and each thing its own segment", _panoptic)
     added.add_argument("--things", **one_of_two, help="what is counted one by one")
     added.add_argument("--stuff", **one_of_two, help="what is one region each")
     _threshold(added, 0.4, "least score of a segment")
     added.add_argument("--tile", **tile)
 
-    added = about_pictures("instances", "find each thing of some classes", _instances)
+    added = about_images("instances", "find each thing of some classes", _instances)
     added.add_argument("--classes", **names, required=True, help="what to look for")
     _threshold(added, 0.5, "least score of an instance")
 
-    added = about_pictures("refer", "find what phrases mean", _refer)
+    added = about_images("refer", "find what phrases mean", _refer)
     added.add_argument("--phrases", nargs="+", metavar="TEXT", required=True, help="such as 'the cup on the left'")
 
-    added = about_pictures("caption", "describe pictures, or a region of one", _caption)
+    added = about_images("caption", "describe pictures, or a region of one", _caption)
     added.add_argument("--beams", type=int, default=1, metavar="N", help="width of the beam search (default: 1, greedy)")
     added.add_argument("--region", type=Path, metavar="MASK", help="a picture that is black outside of what is to be described")
 
-    added = about_pictures("retrieve", "find the picture, and the place in it, that fits a text best", None)
+    added = about_images("retrieve", "find the picture, and the place in it, that fits a text best", None)
     added.add_argument("--text", required=True, help="such as 'pizza on the plate'")
     added.set_defaults(run=_retrieve)
 
-    added = about_pictures("ask", "answer a question; needs a network that was tuned for questions", _ask)
+    added = about_images("ask", "answer a question; needs a network that was tuned for questions", _ask)
     added.add_argument("--question", required=True, metavar="TEXT", help="such as 'what colour is the cup?'")
 
     added = command("export", "write the segmentation path for serving, as .onnx or .pt2", None)

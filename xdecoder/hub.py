@@ -9,9 +9,9 @@ from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 
 from xdecoder import checkpoint
 from xdecoder.config import parse
+from xdecoder.download import CONFIG_FILE, WEIGHTS_FILE
 from xdecoder.files import write_json
 from xdecoder.model import XDecoder, XDecoderConfig
-from xdecoder.sources import CONFIG_FILE, WEIGHTS_FILE
 
 
 class PretrainedXDecoder(

@@ -11,14 +11,14 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-PictureLike: TypeAlias = str | Path | BinaryIO | Image.Image | np.ndarray | Tensor
+ImageLike: TypeAlias = str | Path | BinaryIO | Image.Image | np.ndarray | Tensor
 """A path or open file, a PIL image, an (H, W, 3) uint8 array or a (3, H, W) uint8 tensor."""
 
 MAX_PIXELS = 178_000_000
 MAX_ASPECT = 4      # a longer picture is shown squeezed
 
 
-def read_picture(image: PictureLike) -> Image.Image:
+def open_image(image: ImageLike) -> Image.Image:
     """RGB picture, turned as its camera was held.
 
     Raises:
@@ -52,12 +52,12 @@ def _upright(image: Image.Image) -> Image.Image:
     return ImageOps.exif_transpose(image).convert("RGB")
 
 
-def shorter_side(picture: Image.Image, size: int) -> Image.Image:
+def shorter_side(image: Image.Image, size: int) -> Image.Image:
     """The picture with its shorter side at `size`."""
-    shown = [min(max(round(side * size / min(picture.size)), 1), MAX_ASPECT * size) for side in picture.size]
-    return picture.resize((shown[0], shown[1]), Image.Resampling.BICUBIC)
+    shown = [min(max(round(side * size / min(image.size)), 1), MAX_ASPECT * size) for side in image.size]
+    return image.resize((shown[0], shown[1]), Image.Resampling.BICUBIC)
 
 
-def pixels(picture: Image.Image) -> Tensor:
+def pixels(image: Image.Image) -> Tensor:
     """(3, H, W) uint8."""
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)

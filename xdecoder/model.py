@@ -10,15 +10,15 @@ import torch.nn.functional as F
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from xdecoder.attention import TokenGroup
 from xdecoder.backbones import BackboneConfig, FocalConfig
 from xdecoder.config import Config
-from xdecoder.decoder import DecoderConfig
-from xdecoder.draws import generator
-from xdecoder.heads import AnswerConfig, AnswerHead, Prediction
+from xdecoder.decoder.attention import TokenGroup
+from xdecoder.decoder.decoder import DecoderConfig
+from xdecoder.decoder.heads import AnswerConfig, AnswerHead, Prediction
 from xdecoder.language.encoder import LanguageConfig, LanguageEncoder
 from xdecoder.pixel_decoders import FpnConfig, PixelDecoderConfig
 from xdecoder.pixel_decoders.deformable import DeformablePixelDecoder
+from xdecoder.rng import generator
 
 PIXEL_MEAN = (123.675, 116.280, 103.530)
 PIXEL_STD = (58.395, 57.120, 57.375)
@@ -40,7 +40,7 @@ class XDecoderConfig(Config):
     """Side of the square pictures that it captions and retrieves best."""
     published_quirks: bool = False
     """Reproduce the published network's known defects; on for published weights, which were trained with them.
-    Each is explained where it acts: `xdecoder.decoder.Decoder` and the tasks."""
+    Each is explained where it acts: `xdecoder.decoder.decoder.Decoder` and the tasks."""
 
     @model_validator(mode="after")
     def _widths_agree(self) -> XDecoderConfig:
@@ -71,22 +71,22 @@ class Features:
     sizes: tuple[tuple[int, int], ...]      # height and width of each picture inside the padded H × W
     padded: tuple[int, int]                 # H, W
 
-    def of(self, picture: int) -> Features:
+    def of(self, image: int) -> Features:
         """Those of one picture, as a batch of one."""
-        part = slice(picture, picture + 1)
+        part = slice(image, image + 1)
         coarse, middle, fine = (x[part] for x in self.maps)
         return Features(self.mask[part], (coarse, middle, fine), self.pooled[part], self.sizes[part], self.padded)
 
     @staticmethod
-    def stack(pictures: Sequence[Features]) -> Features:
+    def stack(images: Sequence[Features]) -> Features:
         """One batch of what was encoded at one padded size."""
-        coarse, middle, fine = (torch.cat(maps) for maps in zip(*(each.maps for each in pictures), strict=True))
+        coarse, middle, fine = (torch.cat(maps) for maps in zip(*(each.maps for each in images), strict=True))
         return Features(
-            mask=torch.cat([each.mask for each in pictures]),
+            mask=torch.cat([each.mask for each in images]),
             maps=(coarse, middle, fine),
-            pooled=torch.cat([each.pooled for each in pictures]),
-            sizes=tuple(size for each in pictures for size in each.sizes),
-            padded=pictures[0].padded,
+            pooled=torch.cat([each.pooled for each in images]),
+            sizes=tuple(size for each in images for size in each.sizes),
+            padded=images[0].padded,
         )
 
 
@@ -109,7 +109,7 @@ class XDecoder(nn.Module):
     def device(self) -> torch.device:
         return self.backbone_proj.device
 
-    def read_pictures_as(self, dtype: torch.dtype) -> None:
+    def read_images_as(self, dtype: torch.dtype) -> None:
         """Keep the weights that read pictures in this type, for inference; texts are few, remembered, and stay precise."""
         for part in (self.backbone, self.pixel_decoder, self.decoder):
             part.to(dtype)
@@ -151,14 +151,14 @@ class XDecoder(nn.Module):
     def prepare(images: Sequence[Tensor], device: torch.device) -> Tensor:
         """Normalise, then pad right and below with zeros to a common multiple of the stride: (B, 3, H, W)."""
         mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (PIXEL_MEAN, PIXEL_STD))
-        height, width = canvas_size(images)
+        height, width = padded_size(images)
         return torch.stack([
             F.pad((image.to(device).float() - mean) / std, (0, width - image.shape[-1], 0, height - image.shape[-2]))
             for image in images
         ])                                                                                          # fmt: skip
 
 
-def canvas_size(images: Sequence[Tensor]) -> tuple[int, int]:
+def padded_size(images: Sequence[Tensor]) -> tuple[int, int]:
     """Height and width that hold all pictures (…, h, w) and are multiples of the stride."""
     height, width = (-(-max(image.shape[i] for image in images) // STRIDE) * STRIDE for i in (-2, -1))
     return height, width

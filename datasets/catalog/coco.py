@@ -75,7 +75,7 @@ def _referring() -> list[DatasetSpec]:
             handed_out = {
                 "reader": "refer", "phrases": f"refcocoseg/{folder}/refs({by}).p",
                 "instances": f"refcocoseg/{folder}/instances.json", "subset": split,
-                "picture_rename": (("COCO_train2014_", ""),),
+                "image_rename": (("COCO_train2014_", ""),),
             }  # fmt: skip
             name = f"{data}_{split}_{by}"
             specs += [

@@ -46,7 +46,7 @@ def _ade_full(split: str, folder: str, count: int) -> DatasetSpec:
 def _scannet(number: int, vocabulary: str) -> DatasetSpec:
     return DatasetSpec(
         name=f"scannet_{number}_val_seg", reader="label_images", images="scannet_frames_25k/images",
-        labels="scannet_frames_25k/images", split="scannet_frames_25k/meta/val.txt", picture_rename=((r"\s.*", ""),),
+        labels="scannet_frames_25k/images", split="scannet_frames_25k/meta/val.txt", image_rename=((r"\s.*", ""),),
         label_rename=(("/color/", f"/label{number}/"), (r"\.jpg$", ".png")), vocabulary=vocabulary, label_offset=1,
         ignore_value=0, count=5436, evaluators=("semantic",), measured_with=_ROOM,
         protocol=f"{number - 1} classes of every hundredth frame" + _OLD_LIST,
@@ -56,7 +56,7 @@ def _scannet(number: int, vocabulary: str) -> DatasetSpec:
 _SCANNET_PANOPTIC = DatasetSpec(
     name="scannet_21_panoptic_val", reader="coco", images="scannet_frames_25k/images",
     panoptic="scannet_frames_25k/scannet_panoptic.json", panoptic_images="scannet_frames_25k/scannet_panoptic",
-    picture_rename=(("__", "/color/"), (r"\.png$", ".jpg")), vocabulary="scannet_20", label_ids=True, count=5436,
+    image_rename=(("__", "/color/"), (r"\.png$", ".jpg")), vocabulary="scannet_20", label_ids=True, count=5436,
     evaluators=("panoptic",), measured_with=_ROOM, protocol="20 classes, wall and floor are stuff" + _OLD_LIST,
 )  # fmt: skip
 
@@ -84,7 +84,7 @@ def _cityscapes(split: str, count: int) -> list[DatasetSpec]:
         DatasetSpec.model_validate({
             "name": f"cityscapes_fine_panoptic_{split}", "reader": "coco", **label_ids, "vocabulary": "cityscapes_19",
             "panoptic": f"{home}/cityscapes_panoptic_{split}.json", "panoptic_images": f"{home}/cityscapes_panoptic_{split}",
-            "picture_rename": (of_panoptic,), "evaluators": ("panoptic", "semantic"),
+            "image_rename": (of_panoptic,), "evaluators": ("panoptic", "semantic"),
             "protocol": f"19 classes, 8 of them things; {made}", **common,
         }),
         DatasetSpec.model_validate({
@@ -104,7 +104,7 @@ _BDD_SEMANTIC = DatasetSpec(
 _BDD_PANOPTIC = DatasetSpec(
     name="bdd10k_40_panoptic_val", reader="coco", images="bdd100k/images/10k/val",
     panoptic="bdd100k/labels/pan_seg/meta/coco_val.json", panoptic_images="bdd100k/labels/pan_seg/coco_pano/val",
-    picture_rename=((r"\.png$", ".jpg"),), vocabulary="bdd_40", label_ids=True, count=1000, evaluators=("panoptic",),
+    image_rename=((r"\.png$", ".jpg"),), vocabulary="bdd_40", label_ids=True, count=1000, evaluators=("panoptic",),
     measured_with=_BDD, protocol="40 classes, those that BDD itself leaves out of its scores too; "
     "`python -m datasets.prepare bdd` makes the files",
 )  # fmt: skip
@@ -114,7 +114,7 @@ def _voc(name: str, vocabulary: str, ignored: int | str, fold: int | None, proto
     return DatasetSpec.model_validate({
         "name": name, "reader": "label_images", "images": "VOCdevkit/VOC2012/JPEGImages",
         "labels": "VOCdevkit/VOC2012/SegmentationClass", "split": "VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt",
-        "picture_rename": ((r"$", ".jpg"),), "vocabulary": vocabulary, "label_ids": True, "ignore_value": ignored,
+        "image_rename": ((r"$", ".jpg"),), "vocabulary": vocabulary, "label_ids": True, "ignore_value": ignored,
         "count": 1449, "evaluators": ("semantic",), "protocol": protocol,
         "measured_with": _WIDE.model_copy(update={"fold": fold}),
     })  # fmt: skip
@@ -125,7 +125,7 @@ def _context(classes: int, list_file: str, suffix: str, ignored: int, count: int
     return DatasetSpec(
         name=f"context_{classes}_val_seg", reader="label_images", images=f"{home}/JPEGImages",
         labels=f"{home}/annotations_detectron2/pc{classes}_val", split=f"{home}/{list_file}",
-        picture_rename=((r"$", ".jpg"),), label_rename=((r"\.jpg$", suffix),), vocabulary=f"pascal_context_{classes}",
+        image_rename=((r"$", ".jpg"),), label_rename=((r"\.jpg$", suffix),), vocabulary=f"pascal_context_{classes}",
         ignore_value=ignored, count=count, evaluators=("semantic",), measured_with=_WIDE,
         protocol=f"{classes} classes of the validation pictures of VOC 2010; what none of them is does not count "
         f"(`python -m datasets.prepare context_{classes}`)",

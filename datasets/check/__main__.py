@@ -12,9 +12,9 @@ from pydantic import ConfigDict
 from datasets.catalog import CATALOG, find
 from datasets.check.files import check_files
 from datasets.check.finding import Finding, finding
+from datasets.check.images import check_images
 from datasets.check.joins import check_joins
-from datasets.check.leaks import Pictures, check_leak
-from datasets.check.pictures import check_pictures
+from datasets.check.leaks import Images, check_leak
 from datasets.loader import DataConfig, resolve
 from datasets.readers import Source, counts, own, read
 from datasets.spec import Counts, DatasetSpec
@@ -63,7 +63,7 @@ def check(spec: DatasetSpec, root: Path, learnt: bool = False, every: bool = Fal
     except ValueError as error:
         joins = [] if spec.reader == "own" else _joins(spec, root)
         return Checked(spec, root, learnt, None, (finding(error), *joins))
-    faults, decoded = check_pictures(source, every)
+    faults, decoded = check_images(source, every)
     return Checked(spec, root, learnt, source, (*_counts(spec, source), *_joins(spec, root), *faults), decoded)
 
 
@@ -76,7 +76,7 @@ def _joins(spec: DatasetSpec, root: Path) -> list[Finding]:
 
 def _counts(spec: DatasetSpec, source: Source) -> list[Finding]:
     held, found = len(source.records), counts(source.records)
-    pairs = [("pictures", held, spec.count), *((what, getattr(found, what), wanted) for what, wanted in spec.counts)]
+    pairs = [("images", held, spec.count), *((what, getattr(found, what), wanted) for what, wanted in spec.counts)]
     advice = "files are missing or of another release; fetch the official ones"
     return [Finding(f"{has} {what}; expected {wanted}", advice) for what, has, wanted in pairs if wanted not in (None, has)]
 
@@ -129,10 +129,10 @@ def siblings(checked: list[Checked]) -> list[Source]:
 
 def leaks(checked: list[Checked], with_siblings: bool) -> list[Finding]:
     """Pictures that are learnt from and measured on, among the sets and, for catalog names, their siblings."""
-    sets = [(Pictures(each.source), each.learnt) for each in checked if each.source]
-    others = [(Pictures(source), is_learnt(source.spec.name)) for source in siblings(checked)] if with_siblings else []
+    sets = [(Images(each.source), each.learnt) for each in checked if each.source]
+    others = [(Images(source), is_learnt(source.spec.name)) for source in siblings(checked)] if with_siblings else []
     pairs = [(a, b) for a, a_learnt in sets + others for b, b_learnt in sets + others if a_learnt and not b_learnt]
-    named = {pictures.name for pictures, _ in sets}
+    named = {images.name for images, _ in sets}
     found = [check_leak(a, b) for a, b in pairs if {a.name, b.name} & named]
     return [each for each in found if each]
 

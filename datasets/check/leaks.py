@@ -14,7 +14,7 @@ from datasets.readers import Source
 _COCO = re.compile(r"(?:COCO_(?:train|val|test)20\d\d_)?(\d{12})")  # 2014's and 2017's names of one photograph
 
 
-class Pictures:
+class Images:
     """The pictures of one set, known by COCO's number where the name has one, and by content; packed ones are not looked at."""
 
     def __init__(self, source: Source) -> None:
@@ -40,7 +40,7 @@ class Pictures:
         """Digest of the content → picture, of those that have one of the sizes."""
         return {hashlib.blake2b(path.read_bytes()).hexdigest(): path for size in sizes for path in self.sizes[size]}
 
-    def shared_with(self, other: Pictures) -> list[Path]:
+    def shared_with(self, other: Images) -> list[Path]:
         """Pictures of this set that the other one has too."""
         shared = {path for number, path in self.numbers.items() if number in other.numbers}
         if len(self.numbers) < len(self.paths) or len(other.numbers) < len(other.paths):
@@ -50,7 +50,7 @@ class Pictures:
         return sorted(shared)
 
 
-def check_leak(learnt: Pictures, measured: Pictures) -> Finding | None:
+def check_leak(learnt: Images, measured: Images) -> Finding | None:
     """A finding where a set that is learnt from shows pictures of one that is measured on."""
     shared = learnt.shared_with(measured)
     if not shared:
@@ -58,5 +58,5 @@ def check_leak(learnt: Pictures, measured: Pictures) -> Finding | None:
     of = f"of the {len(measured.paths)} pictures of {measured.name}"
     return Finding(
         f"{len(shared)} {of} are in {learnt.name} too, such as {shared[0].name}",
-        f"write `without: [{measured.name}]` into the stream that learns from {learnt.name}, or do not trust such scores",
+        f"write `exclude: [{measured.name}]` into the stream that learns from {learnt.name}, or do not trust such scores",
     )

@@ -9,7 +9,7 @@ from itertools import islice
 
 from datasets.evaluators import coco_caption_tools
 from datasets.evaluators.coco_caption_tools import MissingToolError
-from datasets.evaluators.evaluator import Evaluator, PictureId
+from datasets.evaluators.evaluator import Evaluator, ImageId
 from xdecoder.types import CaptionResult, Sample
 
 Pair = tuple[str, tuple[str, ...]]    # a candidate and its references
@@ -57,10 +57,10 @@ class CaptionEvaluator(Evaluator[CaptionResult, Pair]):
                 self._missing[name] = str(error)
         return {name: 100.0 * score for name, score in scores.items()}
 
-    def per_picture(self) -> dict[PictureId, float]:
+    def per_image(self) -> dict[ImageId, float]:
         """ROUGE-L of each caption, over words cut by our rules."""
         pairs = self._pairs(official=False)
-        return {picture: 100.0 * rouge_l([pair]) for (picture, _), pair in zip(self._sorted(), pairs, strict=True)}
+        return {image: 100.0 * rouge_l([pair]) for (image, _), pair in zip(self._sorted(), pairs, strict=True)}
 
     def notes(self) -> list[str]:
         """How captions were cut into words, and which scores are missing and why."""
@@ -143,10 +143,10 @@ def cider(pairs: Sequence[Pair], sigma: float = 6.0) -> float:
     """
     candidates = [_ngrams(candidate.split()) for candidate, _ in pairs]
     references = [[_ngrams(reference.split()) for reference in many] for _, many in pairs]
-    pictures_with: NGrams = Counter()
+    images_with: NGrams = Counter()
     for many in references:
-        pictures_with.update({ngram for reference in many for ngram in reference})
-    rarity = {ngram: math.log(len(pairs)) - math.log(count) for ngram, count in pictures_with.items()}
+        images_with.update({ngram for reference in many for ngram in reference})
+    rarity = {ngram: math.log(len(pairs)) - math.log(count) for ngram, count in images_with.items()}
     unseen = math.log(len(pairs))
 
     total = 0.0

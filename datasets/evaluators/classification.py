@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datasets.evaluators.evaluator import Evaluator, PictureId, Table, check_labels, percent
+from datasets.evaluators.evaluator import Evaluator, ImageId, Table, check_labels, percent
 from xdecoder.types import ClassificationResult, Sample, Vocabulary
 
 DEPTHS = (1, 5)
@@ -36,9 +36,9 @@ class ClassificationEvaluator(Evaluator[ClassificationResult, tuple[int, int]]):
             places.setdefault(label, []).append(place)
         return {self.vocabulary.names[label]: _tops(found) for label, found in sorted(places.items())}
 
-    def per_picture(self) -> dict[PictureId, float]:
+    def per_image(self) -> dict[ImageId, float]:
         """100 / the rank of the picture's class."""
-        return {picture: 100.0 / (place + 1) for picture, (_, place) in self._sorted()}
+        return {image: 100.0 / (place + 1) for image, (_, place) in self._sorted()}
 
 
 def _tops(places: list[int]) -> dict[str, float]:

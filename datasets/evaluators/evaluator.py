@@ -10,7 +10,7 @@ from xdecoder.types import Sample, Vocabulary
 
 Result = TypeVar("Result")
 Record = TypeVar("Record")
-PictureId = int | str
+ImageId = int | str
 Table = dict[str, dict[str, float]]
 
 
@@ -22,7 +22,7 @@ class Evaluator(ABC, Generic[Result, Record]):
     """
 
     def __init__(self) -> None:
-        self._records: dict[PictureId, Record] = {}
+        self._records: dict[ImageId, Record] = {}
 
     @abstractmethod
     def update(self, result: Result, sample: Sample) -> None:
@@ -36,7 +36,7 @@ class Evaluator(ABC, Generic[Result, Record]):
         """Class name -> its own scores, for each class that occurs; empty where scores have no classes."""
         return {}
 
-    def per_picture(self) -> dict[PictureId, float]:
+    def per_image(self) -> dict[ImageId, float]:
         """How well each picture went by itself, 0 to 100, to find the worst and the best; empty where that says nothing."""
         return {}
 
@@ -44,16 +44,16 @@ class Evaluator(ABC, Generic[Result, Record]):
         """What a reader of the scores has to know, such as what could not be measured here."""
         return []
 
-    def state(self) -> dict[PictureId, Record]:
+    def state(self) -> dict[ImageId, Record]:
         """What has been taken in, as plain values that can be sent to another process."""
         return dict(self._records)
 
-    def merge(self, states: Iterable[Mapping[PictureId, Any]]) -> None:
+    def merge(self, states: Iterable[Mapping[ImageId, Any]]) -> None:
         """Take in what other processes' `state()` gave; one's own may be among them."""
         for state in states:
             self._records.update(state)
 
-    def _sorted(self) -> list[tuple[PictureId, Record]]:
+    def _sorted(self) -> list[tuple[ImageId, Record]]:
         """Records in the order of the picture ids."""
         return sorted(self._records.items(), key=lambda item: (isinstance(item[0], str), item[0]))
 

@@ -13,7 +13,7 @@ from pycocotools import mask as rle
 from torch import Tensor
 
 from datasets.evaluators.average_precision import Matches, average_precision, match
-from datasets.evaluators.evaluator import Evaluator, PictureId, Table, check_labels, check_size
+from datasets.evaluators.evaluator import Evaluator, ImageId, Table, check_labels, check_size
 from xdecoder.files import read_json
 from xdecoder.types import InstanceResult, Sample, SegmentationResult, Vocabulary
 
@@ -78,10 +78,10 @@ class InstanceEvaluator(Evaluator[InstanceResult | SegmentationResult, Record]):
         _, classes = average_precision(self._classes())
         return {self.vocabulary.names[label]: {"AP": 100 * ap} for label, ap in sorted(classes.items()) if ap == ap}
 
-    def per_picture(self) -> dict[PictureId, float]:
+    def per_image(self) -> dict[ImageId, float]:
         """AP of each picture alone."""
         alone = {i: average_precision({row[0]: [Matches(*row[1:])] for row in record})[0] for i, record in self._sorted()}
-        return {picture: 100.0 * scores["AP"] for picture, scores in alone.items() if scores["AP"] == scores["AP"]}
+        return {image: 100.0 * scores["AP"] for image, scores in alone.items() if scores["AP"] == scores["AP"]}
 
     def _classes(self) -> dict[int, list[Matches]]:
         classes: dict[int, list[Matches]] = defaultdict(list)

@@ -10,7 +10,7 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.evaluators.evaluator import Evaluator, PictureId, Table, check_labels, check_size, percent
+from datasets.evaluators.evaluator import Evaluator, ImageId, Table, check_labels, check_size, percent
 from xdecoder.types import PanopticResult, Sample, SegmentationResult, Segments, Vocabulary
 
 Row = tuple[int, tuple[float, ...], int, int]    # a label, the IoU of each match, segments missed, segments made up
@@ -85,10 +85,10 @@ class PanopticEvaluator(Evaluator[PanopticResult | SegmentationResult, tuple[Row
                 table[name] = {"PQ": pq, "SQ": sq, "RQ": rq, "TP": len(tally.ious), "FP": tally.extra, "FN": tally.missed}
         return table
 
-    def per_picture(self) -> dict[PictureId, float]:
+    def per_image(self) -> dict[ImageId, float]:
         """Panoptic quality of each picture, all classes taken as one."""
-        tallies = {picture: Tally.of(rows) for picture, rows in self._sorted()}
-        return {picture: 100.0 * tally.scores()[0] for picture, tally in tallies.items() if tally.defined}
+        tallies = {image: Tally.of(rows) for image, rows in self._sorted()}
+        return {image: 100.0 * tally.scores()[0] for image, tally in tallies.items() if tally.defined}
 
     def _tallies(self) -> list[Tally]:
         found: dict[int, list[Row]] = defaultdict(list)

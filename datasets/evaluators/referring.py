@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import torch
 
-from datasets.evaluators.evaluator import Evaluator, PictureId, check_size, percent
+from datasets.evaluators.evaluator import Evaluator, ImageId, check_size, percent
 from xdecoder.types import ReferringResult, Sample
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
@@ -43,9 +43,9 @@ class ReferringEvaluator(Evaluator[ReferringResult, tuple[tuple[int, int], ...]]
         }
         return scores | {f"referring_precision@{t}": percent(sum(iou >= t for iou in ious), len(ious)) for t in THRESHOLDS}
 
-    def per_picture(self) -> dict[PictureId, float]:
+    def per_image(self) -> dict[ImageId, float]:
         """Mean IoU of the phrases of each picture."""
-        return {picture: percent(sum(_ious(pairs)), len(pairs)) for picture, pairs in self._sorted() if pairs}
+        return {image: percent(sum(_ious(pairs)), len(pairs)) for image, pairs in self._sorted() if pairs}
 
 
 def _ious(pairs: Iterable[tuple[int, int]]) -> list[float]:

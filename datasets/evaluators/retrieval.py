@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.evaluators.evaluator import Evaluator, PictureId, percent
+from datasets.evaluators.evaluator import Evaluator, ImageId, percent
 from xdecoder.types import RetrievalResult, Sample
 
 Vectors = NDArray[np.float32]
@@ -54,7 +54,7 @@ class RetrievalEvaluator(Evaluator[RetrievalResult, Record]):
             scores |= self._scores([(views[:1], texts) for views, texts in records], "retrieval_decoder")
         return scores
 
-    def per_picture(self) -> dict[PictureId, float]:
+    def per_image(self) -> dict[ImageId, float]:
         """100 / the mean rank, among all pictures, that each picture has for its own captions."""
         records = self._sorted()
         if not records:
@@ -62,7 +62,7 @@ class RetrievalEvaluator(Evaluator[RetrievalResult, Record]):
         ranks = _pool_ranks([record for _, record in records])[0] + 1
         ends = np.cumsum([len(texts) for _, (_, texts) in records])
         means = [float(part.mean()) for part in np.split(ranks, ends[:-1])]
-        return {picture: 100.0 / mean for (picture, _), mean in zip(records, means, strict=True)}
+        return {image: 100.0 / mean for (image, _), mean in zip(records, means, strict=True)}
 
     def _scores(self, records: Sequence[Record], prefix: str) -> dict[str, float]:
         size = min(self.pool or len(records), len(records))

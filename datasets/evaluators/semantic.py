@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.evaluators.evaluator import Evaluator, PictureId, Table, check_labels, check_size, percent
+from datasets.evaluators.evaluator import Evaluator, ImageId, Table, check_labels, check_size, percent
 from xdecoder.types import Sample, SegmentationResult, Segments, Vocabulary
 
 Numbers = NDArray[np.int64]
@@ -66,14 +66,14 @@ class SemanticEvaluator(Evaluator[SegmentationResult, Cells]):
         rows = zip(names, *(column.tolist() for column in counts), strict=True)
         return {name: {"IoU": percent(hit, union), "ACC": percent(hit, true)} for name, hit, true, union in rows if union}
 
-    def per_picture(self) -> dict[PictureId, float]:
+    def per_image(self) -> dict[ImageId, float]:
         """mIoU of each picture alone."""
         scores = {}
-        for picture, cells in self._sorted():
+        for image, cells in self._sorted():
             hits, _, union = self._counts([cells])
             occurs = union > 0
             if occurs.any():
-                scores[picture] = 100.0 * float((hits[occurs] / union[occurs]).mean())
+                scores[image] = 100.0 * float((hits[occurs] / union[occurs]).mean())
         return scores
 
     def _counts(self, records: Iterable[Cells]) -> tuple[Numbers, Numbers, Numbers]:

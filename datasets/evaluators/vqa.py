@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from datasets.evaluators.evaluator import Evaluator, PictureId, percent
+from datasets.evaluators.evaluator import Evaluator, ImageId, percent
 from xdecoder.types import AnswerResult, Sample
 
 _NUMBERS = "zero one two three four five six seven eight nine ten"
@@ -50,9 +50,9 @@ class VqaEvaluator(Evaluator[AnswerResult, Record]):
         found = [value for _, record in self._sorted() for value in record]
         return {"vqa_accuracy": percent(sum(found), len(found))}
 
-    def per_picture(self) -> dict[PictureId, float]:
+    def per_image(self) -> dict[ImageId, float]:
         """Mean accuracy of the questions about each picture."""
-        return {picture: percent(sum(record), len(record)) for picture, record in self._sorted() if record}
+        return {image: percent(sum(record), len(record)) for image, record in self._sorted() if record}
 
 
 def accuracy(answer: str, given: Sequence[str]) -> float:

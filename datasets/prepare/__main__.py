@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
     made.add_argument("--force", action="store_true", help="replace a set of other parameters")
     example = commands.add_parser("own_example", help="generate a small set in each format that data.own takes")
-    example.add_argument("--pictures", type=int, default=60, help="of each format (default: 60)")
+    example.add_argument("--images", type=int, default=60, help="of each format (default: 60)")
     for name, (function, text) in DOWNLOADS.items():
         command = commands.add_parser(name, help=text, description=function.__doc__)
         command.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")

@@ -18,7 +18,7 @@ from datasets.prepare.work import (
     categories,
     each,
     files_below,
-    images,
+    make_images,
     outline,
     read_values,
     segments_info,
@@ -45,11 +45,11 @@ def prepare(root: Path, workers: int = 1) -> list[Path]:
         stems = [path.stem for path in files_below(home / "annotations" / folder, "*.png", hint)]
         ledger = home / f".ade20k_{split}.part"
         rows = each(stems, partial(_picture, home, split), ledger, workers)
-        pictures = [row["image"] for row in rows]
+        images = [row["image"] for row in rows]
         objects = [{**each_, "id": i} for i, each_ in enumerate((o for row in rows for o in row["objects"]), start=1)]
-        write_json(instances, {"images": pictures, "annotations": objects, "categories": _things()})
+        write_json(instances, {"images": images, "annotations": objects, "categories": _things()})
         annotations = [row["panoptic"] for row in rows]
-        write_json(panoptic, {"images": pictures, "annotations": annotations, "categories": categories("ade20k_150", 0)})
+        write_json(panoptic, {"images": images, "annotations": annotations, "categories": categories("ade20k_150", 0)})
         ledger.unlink()
     if not any(path.is_file() for path in made):
         raise ValueError(f"{home / 'annotations'}: has neither training nor validation; unpack ADEChallengeData2016.zip there")
@@ -110,13 +110,13 @@ def prepare_full(root: Path, workers: int = 1) -> list[Path]:
         paths = files_below(source, "**/*_seg.png", "unpack ADE20K_2021_17_01.zip there")
         target = home / "annotations_detectron2" / folder
         made.append(target)
-        images({target / f"{path.name.removesuffix('_seg.png')}.tif": path for path in paths}, _full_picture, folder, workers)
+        make_images({target / f"{path.name.removesuffix('_seg.png')}.tif": path for path in paths}, _full_image, folder, workers)
     if not made:
         raise ValueError(f"{home / 'images/ADE'}: has neither training nor validation; unpack ADE20K_2021_17_01.zip there")
     return made
 
 
-def _full_picture(item: tuple[Path, Path]) -> None:
+def _full_image(item: tuple[Path, Path]) -> None:
     """The class number is hidden in two of the colours: tens of red times 256, plus green."""
     target, source = item
     colours = read_values(source)
@@ -127,10 +127,10 @@ def _full_picture(item: tuple[Path, Path]) -> None:
     for label, key in enumerate(vocabularies.load("ade20k_847").ids):
         label_of[int(key or 0)] = label
     labels = Image.fromarray(label_of[numbers])
-    picture = Image.fromarray(read_values(source.with_name(f"{target.stem}.jpg")).astype(np.uint8)).convert("RGB")
-    if min(picture.size) > SHORT_SIDE:
-        factor = SHORT_SIDE / min(picture.size)
-        size = (round(picture.width * factor), round(picture.height * factor))
-        picture, labels = picture.resize(size, Image.Resampling.BILINEAR), labels.resize(size, Image.Resampling.NEAREST)
-    write_image(target.parents[2] / "images_detectron2" / target.parent.name / f"{target.stem}.jpg", picture, quality=95)
+    image = Image.fromarray(read_values(source.with_name(f"{target.stem}.jpg")).astype(np.uint8)).convert("RGB")
+    if min(image.size) > SHORT_SIDE:
+        factor = SHORT_SIDE / min(image.size)
+        size = (round(image.width * factor), round(image.height * factor))
+        image, labels = image.resize(size, Image.Resampling.BILINEAR), labels.resize(size, Image.Resampling.NEAREST)
+    write_image(target.parents[2] / "images_detectron2" / target.parent.name / f"{target.stem}.jpg", image, quality=95)
     write_image(target, labels)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from datasets.prepare.work import Json, images, read_values, write_image
+from datasets.prepare.work import Json, make_images, read_values, write_image
 from datasets.readers.classes import renamed
 from datasets.readers.refer import refs
 from xdecoder.files import atomic, read_json, write_json
@@ -35,7 +35,7 @@ def prepare_semantic(root: Path, workers: int = 1) -> list[Path]:
             raise ValueError(f"{source}: expected COCO's panoptic JSON (missing: {error})") from None
         target = home / f"panoptic_semseg_{split}"
         paths = {target / name: ids for name, ids in segments.items()}
-        images(paths, partial(_semantic, home / f"panoptic_{split}"), split, workers)
+        make_images(paths, partial(_semantic, home / f"panoptic_{split}"), split, workers)
         made.append(target)
     if not made:
         raise ValueError(f"{home / 'annotations'}: has neither panoptic_train2017.json nor panoptic_val2017.json")
@@ -73,12 +73,12 @@ def prepare_refs(root: Path, workers: int = 1) -> list[Path]:
         for split in splits if by != "google" else splits[:2]:
             merged = [{**annotations[ref["ann_id"]], **ref} for ref in refs(source, split)]
             seen = {row["image_id"] for row in merged}
-            pictures = [
+            images = [
                 {**row, "file_name": renamed(row["file_name"], (("COCO_train2014_", ""),))}
                 for row in instances["images"] if row["id"] in seen
             ]                                                                           # fmt: skip
             target = root / "coco/annotations" / f"{name}_{by}_{split}.json"
-            write_json(target, {"images": pictures, "annotations": merged})
+            write_json(target, {"images": images, "annotations": merged})
             made.append(target)
     if not made:
         raise ValueError(f"{home}: holds no refs(*).p; unpack refcoco.zip, refcoco+.zip and refcocog.zip there")
@@ -101,14 +101,14 @@ def prepare_arrows(root: Path, workers: int = 1) -> list[Path]:
     text = arrow.string()
     schema = arrow.schema([("image", arrow.binary()), ("caption", arrow.list_(text)), ("image_id", text), ("split", text)])
     made = []
-    for split, pictures in rows.items():
+    for split, images in rows.items():
         target = root / "pretrain_arrows_code224" / f"coco_caption_karpathy_{split}.arrow"
         made.append(target)
         if target.is_file():
             continue
         with atomic(target) as file, arrow.ipc.new_file(file, schema) as writer:
-            for start in range(0, len(pictures), _ROWS_AT_ONCE):
-                part = [_arrow_row(root / "coco", row) for row in pictures[start : start + _ROWS_AT_ONCE]]
+            for start in range(0, len(images), _ROWS_AT_ONCE):
+                part = [_arrow_row(root / "coco", row) for row in images[start : start + _ROWS_AT_ONCE]]
                 writer.write_batch(arrow.RecordBatch.from_pylist(part, schema))
     return made
 

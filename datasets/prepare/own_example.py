@@ -25,7 +25,7 @@ _UNCUT = ("ring",)  # a polygon has no hole
 Gem = tuple[int, np.ndarray]  # class and (H, W) bool mask
 
 
-def prepare(root: str | Path, *, pictures: int = 60, side: int = 128, seed: int = 0) -> bool:
+def prepare(root: str | Path, *, images: int = 60, side: int = 128, seed: int = 0) -> bool:
     """Make `root/own_example` with the folders coco, masks, yolo and folders; the same arguments give the same bytes.
 
     Returns:
@@ -34,17 +34,17 @@ def prepare(root: str | Path, *, pictures: int = 60, side: int = 128, seed: int 
     Raises:
         ValueError: for fewer than eight pictures.
     """
-    if pictures < 8:
-        raise ValueError(f"own_example needs eight pictures at least, not {pictures}")
+    if images < 8:
+        raise ValueError(f"own_example needs eight pictures at least, not {images}")
     folder = Path(root) / "own_example"
     if folder.exists():
         return False
     draft = folder.with_name(f".own_example.{os.getpid()}.part")
     try:
-        scenes = [_gems(seed, number, side) for number in range(pictures)]
+        scenes = [_gems(seed, number, side) for number in range(images)]
         for name, write in _WRITERS.items():
             write(draft / name, scenes)
-        _write_folders(draft / "folders", pictures, side, seed)
+        _write_folders(draft / "folders", images, side, seed)
         os.replace(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -103,10 +103,10 @@ def _write_yolo(folder: Path, scenes: list[tuple[np.ndarray, list[Gem]]]) -> Non
     (folder / "data.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
 
 
-def _write_folders(folder: Path, pictures: int, side: int, seed: int) -> None:
-    for number in range(pictures):
+def _write_folders(folder: Path, images: int, side: int, seed: int) -> None:
+    for number in range(images):
         colour = tuple(GEMS)[number % len(GEMS)]
-        pixels, _ = _gems(seed, pictures + number, side, (colour,))
+        pixels, _ = _gems(seed, images + number, side, (colour,))
         _write(folder / GEMS[colour] / f"gems_{number + 1:03d}.jpg", pixels)
 
 

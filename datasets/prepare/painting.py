@@ -116,9 +116,9 @@ def stencil_of(thing: Thing) -> Stencil:
     # cv2 counts from pixel centres
     shift = (np.array([thing.x - left, thing.y - top]) * _OVERSAMPLING) - 0.5
 
-    def drawn(canvas: np.ndarray, contours: list[np.ndarray], value: float) -> None:
+    def drawn(padded: np.ndarray, contours: list[np.ndarray], value: float) -> None:
         points = [np.round((contour @ turn + shift) * 16).astype(np.int32) for contour in contours]
-        cv2.fillPoly(canvas, points, value, shift=4)
+        cv2.fillPoly(padded, points, value, shift=4)
 
     large = np.zeros((length * _OVERSAMPLING,) * 2, dtype=np.uint8)
     drawn(large, outline(thing.shape), 255)
@@ -201,16 +201,16 @@ def paint(rng: np.random.Generator, scene: Scene, stencils: Sequence[Stencil]) -
     side = scene.side
     share = _horizon(rng, side)
     upper, lower = stuff_texture(rng, scene.upper, side), stuff_texture(rng, scene.lower, side)
-    canvas = upper + share[..., None] * (lower - upper)
+    padded = upper + share[..., None] * (lower - upper)
     count = len(scene.things)
     ids = np.where(share >= 0.5, count + 2, count + 1).astype(np.uint8)
     for number, (thing, stencil) in enumerate(zip(scene.things, stencils, strict=True), start=1):
         inside, patch = _windows(stencil, side)
         alpha = stencil.alpha[patch][..., None]
-        _shadow(canvas, stencil, side)
-        canvas[inside] += alpha * (_surface(rng, thing, stencil)[patch] - canvas[inside])
+        _shadow(padded, stencil, side)
+        padded[inside] += alpha * (_surface(rng, thing, stencil)[patch] - padded[inside])
         ids[inside][alpha[..., 0] >= 0.5] = number
-    return Painting(scene, np.clip(canvas + 0.5, 0, 255).astype(np.uint8), ids)
+    return Painting(scene, np.clip(padded + 0.5, 0, 255).astype(np.uint8), ids)
 
 
 def _horizon(rng: np.random.Generator, side: int) -> np.ndarray:
@@ -222,11 +222,11 @@ def _horizon(rng: np.random.Generator, side: int) -> np.ndarray:
     return np.clip(np.arange(side, dtype=np.float32)[:, None] - line[None] + 0.5, 0, 1).astype(np.float32)
 
 
-def _shadow(canvas: np.ndarray, stencil: Stencil, side: int) -> None:
+def _shadow(padded: np.ndarray, stencil: Stencil, side: int) -> None:
     offset = max(1, stencil.alpha.shape[0] // 16)
     moved = replace(stencil, left=stencil.left + offset, top=stencil.top + offset)
     inside, patch = _windows(moved, side)
-    canvas[inside] *= 1 - 0.35 * cv2.GaussianBlur(stencil.alpha, (0, 0), offset / 2 + 0.5)[patch][..., None]
+    padded[inside] *= 1 - 0.35 * cv2.GaussianBlur(stencil.alpha, (0, 0), offset / 2 + 0.5)[patch][..., None]
 
 
 def _surface(rng: np.random.Generator, thing: Thing, stencil: Stencil) -> np.ndarray:

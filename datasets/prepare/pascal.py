@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from datasets.prepare.work import images, write_image
+from datasets.prepare.work import make_images, write_image
 from datasets.readers.coco import outline_mask
 from xdecoder.files import atomic, read_json, read_lines
 from xdecoder.language import vocabularies
@@ -34,7 +34,7 @@ def prepare_59(root: Path, workers: int = 1) -> list[Path]:
         ) from None
     target = home / "annotations_detectron2/pc59_val"
     paths = {target / f"{stem}.png": (*sizes[key], painted[key]) for stem, key in sorted(stems.items())}
-    images(paths, _paint, "pc59_val", workers)
+    make_images(paths, _paint, "pc59_val", workers)
     with atomic(home / "pc59_val.txt", "w") as file:
         file.writelines(f"{stem}\n" for stem in sorted(stems))
     return [target, home / "pc59_val.txt"]
@@ -56,7 +56,7 @@ def prepare_459(root: Path, workers: int = 1) -> list[Path]:
     home = root / "VOCdevkit/VOC2010"
     target = home / "annotations_detectron2/pc459_val"
     stems = read_lines(home / "pascalcontext_val.txt")
-    images({target / f"{stem}.tif": home / "trainval" / f"{stem}.mat" for stem in stems}, _matlab, "pc459_val", workers)
+    make_images({target / f"{stem}.tif": home / "trainval" / f"{stem}.mat" for stem in stems}, _matlab, "pc459_val", workers)
     return [target]
 
 

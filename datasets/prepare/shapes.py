@@ -114,8 +114,8 @@ class _Files:
 
 
 def _write_split(folder: Path, split: str, count: int, side: int, seed: int, progress: tqdm[Any]) -> None:
-    pictures, maps = folder / "images" / split, folder / "annotations" / f"panoptic_{split}"
-    pictures.mkdir(parents=True)
+    images, maps = folder / "images" / split, folder / "annotations" / f"panoptic_{split}"
+    images.mkdir(parents=True)
     maps.mkdir(parents=True)
     files = _Files()
     for number in range(1, count + 1):
@@ -123,10 +123,10 @@ def _write_split(folder: Path, split: str, count: int, side: int, seed: int, pro
         scene, stencils = compose(rng, side, HELD_OUT if split == "novel" else SEEN, SEEN)
         painting = paint(rng, scene, stencils)
         quality = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-        _write_picture(pictures / f"{number:06d}.jpg", painting.pixels[..., ::-1], quality)
+        _write_image_file(images / f"{number:06d}.jpg", painting.pixels[..., ::-1], quality)
         red = np.zeros_like(painting.pixels)
         red[..., 2] = painting.ids      # ids below 256 are in the red channel, which OpenCV counts last
-        _write_picture(maps / f"{number:06d}.png", red, [cv2.IMWRITE_PNG_COMPRESSION, 3])
+        _write_image_file(maps / f"{number:06d}.png", red, [cv2.IMWRITE_PNG_COMPRESSION, 3])
         _annotate(files, painting, number, split, rng)
         progress.update()
     files.write(folder / "annotations", split)
@@ -181,7 +181,7 @@ def _attributes(thing: Thing, box: list[int]) -> Json:
     return {"shape": thing.shape, "colour": thing.colour, "size": thing.size, "texture": thing.texture, "box": box}
 
 
-def _write_picture(path: Path, pixels: np.ndarray, options: list[int]) -> None:
+def _write_image_file(path: Path, pixels: np.ndarray, options: list[int]) -> None:
     good, data = cv2.imencode(path.suffix, pixels, options)
     assert good
     path.write_bytes(data.tobytes())

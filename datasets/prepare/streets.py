@@ -36,7 +36,7 @@ def prepare_cityscapes(root: Path, workers: int = 1) -> list[Path]:
         paths = files_below(home / split, "*/*_gtFine_instanceIds.png", "unpack gtFine_trainvaltest.zip there")
         ledger = home / f".cityscapes_{split}.part"
         names = [path.relative_to(home / split).as_posix() for path in paths]
-        rows = each(names, partial(_cityscapes_picture, home, split), ledger, workers)
+        rows = each(names, partial(_cityscapes_image, home, split), ledger, workers)
         annotations = [row["panoptic"] for row in rows]
         named = [{**row["image"], "file_name": Path(row["panoptic"]["file_name"]).name} for row in rows]
         write_json(panoptic, {"images": named, "annotations": annotations, "categories": categories("cityscapes_19")})
@@ -49,7 +49,7 @@ def prepare_cityscapes(root: Path, workers: int = 1) -> list[Path]:
     return [path for path in made if path.is_file()]
 
 
-def _cityscapes_picture(home: Path, split: str, name: str) -> Json:
+def _cityscapes_image(home: Path, split: str, name: str) -> Json:
     ids = read_values(home / split / name)
     if ids.ndim != 2:
         raise ValueError(f"{home / split / name}: expected one number a pixel, as gtFine has them")
@@ -71,9 +71,9 @@ def _cityscapes_picture(home: Path, split: str, name: str) -> Json:
                 "segmentation": outline(mask),
             })                                                                          # fmt: skip
     write_panoptic(home / f"cityscapes_panoptic_{split}" / f"{stem}_gtFine_panoptic.png", ids)
-    picture = Path(name).parent / f"{stem}_leftImg8bit.png"
+    image = Path(name).parent / f"{stem}_leftImg8bit.png"
     return {
-        "image": {"id": stem, "file_name": picture.as_posix(), "height": ids.shape[0], "width": ids.shape[1]},
+        "image": {"id": stem, "file_name": image.as_posix(), "height": ids.shape[0], "width": ids.shape[1]},
         "panoptic": {
             "image_id": stem, "file_name": f"{stem}_gtFine_panoptic.png", "segments_info": segments_info(ids, classes),
         },
@@ -90,14 +90,14 @@ def prepare_bdd(root: Path, workers: int = 1) -> list[Path]:
     hint = "unpack bdd100k_pan_seg_labels_trainval.zip so that bdd100k/labels/pan_seg/bitmasks/val is there"
     names = [path.name for path in files_below(home / "bitmasks/val", "*.png", hint)]
     ledger = home / ".bdd_val.part"
-    rows = each(names, partial(_bdd_picture, home), ledger, workers)
+    rows = each(names, partial(_bdd_image, home), ledger, workers)
     images, annotations = [row["image"] for row in rows], [row["panoptic"] for row in rows]
     write_json(target, {"images": images, "annotations": annotations, "categories": categories("bdd_40")})
     ledger.unlink()
     return [target]
 
 
-def _bdd_picture(home: Path, name: str) -> Json:
+def _bdd_image(home: Path, name: str) -> Json:
     """Red: the class; green: bits of which 1 is "ignored" and 2 "crowd"; blue and alpha: the object's number."""
     values = read_values(home / "bitmasks/val" / name)
     if values.ndim != 3 or values.shape[2] != 4:

@@ -50,7 +50,7 @@ def each(items: Iterable[str] | Mapping[str, Any], make: Callable[[Any], Any], l
     return [done[item] for item in items]
 
 
-def images(paths: Mapping[Path, Any], make: Callable[[tuple[Path, Any]], None], title: str, workers: int = 1) -> None:
+def make_images(paths: Mapping[Path, Any], make: Callable[[tuple[Path, Any]], None], title: str, workers: int = 1) -> None:
     """make((path, what it is made from)) for every image that is not there yet; an image is written whole or not at all."""
     todo = {str(path): (path, given) for path, given in paths.items() if not path.is_file()}
     if todo:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from datasets.readers.classes import vocabulary
-from datasets.readers.label_images import pictures_in
+from datasets.readers.label_images import images_in
 from datasets.spec import DatasetSpec, Record
 from xdecoder.language import vocabularies
 from xdecoder.types import Vocabulary
@@ -19,7 +19,7 @@ def read(spec: DatasetSpec, root: Path) -> tuple[Vocabulary, list[Record]]:
     for label, (name, folder) in enumerate(zip(classes.names, map(str, folders), strict=True)):
         if not (home / folder).is_dir():
             raise ValueError(f"{home / folder}: no such folder; data set {spec.name!r} has pictures of class {name!r} there")
-        for path in pictures_in(home / folder):
+        for path in images_in(home / folder):
             records.append(Record(id=f"{folder}/{path.stem}", image=path, captions=(_words(name),), label=label))
     return classes, records
 

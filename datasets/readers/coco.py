@@ -47,8 +47,8 @@ def read(spec: DatasetSpec, root: Path) -> tuple[Vocabulary | None, list[Record]
 
     def record(picture: Json) -> Record:
         key = picture["id"]
-        named = maps[key].name if main == "panoptic" and spec.picture_rename else picture["file_name"]
-        name = renamed(named, spec.picture_rename)
+        named = maps[key].name if main == "panoptic" and spec.image_rename else picture["file_name"]
+        name = renamed(named, spec.image_rename)
         return Record(
             id=key,
             image=root / spec.images / name,
@@ -63,8 +63,8 @@ def read(spec: DatasetSpec, root: Path) -> tuple[Vocabulary | None, list[Record]
         )
 
     try:
-        pictures = _pictures(files[main])
-        return vocabulary, [record(picture) for picture in pictures if main != "panoptic" or picture["id"] in maps]
+        images = _images(files[main])
+        return vocabulary, [record(picture) for picture in images if main != "panoptic" or picture["id"] in maps]
     except (KeyError, TypeError) as error:
         raise ValueError(f"{paths[main]}: each entry of 'images' needs an id and a file_name (missing: {error})") from None
 
@@ -99,7 +99,7 @@ def _read(path: Path) -> Json:
     return content
 
 
-def _pictures(file: Json) -> list[Json]:
+def _images(file: Json) -> list[Json]:
     """The `images` list; some panoptic files carry file names of the PNGs only."""
     if "images" in file:
         return list(file["images"])
@@ -124,9 +124,9 @@ def _categories(file: Json, path: Path) -> tuple[Vocabulary, dict[int, int]]:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _label(label_of: Mapping[int, int], category: int, path: Path, picture: Any) -> int:
+def _label(label_of: Mapping[int, int], category: int, path: Path, image: Any) -> int:
     if category not in label_of:
-        raise ValueError(f"{path}: picture {picture} has category {category}, which is none of the set's classes")
+        raise ValueError(f"{path}: picture {image} has category {category}, which is none of the set's classes")
     return label_of[category]
 
 
@@ -135,10 +135,10 @@ def _panoptic(
 ) -> tuple[dict[Any, tuple[Region, ...]], dict[Any, Path]]:
     regions, maps = {}, {}
     for annotation in _complete(file["annotations"], ("image_id", "file_name", "segments_info"), path):
-        picture = annotation["image_id"]
-        maps[picture] = folder / annotation["file_name"]
-        regions[picture] = tuple(
-            Region(_label(label_of, info["category_id"], path, picture), id=info["id"], crowd=bool(info.get("iscrowd", 0)))
+        image = annotation["image_id"]
+        maps[image] = folder / annotation["file_name"]
+        regions[image] = tuple(
+            Region(_label(label_of, info["category_id"], path, image), id=info["id"], crowd=bool(info.get("iscrowd", 0)))
             for info in _complete(annotation["segments_info"], ("id", "category_id"), path)
         )
     return regions, maps
@@ -150,7 +150,7 @@ def _instances(file: Json, path: Path, label_of: Mapping[int, int]) -> dict[Any,
         label = _label(label_of, annotation["category_id"], path, annotation["image_id"])
         crowd = bool(annotation.get("iscrowd", 0))
         regions[annotation["image_id"]].append(Region(label, crowd=crowd, outline=annotation["segmentation"]))
-    return {picture: tuple(found) for picture, found in regions.items()}
+    return {image: tuple(found) for image, found in regions.items()}
 
 
 def _references(file: Json, path: Path) -> dict[Any, tuple[Reference, ...]]:
@@ -165,7 +165,7 @@ def _references(file: Json, path: Path) -> dict[Any, tuple[Reference, ...]]:
         texts = tuple(text for text in texts if text)
         if texts:
             references[annotation["image_id"]].append(Reference(annotation["segmentation"], texts, annotation["id"]))
-    return {picture: tuple(found) for picture, found in references.items()}
+    return {image: tuple(found) for image, found in references.items()}
 
 
 def _captions(file: Json, path: Path) -> tuple[dict[Any, tuple[str, ...]], dict[Any, tuple[tuple[str, ...], ...]]]:
@@ -176,8 +176,8 @@ def _captions(file: Json, path: Path) -> tuple[dict[Any, tuple[str, ...]], dict[
         captions[annotation["image_id"]].append(annotation["caption"].strip())
         nouns[annotation["image_id"]].append(tuple(annotation.get("nouns", ())))
         stated &= "nouns" in annotation
-    by_picture = {picture: tuple(texts) for picture, texts in captions.items()}
-    return by_picture, {picture: tuple(words) for picture, words in nouns.items()} if stated else {}
+    by_image = {image: tuple(texts) for image, texts in captions.items()}
+    return by_image, {image: tuple(words) for image, words in nouns.items()} if stated else {}
 
 
 def _complete(rows: Iterable[Json], keys: tuple[str, ...], path: Path) -> Iterable[Json]:

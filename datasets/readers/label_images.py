@@ -9,7 +9,7 @@ from datasets.spec import DatasetSpec, Record
 from xdecoder.files import read_lines
 from xdecoder.types import Vocabulary
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def read(spec: DatasetSpec, root: Path) -> tuple[Vocabulary, list[Record]]:
@@ -24,9 +24,9 @@ def read(spec: DatasetSpec, root: Path) -> tuple[Vocabulary, list[Record]]:
     return vocabulary(spec, root), [Record(id=key, image=images / name, id_map=labels / label) for key, (name, label) in rows]
 
 
-def pictures_in(folder: Path) -> list[Path]:
+def images_in(folder: Path) -> list[Path]:
     """The picture files that lie in a folder, by name."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def _listed(spec: DatasetSpec, root: Path) -> list[tuple[str, str]]:
@@ -35,8 +35,8 @@ def _listed(spec: DatasetSpec, root: Path) -> list[tuple[str, str]]:
     pairs = []
     for number, line in enumerate(read_lines(path), start=1):
         names = line.split()
-        if spec.picture_rename:
-            name = renamed(line, spec.picture_rename)
+        if spec.image_rename:
+            name = renamed(line, spec.image_rename)
             names = [name, renamed(name, spec.label_rename)]
         if len(names) != 2:
             raise ValueError(f"{path}: line {number} should hold two paths, the picture's and its label image's")
@@ -62,5 +62,5 @@ def _paired(spec: DatasetSpec, images: Path, labels: Path) -> list[tuple[str, st
 
 def _names_below(folder: Path) -> list[str]:
     """Paths of the picture files in a folder and its folders, in order."""
-    paths = (path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
+    paths = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     return sorted(path.relative_to(folder).as_posix() for path in paths)

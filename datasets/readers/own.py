@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from datasets.readers.label_images import PICTURE_SUFFIXES
+from datasets.readers.label_images import IMAGE_SUFFIXES
 from datasets.spec import DatasetSpec
 from xdecoder.files import read_json, read_lines
 
@@ -91,7 +91,7 @@ def _coco(files: list[Path], part: str, folder: Path | None, split: bool) -> Fie
     return {
         "reader": "coco",
         **fields,
-        "images": str(_picture_folder(*kinds[main], folder)),
+        "images": str(_image_folder(*kinds[main], folder)),
         "part": None if split else part,
         "evaluators": tuple(dict.fromkeys(name for kind, some in measures.items() if kind in kinds for name in some)),
         "protocol": _told(f"COCO {', '.join(kinds)} ({', '.join(names)})", split),
@@ -111,7 +111,7 @@ def _kind_of(content: Any, path: Path) -> str:
     return "instances"
 
 
-def _picture_folder(path: Path, content: Fields, folder: Path | None) -> Path:
+def _image_folder(path: Path, content: Fields, folder: Path | None) -> Path:
     """Where the first picture lies; looked for beside the JSON and in the usual folders."""
     try:
         first = content["images"][0]["file_name"]
@@ -221,7 +221,7 @@ def _class_folders(folder: Path, part: str) -> Fields | None:
     split = all(sides.values())
     home = sides[part] if split else sides["train"] or folder
     assert home is not None
-    kinds = sorted(path.name for path in home.iterdir() if path.is_dir() and _holds_pictures(path))
+    kinds = sorted(path.name for path in home.iterdir() if path.is_dir() and _holds_images(path))
     if len(kinds) < 2:
         return None
     return {
@@ -240,7 +240,7 @@ def _folder_of(folder: Path, name: str, part: str) -> tuple[Path | None, bool]:
         if sides["train"]:
             return _absolute(sides["train"]), False
     whole = folder / name
-    return (_absolute(whole), False) if whole.is_dir() and _holds_pictures(whole) else (None, False)
+    return (_absolute(whole), False) if whole.is_dir() and _holds_images(whole) else (None, False)
 
 
 def _beside(images: Path, name: str) -> Path | None:
@@ -255,8 +255,8 @@ def _swapped(images: Path, name: str) -> Path:
     return images.parent.with_name(name) / images.name
 
 
-def _holds_pictures(folder: Path) -> bool:
-    return any(path.suffix.lower() in PICTURE_SUFFIXES for path in folder.iterdir())
+def _holds_images(folder: Path) -> bool:
+    return any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir())
 
 
 def _absolute(path: Path | None) -> Path | None:

@@ -37,7 +37,7 @@ def read(spec: DatasetSpec, root: Path) -> tuple[None, list[Record]]:
     return None, [
         Record(
             id=key,
-            image=root / spec.images / renamed(image["file_name"], spec.picture_rename),
+            image=root / spec.images / renamed(image["file_name"], spec.image_rename),
             height=image.get("height"),
             width=image.get("width"),
             references=tuple(references[key]),

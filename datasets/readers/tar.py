@@ -25,7 +25,7 @@ from datasets.readers.pairs import Pairs, files, record
 from datasets.spec import DatasetSpec, Record
 from xdecoder.files import atomic
 
-PICTURES = ("jpg", "jpeg", "png", "webp")
+IMAGES = ("jpg", "jpeg", "png", "webp")
 TEXTS = ("txt", "json")
 BLOCK = 512
 READERS = 8         # shards that are indexed at a time
@@ -55,13 +55,13 @@ class Shard:
     def read(self, row: int) -> Record:
         name = self.index.keys[row].decode("utf-8", "replace")
         where = f"{self.place}: {name}"
-        picture, size, text, length = self.index.spans[row].tolist()
-        first, last = min(picture, text or picture), max(picture + size, text + length)     # neighbours, so one read gets both
+        image, size, text, length = self.index.spans[row].tolist()
+        first, last = min(image, text or image), max(image + size, text + length)     # neighbours, so one read gets both
         data = self._bytes(first, last - first)
         captions: Any = data[text - first : text - first + length].decode("utf-8", "replace") if length else None
         if captions is not None and self.index.is_json[row]:
             captions = _caption(captions, self.caption_key, where)
-        return record(data[picture - first : picture - first + size], captions, name, Path(), where)
+        return record(data[image - first : image - first + size], captions, name, Path(), where)
 
     def _bytes(self, start: int, size: int) -> bytes:
         if isinstance(self.place, str):
@@ -133,12 +133,12 @@ def _learn(stream: IO[bytes], place: Path | str) -> Index:
         end = start + size
     found = []
     for key, parts in samples.items():
-        picture = next((parts[suffix] for suffix in PICTURES if suffix in parts), None)
+        image = next((parts[suffix] for suffix in IMAGES if suffix in parts), None)
         text = next((suffix for suffix in TEXTS if suffix in parts), None)
-        if picture:
-            found.append((key.encode(), (*picture, *(parts[text] if text else (0, 0))), text == "json"))
+        if image:
+            found.append((key.encode(), (*image, *(parts[text] if text else (0, 0))), text == "json"))
     if not found:
-        raise ValueError(f"{place}: holds no sample with a picture ({', '.join(PICTURES)})")
+        raise ValueError(f"{place}: holds no sample with a picture ({', '.join(IMAGES)})")
     keys, spans, is_json = zip(*found, strict=True)
     return Index(np.array(keys), np.array(spans, dtype=np.int64), np.array(is_json), end)
 

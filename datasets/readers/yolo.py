@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from datasets.readers.classes import vocabulary
-from datasets.readers.label_images import pictures_in
+from datasets.readers.label_images import images_in
 from datasets.spec import DatasetSpec, Record, Region
 from xdecoder.files import read_lines
 from xdecoder.types import Vocabulary
@@ -21,14 +21,14 @@ _ORIENTATION = 0x0112  # EXIF
 def read(spec: DatasetSpec, root: Path) -> tuple[Vocabulary, list[Record]]:
     """Records of all pictures; one without a text file has no object."""
     classes = vocabulary(spec, root)
-    pictures, labels = pictures_in(root / spec.images), root / str(spec.labels)
+    images, labels = images_in(root / spec.images), root / str(spec.labels)
     texts = {path.stem: path for path in labels.glob("*.txt") if path.name != "classes.txt"}
-    strange = sorted(set(texts) - {path.stem for path in pictures})
+    strange = sorted(set(texts) - {path.stem for path in images})
     if strange:
         raise ValueError(f"{texts[strange[0]]}: labels a picture that {root / spec.images} does not hold")
-    if pictures and not texts:
+    if images and not texts:
         raise ValueError(f"{labels}: holds no .txt file; each picture of {root / spec.images} needs its labels there")
-    return classes, [_record(path, texts.get(path.stem), len(classes)) for path in pictures]
+    return classes, [_record(path, texts.get(path.stem), len(classes)) for path in images]
 
 
 def _record(picture: Path, text: Path | None, classes: int) -> Record:

@@ -27,10 +27,10 @@ LEFT, RIGHT, BELOW = ((slice(0, 8), slice(0, 12)), (slice(0, 8), slice(12, 24)),
 
 def quarters(*values: int) -> np.ndarray:
     """Three classes and void."""
-    canvas = np.full((HEIGHT, WIDTH), values[3])
+    padded = np.full((HEIGHT, WIDTH), values[3])
     for place, value in zip((LEFT, RIGHT, BELOW), values[:3], strict=True):
-        canvas[place] = value
-    return canvas
+        padded[place] = value
+    return padded
 
 
 def save(path: Path, values: np.ndarray, dtype: Any = np.uint8) -> None:
@@ -38,7 +38,7 @@ def save(path: Path, values: np.ndarray, dtype: Any = np.uint8) -> None:
     Image.fromarray(values.astype(dtype)).save(path)
 
 
-def picture(path: Path, seed: int = 0) -> None:
+def painted(path: Path, seed: int = 0) -> None:
     save(path, np.random.default_rng(seed).integers(0, 256, (HEIGHT, WIDTH, 3)))
 
 
@@ -67,8 +67,8 @@ def run_lengths(mask: np.ndarray) -> dict[str, Any]:
 THREE = (96, 96, 96)
 
 
-def all_alike(pictures: Iterable[Any], known: Any) -> Found:
-    return dict.fromkeys(pictures, known)
+def all_alike(images: Iterable[Any], known: Any) -> Found:
+    return dict.fromkeys(images, known)
 
 
 def labelled(names: tuple[str, str, str]) -> dict[str, int]:
@@ -83,7 +83,7 @@ COCO_IDS = (1, 90, 200)
 def _coco_images(root: Path, split: str) -> list[Found]:
     images = []
     for number in (139, 285):
-        picture(root / f"coco/{split}2017/{number:012d}.jpg", number)
+        painted(root / f"coco/{split}2017/{number:012d}.jpg", number)
         images.append({"id": number, "file_name": f"{number:012d}.jpg", "height": HEIGHT, "width": WIDTH})
     return images
 
@@ -159,7 +159,7 @@ def karpathy(root: Path, home: str, file: str, subset: str) -> Found:
         if home == "coco":
             row |= {"filepath": "val2014", "cocoid": number}
         path = root / home / ("val2014" if home == "coco" else "images") / row["filename"]
-        picture(path, number)
+        painted(path, number)
         rows.append(row)
     write_json(root / home / file, {"images": rows, "dataset": home})
     return all_alike((0, 1), tuple(captions))
@@ -168,7 +168,7 @@ def karpathy(root: Path, home: str, file: str, subset: str) -> Found:
 def flickr8k(root: Path, split: str) -> Found:
     lines = [f"{number}.jpg#{i}\tCaption {i} .\n" for number in (0, 1) for i in range(5)]
     for number in (0, 1):
-        picture(root / f"flickr8k/images/{number}.jpg", number)
+        painted(root / f"flickr8k/images/{number}.jpg", number)
     (root / "flickr8k/Flickr8k.token.txt").write_text("".join(lines))
     (root / f"flickr8k/{'test' if split == 'test' else 'train450'}.txt").write_text("0.jpg\n1.jpg\n")
     return {f"{number}.jpg": tuple(f"Caption {i} ." for i in range(5)) for number in (0, 1)}
@@ -178,7 +178,7 @@ def refer(root: Path, folder: str, by: str, split: str, merged: bool) -> Found:
     """Two pictures; the first has two objects, of which the first was said two things of. Another split is in the file too."""
     images = [{"id": i, "file_name": f"COCO_train2014_{i:012d}.jpg", "height": HEIGHT, "width": WIDTH} for i in (1, 2, 3)]
     for image in images:
-        picture(root / "coco/train2017" / f"{image['id']:012d}.jpg", image["id"])
+        painted(root / "coco/train2017" / f"{image['id']:012d}.jpg", image["id"])
     corners = {10: (1, 0, 0, 8, 12), 11: (1, 0, 12, 8, 24), 12: (2, 8, 0, 16, 12), 13: (3, 0, 0, 1, 1)}
     places = {key: (image, polygon(*box)) for key, (image, *box) in corners.items()}
     annotations = [
@@ -208,9 +208,9 @@ def refer(root: Path, folder: str, by: str, split: str, merged: bool) -> Found:
     return {1: ("the left dog", "a dog", "cat"), 2: ("bird below",)}
 
 
-def vqa(root: Path, split: str, pictures: str) -> Found:
+def vqa(root: Path, split: str, images: str) -> Found:
     for number in (9, 25):
-        picture(root / f"coco/{pictures}/COCO_{pictures}_{number:012d}.jpg", number)
+        painted(root / f"coco/{images}/COCO_{images}_{number:012d}.jpg", number)
     pairs = [(image, image * 1000 + i) for image in (9, 25) for i in (0, 1)]
     questions = [{"image_id": image, "question": "What is it?", "question_id": key} for image, key in pairs]
     content = {"data_type": "mscoco", "data_subtype": split, "questions": questions}
@@ -227,8 +227,8 @@ def vqa(root: Path, split: str, pictures: str) -> Found:
 def imagenet(root: Path, folders: tuple[str, ...]) -> Found:
     for folder in folders:
         (root / "imagenet/val" / folder).mkdir(parents=True)
-    picture(root / "imagenet/val/n01440764/ILSVRC2012_val_00000293.JPEG")
-    picture(root / "imagenet/val/n15075141/ILSVRC2012_val_00000013.JPEG")
+    painted(root / "imagenet/val/n01440764/ILSVRC2012_val_00000293.JPEG")
+    painted(root / "imagenet/val/n15075141/ILSVRC2012_val_00000013.JPEG")
     return {"n01440764/ILSVRC2012_val_00000293": "tench", "n15075141/ILSVRC2012_val_00000013": "toilet paper"}
 
 
@@ -241,7 +241,7 @@ def ade(root: Path, split: str, panoptic: bool) -> Found:
     """bed (8, a thing), wall (1, stuff), flag (150, a thing); of the bed's instance half covers the wall."""
     stems = [f"ADE_{split}_0000000{i}" for i in (1, 2)]
     for i, stem in enumerate(stems):
-        picture(root / ADE / "images" / SIDES[split] / f"{stem}.jpg", i)
+        painted(root / ADE / "images" / SIDES[split] / f"{stem}.jpg", i)
         save(root / ADE / "annotations" / SIDES[split] / f"{stem}.png", quarters(8, 1, 150, 0))
         drawn = np.zeros((HEIGHT, WIDTH, 3))
         drawn[0:8, 0:6] = (1, 1, 0)             # half of the bed
@@ -259,7 +259,7 @@ def ade_full(root: Path, split: str) -> Found:
     numbers = quarters(2978, 312, 97, 1)
     stems = [f"ADE_{split}_0000000{i}" for i in (1, 2)]
     for i, stem in enumerate(stems):
-        picture(home / f"{stem}.jpg", i)
+        painted(home / f"{stem}.jpg", i)
         coded = np.stack([numbers // 256 * 10, numbers % 256, numbers * 0], axis=-1)
         save(home / f"{stem}_seg.png", coded)
     prepare(root, "ade20k_full")
@@ -268,7 +268,7 @@ def ade_full(root: Path, split: str) -> Found:
 
 def sun(root: Path) -> Found:
     for i in (1, 2):
-        picture(root / f"sun_rgbd/image/test/img-00000{i}.jpg", i)
+        painted(root / f"sun_rgbd/image/test/img-00000{i}.jpg", i)
         save(root / f"sun_rgbd/label37/test/label-00000{i}.png", quarters(1, 24, 37, 0))
     return all_alike(("img-000001", "img-000002"), labelled(("wall", "refridgerator", "bag")))
 
@@ -279,7 +279,7 @@ def scannet(root: Path, number: int | None) -> Found:
     scenes = ("scene0011_00", "scene0011_01")
     for i, scene in enumerate(home / "images" / name for name in scenes):
         frame = "000000"
-        picture(scene / f"color/{frame}.jpg", i)
+        painted(scene / f"color/{frame}.jpg", i)
         labels = quarters(1, 4, 39, 0)
         labels[15, 23] = 35
         save(scene / f"label/{frame}.png", labels)
@@ -299,7 +299,7 @@ def cityscapes(root: Path, split: str, kind: str) -> Found:
     """road (7), a car (26) and a group of cars; licence plates (-1 as 65535 or 255) are nothing."""
     for i, stem in enumerate(("aachen_000000_000019", "bochum_000001_000019")):
         city = stem.split("_")[0]
-        picture(root / f"cityscapes/leftImg8bit/{split}/{city}/{stem}_leftImg8bit.png", i)
+        painted(root / f"cityscapes/leftImg8bit/{split}/{city}/{stem}_leftImg8bit.png", i)
         home = root / f"cityscapes/gtFine/{split}/{city}"
         save(home / f"{stem}_gtFine_labelIds.png", quarters(7, 26, 26, 4))
         save(home / f"{stem}_gtFine_instanceIds.png", quarters(7, 26001, 26, 4), np.uint16)
@@ -313,7 +313,7 @@ def cityscapes(root: Path, split: str, kind: str) -> Found:
 def bdd(root: Path, panoptic: bool) -> Found:
     stems = ("b1c66a42-6f7d68ca", "b1c9c847-3bda4659")
     for i, stem in enumerate(stems):
-        picture(root / f"bdd100k/images/10k/val/{stem}.jpg", i)
+        painted(root / f"bdd100k/images/10k/val/{stem}.jpg", i)
         save(root / f"bdd100k/labels/sem_seg/masks/val/{stem}.png", quarters(0, 13, 18, 255))
         kind, number = quarters(35, 35, 7, 0), quarters(1, 2, 0, 0)
         bits = np.where(number == 2, 2, 0)
@@ -328,8 +328,8 @@ def voc(root: Path, background: bool) -> Found:
     home = root / "VOCdevkit/VOC2012"
     stems = ("2007_000033", "2007_000042")
     for i, stem in enumerate(stems):
-        picture(home / f"JPEGImages/{stem}.jpg", i)
-        picture(home / "JPEGImages/2007_000001.jpg")                     # of no split
+        painted(home / f"JPEGImages/{stem}.jpg", i)
+        painted(home / "JPEGImages/2007_000001.jpg")                     # of no split
         image = Image.fromarray(quarters(1, 20, 0, 255).astype(np.uint8))
         image.putpalette([(7 * i) % 256 for i in range(768)])
         (home / "SegmentationClass").mkdir(parents=True, exist_ok=True)
@@ -344,7 +344,7 @@ def context(root: Path, classes: int) -> Found:
     home = root / "VOCdevkit/VOC2010"
     stems = ("2008_000002", "2008_000003")
     for i, stem in enumerate(stems):
-        picture(home / f"JPEGImages/{stem}.jpg", i)
+        painted(home / f"JPEGImages/{stem}.jpg", i)
     if classes == 459:
         (home / "trainval").mkdir(parents=True)
         for stem in stems:
@@ -372,7 +372,7 @@ def camvid(root: Path, split: str) -> Found:
     )  # fmt: skip
     rows = []
     for i in (1, 2):
-        picture(root / f"camvid/{split}/{i}.jpg", i)
+        painted(root / f"camvid/{split}/{i}.jpg", i)
         save(root / f"camvid/{split}annot/{i}.png", quarters(0, 8, 10, 11))
         rows.append(f"{split}/{i}.jpg {split}annot/{i}.png\n")
     (root / f"camvid/{split}.txt").write_text("".join(rows))
@@ -385,7 +385,7 @@ def seginw(root: Path, name: str, split: str, last: str, classes: int) -> Found:
     home = root / "seginw" / name / {"val": "valid"}.get(split, split)
     images = [{"id": i, "file_name": f"{i}.jpg", "height": HEIGHT, "width": WIDTH} for i in (0, 1)]
     for image in images:
-        picture(home / image["file_name"], image["id"])
+        painted(home / image["file_name"], image["id"])
     annotations = [
         {
             "id": i, "image_id": i, "category_id": classes - 1, "iscrowd": 0, "area": 96, "bbox": [0, 0, 12, 8],

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 
-def picture(number: int, size: tuple[int, int] = (12, 16), format: str = "PNG") -> bytes:
+def image(number: int, size: tuple[int, int] = (12, 16), format: str = "PNG") -> bytes:
     """An encoded picture of one colour that tells its number."""
     colour = (number % 256, number // 256 % 256, 7)
     file = io.BytesIO()
@@ -34,7 +34,7 @@ def rows(count: int, first: int = 0) -> list[dict[str, Any]]:
     """Rows in ViLT's layout; every third picture has two captions."""
     return [
         {
-            "image": picture(number),
+            "image": image(number),
             "caption": [f"picture {number}"] + ([f"again {number}"] if number % 3 == 0 else []),
             "image_id": f"COCO_train2014_{number:012d}.jpg",
             "split": "train",

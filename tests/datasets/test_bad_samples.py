@@ -17,7 +17,7 @@ from PIL import Image
 
 from datasets.bad import BadSamples
 from datasets.loader import StreamConfig, train_loader
-from tests.datasets.packed import noise, picture, rows, write_arrow
+from tests.datasets.packed import image, noise, rows, write_arrow
 from tests.tiny import tiny_model, tiny_tasks
 from xdecoder.config import parse
 from xdecoder.tasks import losses
@@ -92,11 +92,11 @@ def test_a_corpus_of_nothing_but_noise_ends(tmp_path: Path) -> None:
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
 def test_any_damage_to_a_picture_is_one_sentence(tmp_path: Path, format: str) -> None:
     """Bytes changed, cut off and doubled at random: a picture or a ValueError, never anything else."""
-    from datasets.readers.pictures import read_image
+    from datasets.readers.images import read_image
     from datasets.spec import Encoded, Record
 
     rng = random.Random(5)
-    whole = picture(300, (40, 60), format)
+    whole = image(300, (40, 60), format)
     sentences = []
     for _ in range(150):
         data = bytearray(whole)

@@ -75,7 +75,7 @@ def _no_folder(root: Path) -> None:
     shutil.rmtree(root / "shapes/annotations/panoptic_val")
 
 
-def _lost_pictures(root: Path) -> None:
+def _lost_images(root: Path) -> None:
     for number in (1, 2):
         (root / f"shapes/images/val/00000{number}.jpg").unlink()
 
@@ -86,7 +86,7 @@ def _damaged(root: Path) -> None:
         path.write_bytes(path.read_bytes()[:600])
 
 
-def _picture_pointer(root: Path) -> None:
+def _image_pointer(root: Path) -> None:
     (root / "shapes/images/val/000002.jpg").write_text("version https://git-lfs.github.com/spec/v1\n")
 
 
@@ -102,7 +102,7 @@ def _resized(root: Path) -> None:
     Image.open(path).resize((64, 64)).save(path)
 
 
-def _double_picture(root: Path) -> None:
+def _double_image(root: Path) -> None:
     changed(root / VAL, lambda content: content["images"].append(content["images"][0]))
 
 
@@ -150,12 +150,12 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "cut off": (_cut, "panoptic_val.json: not valid JSON", "download it again"),
     "empty": (_nothing, "panoptic_val.json: is empty", "fetch it again"),
     "no folder": (_no_folder, "panoptic_val: no such folder", "python -m datasets.prepare"),
-    "lost pictures": (_lost_pictures, "000001.jpg: no such picture; 2 of 4 are missing", "--root must name"),
+    "lost pictures": (_lost_images, "000001.jpg: no such picture; 2 of 4 are missing", "--root must name"),
     "damaged": (_damaged, "the picture is damaged or incomplete", "fetch these files again"),
-    "picture is a pointer": (_picture_pointer, "000002.jpg: is a Git LFS pointer", "git lfs pull"),
+    "picture is a pointer": (_image_pointer, "000002.jpg: is a Git LFS pointer", "git lfs pull"),
     "ids of another release": (_strange_id, "000003.png: holds id", "fetch both again"),
     "resized": (_resized, "000004.jpg: is 64x64 pixels, but its annotation says 128x128", "pictures that were annotated"),
-    "listed twice": (_double_picture, "images 1 have an id that stands more than once", "mend the ids"),
+    "listed twice": (_double_image, "images 1 have an id that stands more than once", "mend the ids"),
     "lost join": (_lost_join, "annotations name pictures 99, which 'images' does not list", "mend the ids"),
     "annotation ids": (_double_annotation, "annotations 1 have an id that stands more than once", "mend the ids"),
     "category": (_strange_category, "annotations name categories 77, which 'categories' does not list", "mend the ids"),
@@ -197,13 +197,13 @@ def test_pictures_that_are_learnt_and_measured(root: Path, capsys: pytest.Captur
     for names in (["shapes_val"], ["shapes_train"], ["shapes_train", "shapes_val"]):
         status, text = told(capsys, *names, "--root", root)
         assert status == 1 and text.count("1 of the 4 pictures of shapes_val are in shapes_train too, such as 000001.jpg") == 1
-        assert "write `without: [shapes_val]` into the stream that learns from shapes_train" in text
+        assert "write `exclude: [shapes_val]` into the stream that learns from shapes_train" in text
     stretch = {"name": "stretch", "size": 32}
     entry = {"dataset": "shapes_train", "tasks": ["segmentation"], "batch_size": 5, "transform": stretch}
-    kept = next(train_loader(parse(StreamConfig, {**entry, "without": ["shapes_val"]}), root))
+    kept = next(train_loader(parse(StreamConfig, {**entry, "exclude": ["shapes_val"]}), root))
     assert {sample.id for sample in kept.samples} == {2, 3, 4, 5, 6}
-    with pytest.raises(ValueError, match="'shapes_train' has no picture that is not in `without`"):
-        train_loader(parse(StreamConfig, {**entry, "without": ["shapes_train"]}), root)
+    with pytest.raises(ValueError, match="'shapes_train' has no picture that is not in `exclude`"):
+        train_loader(parse(StreamConfig, {**entry, "exclude": ["shapes_train"]}), root)
 
 
 def test_one_photograph_under_the_names_of_two_coco_releases(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -228,7 +228,7 @@ def test_one_photograph_under_the_names_of_two_coco_releases(tmp_path: Path, cap
 
 
 def test_own_data_by_path_and_by_experiment(tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    own_example(tmp_path, pictures=10, side=64)
+    own_example(tmp_path, images=10, side=64)
     status, text = told(capsys, tmp_path / "own_example/yolo")
     assert status == 0 and "own_train: 8 pictures, 4 classes" in text and "own_val: 2 pictures" in text
     (tmp_path / "own_example/masks/classes.txt").unlink()

@@ -163,7 +163,7 @@ def test_coco_to_pretrain_on(tmp_path: Path) -> None:
 
 def test_evaluation_keeps_labels_at_the_original_size(root: Path) -> None:
     loader = evaluation_loader(_entry(tasks=["segmentation", "referring", "captioning"], batch_size=3), root)
-    assert len(loader) == 3 and loader.pictures == 7
+    assert len(loader) == 3 and loader.images == 7
     samples = [sample for batch in loader for sample in batch.samples]
     assert [sample.id for sample in samples] == list(range(1, 8))
     for sample in samples:

@@ -155,7 +155,7 @@ TRUTHS: dict[str, Any] = {
 def answers(model: XDecoder, batch: Batch, spec: DatasetSpec) -> dict[str, list[Any]]:
     """What a network that knows nothing answers; questions are nobody's task here yet."""
     names = [task for task in tasks_of(spec) if task != "vqa"]
-    settings = {"segmentation": {"templates": "none"}, "classification": {"templates": "none"}, "captioning": {"steps": 3}}
+    settings = {"segmentation": {"templates": "none"}, "classification": {"templates": "none"}, "captioning": {"max_length": 3}}
     with torch.inference_mode():
         return predict(model, parse(TasksConfig, settings).build(names), batch)
 

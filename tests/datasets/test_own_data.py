@@ -31,7 +31,7 @@ FORMATS = {
 @pytest.fixture(scope="module")
 def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("own")
-    assert prepare(root, pictures=20, side=96) and not prepare(root, pictures=20, side=96)
+    assert prepare(root, images=20, side=96) and not prepare(root, images=20, side=96)
     return root / "own_example"
 
 
@@ -119,7 +119,7 @@ def test_splits_may_be_folders_or_named_files(tmp_path: Path, example: Path) -> 
         assert "its own splits" in found(tmp_path / name).spec.protocol
 
 
-def picture(path: Path, size: tuple[int, int] = (20, 30)) -> None:
+def image(path: Path, size: tuple[int, int] = (20, 30)) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.zeros((*size, 3), dtype=np.uint8)).save(path)
 
@@ -131,7 +131,7 @@ def mask(path: Path, values: tuple[int, ...], size: tuple[int, int] = (20, 30)) 
 
 def masks_folder(folder: Path, values: tuple[int, ...] = (0, 1), classes: str | None = "floor\ncrack\n") -> Path:
     for i in range(3):
-        picture(folder / f"images/{i}.jpg")
+        image(folder / f"images/{i}.jpg")
         mask(folder / f"masks/{i}.png", values)
     if classes is not None:
         (folder / "classes.txt").write_text(classes)
@@ -140,7 +140,7 @@ def masks_folder(folder: Path, values: tuple[int, ...] = (0, 1), classes: str | 
 
 def yolo_folder(folder: Path, line: str = "0 0.1 0.1 0.9 0.1 0.5 0.9", names: str = "names: [crack, hole]\n") -> Path:
     for i in range(3):
-        picture(folder / f"images/{i}.jpg")
+        image(folder / f"images/{i}.jpg")
     (folder / "labels").mkdir()
     (folder / "labels/1.txt").write_text(line + "\n")
     (folder / "data.yaml").write_text(names)
@@ -148,7 +148,7 @@ def yolo_folder(folder: Path, line: str = "0 0.1 0.1 0.9 0.1 0.5 0.9", names: st
 
 
 def coco_file(folder: Path, **changes: Any) -> Path:
-    picture(folder / "images/a.jpg")
+    image(folder / "images/a.jpg")
     row = {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[1, 1, 9, 1, 9, 9]]}
     images = [{"id": 1, "file_name": "a.jpg"}]
     content = {"images": images, "annotations": [row], "categories": [{"id": 1, "name": "crack"}]} | changes
@@ -180,7 +180,7 @@ def _no_mask(folder: Path) -> Path:
 
 
 def _coloured(folder: Path) -> Path:
-    picture(masks_folder(folder) / "masks/1.png")
+    image(masks_folder(folder) / "masks/1.png")
     return folder
 
 
@@ -275,7 +275,7 @@ def test_settings_survive_being_written_and_read(example: Path) -> None:
     config = data(example / "yolo", "segmentation")
     assert parse(DataConfig, config.model_dump(mode="json")) == config
     with pytest.raises(ValueError, match="own_example needs eight pictures at least, not 3"):
-        prepare(example, pictures=3)
+        prepare(example, images=3)
 
 
 def test_pictures_that_are_measured_are_left_out_of_learning(example: Path, tmp_path: Path) -> None:
@@ -287,6 +287,6 @@ def test_pictures_that_are_measured_are_left_out_of_learning(example: Path, tmp_
     stream = config["train"][0] | {"batch_size": 17}
     learnt = [
         {sample.id for sample in next(train_loader(each, "nowhere")).samples}
-        for each in parse(DataConfig, config | {"train": [stream, stream | {"batch_size": 16, "without": ["own_val"]}]}).train
+        for each in parse(DataConfig, config | {"train": [stream, stream | {"batch_size": 16, "exclude": ["own_val"]}]}).train
     ]
     assert learnt[0] - learnt[1] == {"copied"}

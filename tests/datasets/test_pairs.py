@@ -15,13 +15,13 @@ from datasets.catalog import find
 from datasets.loader import EvaluationConfig, StreamConfig, evaluation_loader, train_loader
 from datasets.order import WINDOW
 from datasets.readers import pairs, read, remote, tar
-from datasets.readers.pictures import read_image
+from datasets.readers.images import read_image
 from datasets.spec import DatasetSpec, Record
 from tests.datasets.packed import (
+    image,
     members,
     noise,
     number_of,
-    picture,
     rows,
     served,
     write_arrow,
@@ -106,12 +106,12 @@ def test_evaluation_reads_in_order_with_all_captions(tmp_path: Path) -> None:
 
 def test_other_columns_paths_and_mappings(tmp_path: Path) -> None:
     (tmp_path / "jpgs").mkdir()
-    (tmp_path / "jpgs/a.png").write_bytes(picture(3))
+    (tmp_path / "jpgs/a.png").write_bytes(image(3))
     write_parquet(tmp_path / "a.parquet", [{"file": "a.png", "TEXT": "one"}])
     record = read(_spec("parquet", "a.parquet", images="jpgs", image_column="file", caption_column="TEXT"), tmp_path).records[0]
     assert record.image == tmp_path / "jpgs/a.png" and record.captions == ("one",) and str(record.id).endswith("row 0")
     assert read_image(record).shape == (12, 16, 3)
-    write_arrow(tmp_path / "b.arrow", [{"image": {"bytes": picture(9), "path": None}, "text": "two", "image_id": 7}])
+    write_arrow(tmp_path / "b.arrow", [{"image": {"bytes": image(9), "path": None}, "text": "two", "image_id": 7}])
     record = read(_spec("arrow", "b.arrow", caption_column="text"), tmp_path).records[0]
     assert record.id == 7 and read_image(record)[0, 0, 0] == 9
 
@@ -154,7 +154,7 @@ def test_an_indexed_shard_is_not_read_through_again(tmp_path: Path, monkeypatch:
 
 
 def test_pictures_without_a_text_and_texts_without_a_picture(tmp_path: Path) -> None:
-    content = [("a.jpg", picture(1, format="JPEG")), ("a.txt", b" a dog \n"), ("b.json", b"{}"), ("c.png", picture(2))]
+    content = [("a.jpg", image(1, format="JPEG")), ("a.txt", b" a dog \n"), ("b.json", b"{}"), ("c.png", image(2))]
     write_tar(tmp_path / "a.tar", content)
     records = read(_spec("tar", "a.tar"), tmp_path).records
     assert len(records) == 2 and records[0].captions == ("a dog",) and records[0].id == "a"
@@ -270,7 +270,7 @@ def test_a_mixture_of_formats(tmp_path: Path) -> None:
     samples = [*first.samples, *_samples(batches, 11)]
     seen = Counter(f"{'abc'[(n >= 10) + (n >= 30)]}/{n}" for n in (number_of(sample.image) for sample in samples))
     assert seen == Counter(str(sample.id) for sample in samples) and set(seen.values()) == {2} and len(seen) == 36
-    uneven = train_loader(_stream(specs, batch_size=10, shares=[8, 1, 1]), tmp_path)
+    uneven = train_loader(_stream(specs, batch_size=10, weights=[8, 1, 1]), tmp_path)
     letters = Counter(str(sample.id)[0] for sample in _samples(uneven, 30))
     assert letters["a"] > 200 and letters["b"] > 10 and letters["c"] > 10
 

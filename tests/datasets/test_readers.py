@@ -13,7 +13,7 @@ from PIL import Image
 from datasets.catalog import find
 from datasets.readers import read
 from datasets.readers.coco import outline_mask
-from datasets.readers.pictures import read_image, read_regions
+from datasets.readers.images import read_image, read_regions
 from datasets.spec import DatasetSpec, Record
 from xdecoder.types import Vocabulary
 
@@ -226,7 +226,7 @@ def _small_map(root: Path) -> None:
     _save_ids(root, np.full((3, 4), 5))
 
 
-def _text_as_picture(root: Path) -> None:
+def _text_as_image(root: Path) -> None:
     (root / "images/one.jpg").write_text("hello")
 
 
@@ -238,7 +238,7 @@ def _no_folder(root: Path) -> None:
 @pytest.mark.parametrize(("damage", "sentence"), [
     (_missing, r"one.jpg: no such picture"),
     (_truncated, r"one.jpg: the picture is damaged or incomplete"),
-    (_text_as_picture, r"one.jpg: the picture is damaged or incomplete"),
+    (_text_as_image, r"one.jpg: the picture is damaged or incomplete"),
     (_web_page, r"p.json: expected JSON, found an HTML page"),
     (_other_size, r"one.jpg: is 8x6 pixels, but its annotation says 9x6"),
     (_unknown_category, r"p.json: picture 11 has category 55, which is none of the set's classes"),

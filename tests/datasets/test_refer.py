@@ -16,7 +16,7 @@ from tests.datasets.official import refer
 
 SPEC = DatasetSpec(
     name="tiny", reader="refer", images="coco/train2017", phrases="refcocoseg/refcoco/refs(unc).p", subset="testA",
-    instances="refcocoseg/refcoco/instances.json", picture_rename=(("COCO_train2014_", ""),),
+    instances="refcocoseg/refcoco/instances.json", image_rename=(("COCO_train2014_", ""),),
 )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from scipy.ndimage import binary_erosion
 
 from datasets.catalog import find
 from datasets.evaluators.attributes import AttributeEvaluator
-from datasets.loader import PictureDataset
+from datasets.loader import ImageDataset
 from datasets.prepare.__main__ import main
 from datasets.prepare.painting import RGB, compose, outline, paint, stencil_of, stuff_texture
 from datasets.prepare.shapes import prepare
@@ -232,7 +232,7 @@ def test_readers_read_it(root: Path) -> None:
     assert source.vocabulary is not None
     assert source.vocabulary.names == SHAPES + STUFF and sum(source.vocabulary.is_thing) == len(SHAPES)
     tasks = ("segmentation", "referring", "captioning")
-    dataset = PictureDataset(find("shapes_val"), root, ShortestEdge(size=64, max_size=64), tasks, training=False)
+    dataset = ImageDataset(find("shapes_val"), root, ShortestEdge(size=64, max_size=64), tasks, training=False)
     sample = dataset[0]
     assert sample.segments is not None and sample.phrases is not None
     assert bool((sample.segments.masks.sum(0) == 1).all()) and tuple(sample.image.shape) == (3, 64, 64)

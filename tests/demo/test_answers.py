@@ -14,7 +14,7 @@ from answers import MAX_LENGTH, MAX_TEXTS, SHOWN_SIDE, Texts, open_upload
 from PIL import Image
 
 from tests.tiny import tiny_model
-from xdecoder.predictor import Predictor
+from xdecoder.inference.predictor import Predictor
 
 TEXTS = Texts(
     things="cat, dog", stuff="sky", classes="cat, dog\nsky", phrases="the left cat\na dog", sentences="a cat\na dog\nno dog",

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from tests.tiny import tiny_model
-from xdecoder.predictor import Predictor
+from xdecoder.inference.predictor import Predictor
 
 gradio = pytest.importorskip("gradio", reason="the page needs gradio (pip install 'xdecoder[web]')")
 playwright = pytest.importorskip("playwright.sync_api", reason="a browser is led by playwright, which is not installed")

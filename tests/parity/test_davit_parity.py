@@ -19,8 +19,8 @@ from xdecoder.published.names import convert
 
 @pytest.fixture(scope="module")
 def pixels(oracle: Path) -> Tensor:
-    picture = torch.load(oracle / "values/inputs.pt", weights_only=True)["eval_img"]
-    return XDecoder.prepare([picture], torch.device("cpu"))
+    image = torch.load(oracle / "values/inputs.pt", weights_only=True)["eval_img"]
+    return XDecoder.prepare([image], torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")

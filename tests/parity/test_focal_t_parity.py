@@ -26,8 +26,8 @@ def model(oracle: Path, seeded: ModuleType) -> XDecoder:
 
 @pytest.fixture(scope="module")
 def features(model: XDecoder, oracle: Path) -> Features:
-    picture = torch.load(oracle / "values/inputs.pt", weights_only=True)["eval_img"]
-    return model.encode([picture])
+    image = torch.load(oracle / "values/inputs.pt", weights_only=True)["eval_img"]
+    return model.encode([image])
 
 
 def assert_near(ours: Tensor, recorded: Any, tolerance: float = 1e-4) -> None:
@@ -55,7 +55,7 @@ def test_every_layer_of_the_decoder(model: XDecoder, features: Features, oracle:
     layers = model.decode(features)
     assert len(layers) == len(recorded["pred_logits_all"]) == 10
     for i, layer in enumerate(layers):
-        rows = layer.latent()
+        rows = layer.object_and_image()
         cosines = F.normalize(rows.semantic, dim=-1) @ F.normalize(texts, dim=-1).T
         assert_near((model.language.logit_scale.exp() * cosines)[0], recorded["pred_logits_all"][i])
     assert_near(rows.masks(features.mask), recorded["pred_masks_last"])

@@ -61,20 +61,20 @@ def vocabulary(oracle: Path) -> Vocabulary:
 def segmentation_batch(inputs: dict[str, Any], vocabulary: Vocabulary, texts: Sequence[Any]) -> Batch:
     """The recorded pictures, each with the caption that was drawn for it."""
     samples = []
-    for number, picture in enumerate(inputs["coco"]):
-        drawn = next(i for i, caption in enumerate(picture["captions"]) if caption in texts)
-        asked = picture["grounding"]
+    for number, image in enumerate(inputs["coco"]):
+        drawn = next(i for i, caption in enumerate(image["captions"]) if caption in texts)
+        asked = image["grounding"]
         samples.append(
             Sample(
                 number,
-                picture["image"],
-                tuple(picture["image"].shape[1:]),
-                Segments(picture["gt_masks"], picture["gt_classes"], torch.zeros(len(picture["gt_classes"]), dtype=torch.bool)),
+                image["image"],
+                tuple(image["image"].shape[1:]),
+                Segments(image["gt_masks"], image["gt_classes"], torch.zeros(len(image["gt_classes"]), dtype=torch.bool)),
                 Phrases(
                     tuple(asked["texts"]), asked["masks"].bool(), asked["mode"] == "text", tuple(map(str, asked["hash"]))
                 ),
-                (picture["captions"][drawn],),
-                (tuple(picture["captions_noun"][drawn]),),
+                (image["captions"][drawn],),
+                (tuple(image["captions_noun"][drawn]),),
             )
         )
     return Batch(tuple(samples), vocabulary, "recorded pictures")
@@ -84,10 +84,10 @@ Rand = Callable[..., Tensor]
 COUNTS = {"default": (5, 3), "grounding": (3, 2)}      # masks per picture
 
 
-def by_picture(layers: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
+def by_image(layers: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
     """Points that were drawn layer by layer for all pictures, in our order: picture by picture, all layers of each."""
-    pictures = zip(*(points.split(list(counts)) for points in layers), strict=True)
-    return torch.cat([points for picture in pictures for points in picture])
+    images = zip(*(points.split(list(counts)) for points in layers), strict=True)
+    return torch.cat([points for image in images for points in image])
 
 
 def keyed(rand: Rand, keyed_rand: Rand) -> Rand:
@@ -98,7 +98,7 @@ def keyed(rand: Rand, keyed_rand: Rand) -> Rand:
             return rand(*size, **options)
         for counts in COUNTS.values():
             if size[0] > 1 and size[0] % sum(counts) == 0:
-                return by_picture([keyed_rand(sum(counts), *size[1:])] * (size[0] // sum(counts)), counts)
+                return by_image([keyed_rand(sum(counts), *size[1:])] * (size[0] // sum(counts)), counts)
         return keyed_rand(*size)
 
     return draw
@@ -114,19 +114,19 @@ def replayed(shapes: Sequence[Sequence[int]]) -> Rand:
         counts = next(counts for counts in COUNTS.values() if size[0] % sum(counts) == 0)
         layers = drawn[sum(counts), size[1]]
         assert len(layers) * sum(counts) == size[0]
-        return by_picture(layers, counts)
+        return by_image(layers, counts)
 
     return draw
 
 
 def recorded_matches(record: Sequence[Any], kind: str) -> Matches:
     """Picture by picture, layer by layer."""
-    layers = [pictures for name, pictures in record if name == kind]
+    layers = [images for name, images in record if name == kind]
     rows = [
         torch.stack((torch.full_like(query, layer), torch.full_like(query, b), query, target))
         for b in range(2)
-        for layer, pictures in enumerate(layers)
-        for query, target in [pictures[b]]
+        for layer, images in enumerate(layers)
+        for query, target in [images[b]]
     ]
     return Matches(*torch.cat(rows, dim=1))
 
@@ -206,5 +206,5 @@ def test_terms_and_gradients(model: XDecoder, batches: tuple[Batch, Batch], reco
 
 
 def pairs(matches: Matches) -> set[tuple[int, ...]]:
-    columns = (matches.layer, matches.picture, matches.query, matches.target)
+    columns = (matches.layer, matches.image, matches.query, matches.target)
     return set(zip(*(column.tolist() for column in columns), strict=True))

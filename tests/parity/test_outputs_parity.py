@@ -70,9 +70,9 @@ def test_grounding(model: XDecoder, features: Features, batch: Batch, read: Read
     last = model.decode(features, prompt.groups)[-1]
     assert last.grounding is not None
     assert_near(prompt.groups[1].content[0], recorded["grounding_tokens"])
-    latent, rows = last.latent(), last.grounding
-    assert_near(torch.cat((latent.semantic, rows.semantic), dim=1), recorded["grd_pred_captions"])
-    assert_near(torch.cat((latent.masks(features.mask), rows.masks(features.mask)), dim=1), recorded["grd_pred_masks"])
+    object_and_image, rows = last.object_and_image(), last.grounding
+    assert_near(torch.cat((object_and_image.semantic, rows.semantic), dim=1), recorded["grd_pred_captions"])
+    assert_near(torch.cat((object_and_image.masks(features.mask), rows.masks(features.mask)), dim=1), recorded["grd_pred_masks"])
     similarity = F.normalize(rows.semantic[0], dim=-1) @ F.normalize(prompt.vectors[0], dim=-1).T
     assert_near(model.language.logit_scale.exp().clamp(max=100) * similarity, recorded["grd_sim"])
     assert similarity.argmax(dim=0).tolist() == recorded["grd_matched"].tolist()
@@ -92,20 +92,20 @@ def test_retrieval(model: XDecoder, features: Features, batch: Batch, read: Read
 
 @pytest.mark.parametrize(("record", "gain", "steps"), [("focalt_captioning", 1.5, 3), ("focalt_captioning_g3", 3.0, 50)])
 def test_captions(record: str, gain: float, steps: int, oracle: Path, seeded: ModuleType, read: Read) -> None:
-    recorded, picture = read(record), read("inputs")["cap_img"]
+    recorded, image = read(record), read("inputs")["cap_img"]
     model = published(oracle, seeded, gain)
-    features = model.encode([picture])
+    features = model.encode([image])
 
     taught = model.decode(features, [caption_tokens(model, model.language.encode_ids(recorded["tf_ids"]))])[-1].caption
     assert taught is not None
     assert_near(taught[:, ::2], recorded["tf_pred_captioning"])
-    ids = Captioning(CaptioningConfig(steps=steps)).write(model, features)
+    ids = Captioning(CaptioningConfig(max_length=steps)).generate(model, features)
     assert ids[0].tolist() == recorded["token_ids"][: steps + 1].tolist()
 
-    left = torch.zeros(picture.shape[1:], dtype=torch.bool)
+    left = torch.zeros(image.shape[1:], dtype=torch.bool)
     left[:, :168] = True
-    batch = Batch((Sample("street", picture, (224, 336), region=left),), None, "recorded picture")
+    batch = Batch((Sample("street", image, (224, 336), region=left),), None, "recorded picture")
     steps = min(steps, 12)
     region = regions_of(batch, features, published_quirks=True)
-    ids = Captioning(CaptioningConfig(steps=steps)).write(model, features, region)
+    ids = Captioning(CaptioningConfig(max_length=steps)).generate(model, features, region)
     assert ids[0].tolist() == recorded["masked_token_ids"][: steps + 1].tolist()

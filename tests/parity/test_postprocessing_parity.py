@@ -11,10 +11,10 @@ import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from xdecoder import readout
+from xdecoder import postprocessing
 from xdecoder.model import XDecoder, XDecoderConfig
+from xdecoder.postprocessing import PostprocessingConfig
 from xdecoder.published.names import convert
-from xdecoder.readout import ReadoutConfig
 from xdecoder.tasks import TasksConfig, predict
 from xdecoder.tasks.segmentation import SegmentationConfig
 from xdecoder.types import Batch, InstanceResult, PanopticResult, Sample, SegmentationResult, Vocabulary
@@ -52,22 +52,22 @@ def assert_instances(ours: InstanceResult, recorded: dict[str, Any]) -> None:
         assert ((values - expected).norm() / expected.norm()).item() < 1e-4
 
 
-def settings(recorded: dict[str, Any]) -> ReadoutConfig:
+def settings(recorded: dict[str, Any]) -> PostprocessingConfig:
     objects, overlap = recorded.get("thresholds", THRESHOLDS)
-    return ReadoutConfig(object_threshold=objects, overlap_threshold=overlap)
+    return PostprocessingConfig(object_threshold=objects, overlap_threshold=overlap)
 
 
 def test_made_up_masks(oracle: Path) -> None:
     """Overlaps, stuff that merges, tiny and empty masks."""
     given = torch.load(oracle / "values/postproc.pt", weights_only=True)
     sizes = [tuple(given[name]) for name in ("padded_hw", "image_hw", "out_hw")]
-    masks = readout.resize_masks(given["mask_pred"], *sizes)
+    masks = postprocessing.resize_masks(given["mask_pred"], *sizes)
     probabilities, is_thing = given["mask_cls"].softmax(dim=-1), torch.tensor(COCO.is_thing)
     for recorded in given["outputs"].values():
         result = SegmentationResult(
-            readout.semantic_map(probabilities, masks),
-            readout.instances(probabilities, masks, is_thing),
-            readout.panoptic(probabilities, masks, is_thing, settings(recorded)),
+            postprocessing.semantic_map(probabilities, masks),
+            postprocessing.instances(probabilities, masks, is_thing),
+            postprocessing.panoptic(probabilities, masks, is_thing, settings(recorded)),
         )
         assert_same(result, recorded)
     assert torch.allclose(masks[:, ::8, ::8], given["outputs"]["default"]["masks_s8"])
@@ -96,5 +96,5 @@ def test_picture(words: str, model: XDecoder, oracle: Path, monkeypatch: pytest.
     monkeypatch.setattr(model.language, "vocabulary", lambda names, templates: classes)
     batch = Batch((Sample("street", inputs["eval_img"], tuple(inputs["eval_out_hw"])),), vocabulary, "recorded picture")
     for name in (f"{words}_default_thr", f"{words}_low_thr"):
-        tasks = TasksConfig(segmentation=SegmentationConfig(readout=settings(recorded[name])))
+        tasks = TasksConfig(segmentation=SegmentationConfig(postprocessing=settings(recorded[name])))
         assert_same(predict(model, tasks.build(["segmentation"]), batch)["segmentation"][0], recorded[name])

@@ -98,7 +98,7 @@ def test_every_layer_by_the_book(model: XDecoder, features: Features) -> None:
     expected = by_the_book(model, features)
     assert len(ours) == len(expected) == 5
     for prediction, (semantic, masks) in zip(ours, expected, strict=True):
-        rows = prediction.latent()
+        rows = prediction.object_and_image()
         assert torch.allclose(rows.semantic, semantic, atol=1e-5)
         assert torch.allclose(rows.masks(features.mask), masks, atol=1e-4)
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from tests.tiny import tiny_batch, tiny_model, tiny_tasks
 from trainer.adaptation import LoraConfig, adapt, attention_projections, freeze, merged
-from trainer.naming import lies_under
+from trainer.module_patterns import lies_under
 from trainer.optim import build_optimizer
 from xdecoder.config import ConfigError
 from xdecoder.model import XDecoder

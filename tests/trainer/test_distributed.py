@@ -84,13 +84,13 @@ def test_processes_that_do_not_come_are_one_sentence() -> None:
 
 def test_the_address_of_the_first_node() -> None:
     slurm = World(0, 4, 0, "Slurm")
-    meeting_point = distributed._meeting_point
-    assert meeting_point(slurm, {"SLURM_STEP_NODELIST": "gpu[07-09,12]"}) == ("gpu07", 29500)
-    assert meeting_point(slurm, {"SLURM_JOB_NODELIST": "alpha,beta"}) == ("alpha", 29500)
-    assert meeting_point(slurm, {"MASTER_ADDR": "here", "MASTER_PORT": "7"}) == ("here", 7)
+    rendezvous = distributed._rendezvous
+    assert rendezvous(slurm, {"SLURM_STEP_NODELIST": "gpu[07-09,12]"}) == ("gpu07", 29500)
+    assert rendezvous(slurm, {"SLURM_JOB_NODELIST": "alpha,beta"}) == ("alpha", 29500)
+    assert rendezvous(slurm, {"MASTER_ADDR": "here", "MASTER_PORT": "7"}) == ("here", 7)
     mpi = World(0, 4, 0, "Open MPI")
-    assert meeting_point(mpi, {"OMPI_COMM_WORLD_LOCAL_SIZE": "4"})[0] == "127.0.0.1"
-    one, other = (meeting_point(slurm, {"MASTER_ADDR": "a", "SLURM_JOB_ID": number})[1] for number in ("1", "2"))
+    assert rendezvous(mpi, {"OMPI_COMM_WORLD_LOCAL_SIZE": "4"})[0] == "127.0.0.1"
+    one, other = (rendezvous(slurm, {"MASTER_ADDR": "a", "SLURM_JOB_ID": number})[1] for number in ("1", "2"))
     assert one != other, "two jobs of one machine must not meet"
 
 
@@ -108,15 +108,15 @@ def test_mpi_tells_the_address_where_it_can(monkeypatch: pytest.MonkeyPatch) -> 
     two_nodes, world = {"OMPI_COMM_WORLD_LOCAL_SIZE": "2"}, World(1, 4, 1, "Open MPI")
     monkeypatch.setitem(sys.modules, "mpi4py", None)
     with pytest.raises(ConfigError, match=r"set MASTER_ADDR to the first one's address, or pip install 'xdecoder\[mpi\]'"):
-        distributed._meeting_point(world, two_nodes)
+        distributed._rendezvous(world, two_nodes)
     monkeypatch.setitem(sys.modules, "mpi4py", SimpleNamespace(MPI=SimpleNamespace(COMM_WORLD=_Mpi(1, 4))))
-    assert distributed._meeting_point(world, two_nodes)[0] == "10.0.0.7"
+    assert distributed._rendezvous(world, two_nodes)[0] == "10.0.0.7"
     monkeypatch.setitem(sys.modules, "mpi4py", SimpleNamespace(MPI=SimpleNamespace(COMM_WORLD=_Mpi(0, 1))))
     with pytest.raises(ConfigError, match="announces process 1 of 4, but mpi4py is number 0 of 1"):
-        distributed._meeting_point(world, two_nodes)
+        distributed._rendezvous(world, two_nodes)
 
 
-MEETING = """
+GLOBAL_BATCH = """
 import os, sys, torch
 from trainer import distributed
 from trainer.commands import guarded
@@ -135,8 +135,8 @@ def test_a_real_launcher(launcher: str, root: Path) -> None:
     beside = Path(sys.executable).parent
     mpirun, torchrun = beside / "mpirun", beside / "torchrun"
     commands = {
-        "Open MPI": [mpirun, "--allow-run-as-root", "--oversubscribe", "-n", "2", sys.executable, "-c", MEETING],
-        "torchrun": [torchrun, "--standalone", "--nproc-per-node", "2", "--no-python", sys.executable, "-c", MEETING],
+        "Open MPI": [mpirun, "--allow-run-as-root", "--oversubscribe", "-n", "2", sys.executable, "-c", GLOBAL_BATCH],
+        "torchrun": [torchrun, "--standalone", "--nproc-per-node", "2", "--no-python", sys.executable, "-c", GLOBAL_BATCH],
     }
     command = commands[launcher]
     if not Path(command[0]).exists():

@@ -21,7 +21,7 @@ from xdecoder.tasks import TasksConfig
 from xdecoder.types import Batch, Phrases, Sample, Segments
 
 STEPS = 20
-PICTURES = 4        # of a step
+IMAGES = 4        # of a step
 NOUNS = ("cat", "dog", "sky", "lamp")
 
 
@@ -65,17 +65,17 @@ def trainer(folder: Path, world: World, **changes: Any) -> Trainer:
     torch.manual_seed(world.rank)       # what processes draw from their own generators must not matter
     masks = {"points": 32, "matching": {"points": 32}}
     tasks = parse(TasksConfig, {"segmentation": {**masks, "noun_weight": 1.0}, "referring": masks})
-    open_stream = partial(stream, PICTURES // settings.get("accumulation", 1), world)
+    open_stream = partial(stream, IMAGES // settings.get("accumulation", 1), world)
     streams = [
         Stream(tasks.build(names), open_stream) for names in (["segmentation", "referring"], ["captioning", "retrieval"])
     ]
-    picture = sample(1).image
+    image = sample(1).image
 
     def evaluate(model: XDecoder, names: Any) -> dict[str, float]:
         if not world.is_main:
             return {}               # processes measure on different numbers of pictures
         with torch.inference_mode():
-            rows = model.eval().decode(model.encode([picture]))[-1].object
+            rows = model.eval().decode(model.encode([image]))[-1].object
         return {"made/semantic": rows.semantic.abs().mean().item(), "made/mask": rows.mask.abs().mean().item()}
 
     return Trainer(TrainerConfig(**settings), model, streams, CPU, folder, world, evaluate)

@@ -19,7 +19,7 @@ import yaml
 from PIL import Image
 
 from trainer import checkpointing, commands
-from trainer.evaluation import table
+from trainer.evaluation.evaluation import table
 from trainer.experiment import ExperimentConfig, first_difference
 from trainer.trainer import Trainer
 from xdecoder.config import ConfigError, load
@@ -116,7 +116,7 @@ def test_train_measure_and_train_again(
     assert 0 <= results["plates/mIoU"] <= 100
     assert "pairs/retrieval_IR@1" in results
     protocol = json.loads((run / "protocol.json").read_text())
-    assert protocol["plates"]["segmentation"]["pictures"] == 5
+    assert protocol["plates"]["segmentation"]["images"] == 5
     assert protocol["plates"]["segmentation"]["templates"] == "none"
     assert "class_weight" not in protocol["plates"]["segmentation"]
     assert protocol["pairs"]["dataset"] == "texts"
@@ -208,13 +208,13 @@ def test_debug_shows_where_an_error_came_from(experiment: Path, train: Program) 
 def test_a_truncated_picture_is_named_and_counted(
     experiment: Path, train: Program, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    picture = experiment.parent / "data" / "images" / "3.png"
-    picture.write_bytes(picture.read_bytes()[:60])
+    image = experiment.parent / "data" / "images" / "3.png"
+    image.write_bytes(image.read_bytes()[:60])
     assert train(experiment) == 0
-    assert str(picture) in caplog.text
+    assert str(image) in caplog.text
     assert json.loads((experiment.parent / "run" / "log.jsonl").read_text().splitlines()[-1])["bad_samples"] >= 1
     assert train(experiment, "data.max_bad_samples=0", "--fresh") == 2
-    assert str(picture) in capsys.readouterr().err
+    assert str(image) in capsys.readouterr().err
 
 
 def test_measuring_needs_the_right_network(
@@ -270,8 +270,8 @@ def test_launched_processes_learn_what_one_learns(experiment: Path, train: Progr
         pytest.skip(f"{beside / launcher} is not installed")
     # A norm over two numbers, as of one pixel of a flat picture, makes rounding errors large: take larger and livelier ones.
     rng = np.random.default_rng(0)
-    for picture in (experiment.parent / "data" / "images").iterdir():
-        Image.fromarray(rng.integers(0, 256, (24, 30, 3), dtype=np.uint8)).save(picture)
+    for image in (experiment.parent / "data" / "images").iterdir():
+        Image.fromarray(rng.integers(0, 256, (24, 30, 3), dtype=np.uint8)).save(image)
     settings = ["trainer.steps=20", "trainer.log_every=1", "trainer.save_every=20", "trainer.learning_rate=1e-4"]
     settings += [f"data.train.{stream}.transform.size=64" for stream in (0, 1)]
     assert train(experiment, *settings, f"output={experiment.parent / 'alone'}") == 0

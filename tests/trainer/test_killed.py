@@ -58,9 +58,9 @@ def train_and_die(folder: Path, when: int, delay: float) -> bool:
         finally:
             os._exit(0)
     os.close(speak)
-    heard = 0
-    while heard < when and os.read(listen, 1):
-        heard += 1
+    received = 0
+    while received < when and os.read(listen, 1):
+        received += 1
     time.sleep(delay)
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)

@@ -9,8 +9,8 @@ from trainer.meter import Meter, NonFiniteError, Part, summary
 CPU = torch.device("cpu")
 
 
-def part(*pictures: str, loss: float = 1.0) -> Part:
-    return Part(torch.tensor(loss), list(pictures))
+def part(*images: str, loss: float = 1.0) -> Part:
+    return Part(torch.tensor(loss), list(images))
 
 
 def test_means_over_steps_and_parts() -> None:
@@ -53,7 +53,7 @@ def test_of_several_batches_the_guilty_one_is_named_and_all_are_handed_over() ->
     with pytest.raises(NonFiniteError, match="on pictures s/2; ") as error:
         meter.check()
     assert error.value.step == 7
-    assert error.value.parts == [{"loss": "1.0", "pictures": ["s/1"]}, {"loss": "nan", "pictures": ["s/2"]}]
+    assert error.value.parts == [{"loss": "1.0", "images": ["s/1"]}, {"loss": "nan", "images": ["s/2"]}]
 
 
 def test_a_resumed_log_line_is_the_same() -> None:

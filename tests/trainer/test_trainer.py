@@ -24,7 +24,7 @@ from trainer.meter import NonFiniteError
 from trainer.optim import Constant
 from trainer.trainer import Stream, Trainer, TrainerConfig
 from xdecoder.config import ConfigError
-from xdecoder.losses.peers import Peers
+from xdecoder.losses.context import StepContext
 from xdecoder.types import Batch
 
 CPU = torch.device("cpu")
@@ -135,9 +135,9 @@ def test_the_whole_gradient_is_clipped(tmp_path: Path) -> None:
 
 
 def test_a_bad_loss_stops_before_the_update(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def sometimes_nan(model: nn.Module, tasks: Any, batch: Batch, peers: Peers) -> dict[str, Tensor]:
+    def sometimes_nan(model: nn.Module, tasks: Any, batch: Batch, context: StepContext) -> dict[str, Tensor]:
         bad = any(sample.id == 17 for sample in batch.samples)
-        return {name: value * (float("nan") if bad else 1.0) for name, value in losses(model, tasks, batch, peers).items()}
+        return {name: value * (float("nan") if bad else 1.0) for name, value in losses(model, tasks, batch, context).items()}
 
     monkeypatch.setattr(loop, "losses", sometimes_nan)
     trained = trainer(tmp_path, config(), streams=[Stream([Task("a")], batches)])
@@ -150,13 +150,13 @@ def test_a_bad_loss_stops_before_the_update(tmp_path: Path, monkeypatch: pytest.
     assert len(kept) == 4
     assert [path.name for path in checkpointing.states(trained.checkpoints)] == ["step_00000003.pt"]
     written = json.loads((tmp_path / "nonfinite_00000005.json").read_text())
-    assert written == {"step": 5, "batches": [{"loss": "nan", "pictures": [f"set/{i}" for i in range(16, 20)]}]}
+    assert written == {"step": 5, "batches": [{"loss": "nan", "images": [f"set/{i}" for i in range(16, 20)]}]}
 
 
 def test_all_processes_stop_at_a_loss_that_is_bad_in_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def sometimes_nan(model: nn.Module, tasks: Any, batch: Batch, peers: Peers) -> dict[str, Tensor]:
+    def sometimes_nan(model: nn.Module, tasks: Any, batch: Batch, context: StepContext) -> dict[str, Tensor]:
         bad = any(sample.id == 17 for sample in batch.samples)
-        return {name: value * (float("nan") if bad else 1.0) for name, value in losses(model, tasks, batch, peers).items()}
+        return {name: value * (float("nan") if bad else 1.0) for name, value in losses(model, tasks, batch, context).items()}
 
     def learn(world: World) -> list[Any]:
         def dealt(start: int) -> Iterator[Batch]:
@@ -172,8 +172,8 @@ def test_all_processes_stop_at_a_loss_that_is_bad_in_one(tmp_path: Path, monkeyp
     assert first == second
     assert first[:2] == [3, 2]
     written = json.loads((tmp_path / "nonfinite_00000003.json").read_text())["batches"]
-    assert [each["pictures"] for each in written if each["loss"] == "nan"] == [["set/17", "set/19"]]
-    assert sorted(picture for each in written for picture in each["pictures"]) == sorted(f"set/{i}" for i in range(16, 24))
+    assert [each["images"] for each in written if each["loss"] == "nan"] == [["set/17", "set/19"]]
+    assert sorted(image for each in written for image in each["images"]) == sorted(f"set/{i}" for i in range(16, 24))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])

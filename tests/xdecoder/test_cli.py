@@ -162,7 +162,7 @@ def test_memory_is_a_matter_of_options(photos: Path, network: str, monkeypatch: 
 
 
 def test_progress_goes_to_a_terminal_only(photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    found = cli.pictures_of([str(photos)])
+    found = cli.images_of([str(photos)])
     assert list(cli._progress(found)) == found and capsys.readouterr().err == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert list(cli._progress(found)) == found

@@ -39,7 +39,7 @@ def with_nouns():
 def test_latents_and_masks_are_the_same_but_for_rounding(plain, quirky):
     features = plain.encode(tiny_batch().images)
     for ours, published in zip(plain.decode(features), quirky.decode(features), strict=True):
-        assert torch.allclose(ours.latent().semantic, published.latent().semantic, atol=1e-4)
+        assert torch.allclose(ours.object_and_image().semantic, published.object_and_image().semantic, atol=1e-4)
 
 
 @torch.no_grad()
@@ -50,10 +50,10 @@ def test_a_grounding_query_looks_everywhere(plain, quirky):
     groups = [plain.decoder.grounding_queries(2), word_tokens(texts, [[0], [0]])]
     prediction = plain.decode(features, groups)[0]
     size = features.maps[1].shape[-2:]
-    lookers = [*plain.decoder.latent_queries(2), groups[0]]
+    cross_attending = [*plain.decoder.latent_queries(2), groups[0]]
     noise = torch.randn(features.mask.shape)
-    shut = plain.decoder.visible(prediction.painters(), lookers, noise, size)
-    opened = quirky.decoder.visible(prediction.painters(), lookers, noise, size)
+    shut = plain.decoder.visible(prediction.mask_embeddings(), cross_attending, noise, size)
+    opened = quirky.decoder.visible(prediction.mask_embeddings(), cross_attending, noise, size)
     assert opened[:, 9].all() and not shut[:, 9].all()
     rest = [row for row in range(17) if row != 9]
     assert torch.equal(opened[:, rest], shut[:, rest])

@@ -69,13 +69,13 @@ class Davit(nn.Module):
 
     def forward(self, images: Tensor, drawn: Tensor | None = None) -> tuple[Tensor, ...]:
         """drawn: (B, paths) uniform numbers that decide which branches each picture skips in training; None: drawn here."""
-        draws = iter([None] * self.paths if drawn is None else drawn.unbind(1))
+        rng = iter([None] * self.paths if drawn is None else drawn.unbind(1))
         x = images.permute(0, 2, 3, 1)                      # (B, h, w, C) from here on
         maps = []
         for embedding, stage in zip(self.embeddings, self.stages, strict=True):
             x = embedding(x)
             for pair in stage.children():
-                x = pair(x, next(draws), next(draws), next(draws), next(draws))
+                x = pair(x, next(rng), next(rng), next(rng), next(rng))
             maps.append(x.permute(0, 3, 1, 2))
         return tuple(maps)
 

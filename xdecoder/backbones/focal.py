@@ -69,14 +69,14 @@ class FocalNet(nn.Module):
 
     def forward(self, images: Tensor, drawn: Tensor | None = None) -> tuple[Tensor, ...]:
         """drawn: (B, paths) uniform numbers that decide which branches each picture skips in training; None: drawn here."""
-        draws = iter([None] * self.paths if drawn is None else drawn.unbind(1))
+        rng = iter([None] * self.paths if drawn is None else drawn.unbind(1))
         x = self.stem(images.permute(0, 2, 3, 1))                       # (B, h, w, C) from here on
         maps = []
         for i, (stage, norm) in enumerate(zip(self.stages, self.norms, strict=True)):
             if i:
                 x = self.downsamples[i - 1](x)
             for block in stage.children():
-                x = block(x, next(draws), next(draws))
+                x = block(x, next(rng), next(rng))
             maps.append(norm(x).permute(0, 3, 1, 2))
         return tuple(maps)
 

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xdecoder.draws import rand_by_picture
 from xdecoder.losses.matching import Matches
 from xdecoder.ops.points import sample_points, uncertain_points
+from xdecoder.rng import rand_by_image
 
 
 def mask_losses(
@@ -37,18 +37,18 @@ def mask_losses(
     if len(matches.query) == 0:
         nothing = (mask_embeddings.sum() + mask_features.sum()) * 0
         return nothing.expand(layers), nothing.expand(layers)
-    order = torch.argsort(matches.picture, stable=True)
-    layer, picture, query, target = (x[order] for x in (matches.layer, matches.picture, matches.query, matches.target))
-    chosen = mask_embeddings[layer, picture, query]
-    logits, drawn_from = [], []
-    for b in picture.unique().tolist():
-        mine = picture == b
+    order = torch.argsort(matches.image, stable=True)
+    layer, image, query, target = (x[order] for x in (matches.layer, matches.image, matches.query, matches.target))
+    chosen = mask_embeddings[layer, image, query]
+    logits, per_mask = [], []
+    for b in image.unique().tolist():
+        mine = image == b
         logits.append(torch.einsum("mc,chw->mhw", chosen[mine], mask_features[b]).float())
-        drawn_from.append(generators[b] if generators else None)
-    places, sampled = _at_uncertain_points(logits, points, drawn_from)
+        per_mask.append(generators[b] if generators else None)
+    places, sampled = _at_uncertain_points(logits, points, per_mask)
     truth = torch.empty_like(sampled)
-    for b in picture.unique().tolist():
-        mine = picture == b
+    for b in image.unique().tolist():
+        mine = image == b
         truth[mine] = _targets_at(places[mine], targets[b], target[mine], layer[mine], layers)
     bce, dice = _bce(sampled, truth), _dice(sampled, truth)
     total = bce.new_zeros(layers)
@@ -62,7 +62,7 @@ def _at_uncertain_points(
     maps, sizes = torch.cat(list(logits)), [len(masks) for masks in logits]
 
     def rand(n: int) -> Tensor:
-        return rand_by_picture(sizes, n, 2, device=maps.device, generators=generators)
+        return rand_by_image(sizes, n, 2, device=maps.device, generators=generators)
 
     places = uncertain_points(maps, points, rand)
     return places, sample_points(maps[:, None], places)[:, 0]

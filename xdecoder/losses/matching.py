@@ -11,8 +11,8 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from xdecoder.config import Config
-from xdecoder.draws import rand_by_picture
 from xdecoder.ops.points import sample_points
+from xdecoder.rng import rand_by_image
 
 
 class MatchingConfig(Config):
@@ -30,7 +30,7 @@ class Matches:
     """Matched pairs of all pictures in all layers, M in number."""
 
     layer: Tensor     # (M,) int64
-    picture: Tensor   # (M,)
+    image: Tensor   # (M,)
     query: Tensor     # (M,)
     target: Tensor    # (M,) index among the picture's targets
 
@@ -58,8 +58,8 @@ def match(
     for b, masks in enumerate(targets):
         if len(masks) == 0:
             continue
-        drawn_from = generators[b : b + 1] if generators else None
-        points = rand_by_picture([1], config.points, 2, device=device, generators=drawn_from)
+        own = generators[b : b + 1] if generators else None
+        points = rand_by_image([1], config.points, 2, device=device, generators=own)
         with torch.autocast(device.type, enabled=False):      # costs are differences of large sums, which 16 bits would lose
             wanted = sample_points(masks[None].float(), points)[0]                    # (N, P)
             features = sample_points(mask_features[b, None].float(), points)[0]       # (C, P)
@@ -75,11 +75,11 @@ def match(
     return Matches(*torch.cat(found, dim=1).to(device))
 
 
-def _assign(cost: Tensor, layer: int, picture: int) -> Tensor:
+def _assign(cost: Tensor, layer: int, image: int) -> Tensor:
     """(4, n): layer, picture, query and target of the n pairs. A cost that is not a number counts as very high."""
     query, target = linear_sum_assignment(cost.nan_to_num(nan=1e6, posinf=1e6, neginf=-1e6).numpy())
     pairs = torch.stack((torch.from_numpy(query), torch.from_numpy(target)))
-    place = torch.tensor([[layer], [picture]]).expand(2, pairs.shape[1])
+    place = torch.tensor([[layer], [image]]).expand(2, pairs.shape[1])
     return torch.cat((place, pairs))
 
 

@@ -32,9 +32,9 @@ def deformable_attention(values: Tensor, shapes: Sequence[tuple[int, int]], plac
         corners = (y * widths[..., None] + starts[..., None])[..., None] + x[..., None, :]          # (…, P, 2, 2)
         shares = (y_shares * weights.float()[..., None])[..., None] * x_shares[..., None, :]
         # What a token's head reads is one bag of rows of a table: the samples themselves are never stored.
-        picture = torch.arange(batch, device=device).view(-1, 1, 1, 1)
+        image = torch.arange(batch, device=device).view(-1, 1, 1, 1)
         head = torch.arange(heads, device=device).view(-1, 1)
-        rows = (corners.flatten(3) + picture * pixels) * heads + head
+        rows = (corners.flatten(3) + image * pixels) * heads + head
         table = values.float().reshape(-1, width)
         bags = F.embedding_bag(rows.flatten(0, 2), table, mode="sum", per_sample_weights=shares.flatten(3).flatten(0, 2))
     return bags.view(batch, -1, heads * width)

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from xdecoder import checkpoint
 from xdecoder.checkpoint import Checkpoint
+from xdecoder.download import fetch
 from xdecoder.model import XDecoder, XDecoderConfig
 from xdecoder.published import detect
 from xdecoder.published.names import BUFFERS, convert, strip_prefixes, to_published_state
-from xdecoder.sources import fetch
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class Initialised:
 
 
 def open_checkpoint(source: str | Path) -> Checkpoint:
-    """Architecture and weights of one of our files or a published one, wherever it lies (`xdecoder.sources.fetch`).
+    """Architecture and weights of one of our files or a published one, wherever it lies (`xdecoder.download.fetch`).
 
     Raises:
         ValueError: in one sentence, for what cannot be read or is no X-Decoder.

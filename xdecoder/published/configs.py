@@ -321,9 +321,9 @@ TASKS: Rows = {
     "tasks.segmentation.layers": _DECODER + "TOP_MASK_LAYERS",
     "tasks.segmentation.noun_weight": lambda x: x[_DECODER + "CAPTION.ENABLED"] * x[_DECODER + "CAPTION_WEIGHT"],
     "tasks.segmentation.noun_layers": _DECODER + "TOP_CAPTION_LAYERS",
-    "tasks.segmentation.readout.object_threshold": _DECODER + "TEST.OBJECT_MASK_THRESHOLD",
-    "tasks.segmentation.readout.overlap_threshold": _DECODER + "TEST.OVERLAP_THRESHOLD",
-    "tasks.segmentation.readout.detections": "COCO.TEST.DETECTIONS_PER_IMAGE",
+    "tasks.segmentation.postprocessing.object_threshold": _DECODER + "TEST.OBJECT_MASK_THRESHOLD",
+    "tasks.segmentation.postprocessing.overlap_threshold": _DECODER + "TEST.OVERLAP_THRESHOLD",
+    "tasks.segmentation.postprocessing.detections": "COCO.TEST.DETECTIONS_PER_IMAGE",
     "tasks.referring.class_weight": lambda x: x[_DECODER + "GCLASS_WEIGHT"] * x[_DECODER + "GROUNDING.TEXT_WEIGHT"],
     "tasks.referring.class_name_factor": lambda x: (
         x[_DECODER + "GROUNDING.CLASS_WEIGHT"] / x[_DECODER + "GROUNDING.TEXT_WEIGHT"]
@@ -333,7 +333,7 @@ TASKS: Rows = {
     "tasks.referring.layers": _DECODER + "TOP_GROUNDING_LAYERS",
     "tasks.captioning.weight": _DECODER + "CAPTIONING_WEIGHT",
     "tasks.captioning.layers": _DECODER + "TOP_CAPTIONING_LAYERS",
-    "tasks.captioning.steps": _DECODER + "CAPTIONING.STEP",
+    "tasks.captioning.max_length": _DECODER + "CAPTIONING.STEP",
     "tasks.retrieval.weight": _DECODER + "RETRIEVAL_WEIGHT",
     "tasks.retrieval.backbone_weight": _DECODER + "BACKBONER_WEIGHT",
     "tasks.retrieval.layers": _DECODER + "TOP_RETRIEVAL_LAYERS",

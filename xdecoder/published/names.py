@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from xdecoder.attention import self_attention_mask
+from xdecoder.decoder.attention import self_attention_mask
 
 _PREFIXES = re.compile(r"^(?:(?:model|module)\.)+")
 """What wrappers put before a name when they save."""

@@ -9,20 +9,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xdecoder.attention import TokenGroup
-from xdecoder.heads import Prediction
-from xdecoder.inference import Memory, latents
+from xdecoder.decoder.attention import TokenGroup
+from xdecoder.decoder.cache import KeyValueCache, latents
+from xdecoder.decoder.generation import GenerationConfig, generate
+from xdecoder.decoder.heads import Prediction
 from xdecoder.language.encoder import Texts
 from xdecoder.losses.captioning import next_word_loss
-from xdecoder.losses.peers import Peers
+from xdecoder.losses.context import StepContext
 from xdecoder.model import Features, XDecoder
-from xdecoder.tasks.segmentation import to_canvas
+from xdecoder.tasks.segmentation import to_padded
 from xdecoder.tasks.task import Prompt, TextReader, captions_of
 from xdecoder.types import Batch, CaptionResult
-from xdecoder.writing import WritingConfig, write
 
 
-class CaptioningConfig(WritingConfig):
+class CaptioningConfig(GenerationConfig):
     """Weight of the loss, and how captions are written."""
 
     weight: float = 2.0
@@ -61,25 +61,25 @@ class Captioning:
         layers: Sequence[Prediction],
         prompt: CaptionPrompt,
         batch: Batch,
-        peers: Peers,
+        context: StepContext,
     ) -> dict[str, Tensor]:
         read, words = prompt.texts, model.language.token_embedding.weight
         assert read is not None
         tokens = torch.stack([layer.caption for layer in layers[: self.config.layers] if layer.caption is not None])
-        loss = next_word_loss(tokens, words, read.ids, read.present, peers.totals["captioning/words"])
+        loss = next_word_loss(tokens, words, read.ids, read.present, context.totals["captioning/words"])
         return {"word": self.config.weight * loss}
 
     def predict(self, model: XDecoder, features: Features, batch: Batch) -> list[CaptionResult]:
-        ids = self.write(model, features, regions_of(batch, features, model.config.published_quirks))
+        ids = self.generate(model, features, regions_of(batch, features, model.config.published_quirks))
         return [CaptionResult(sentence(model, row)) for row in ids]
 
-    def write(self, model: XDecoder, features: Features, region: Tensor | None = None) -> Tensor:
-        """Captions as token numbers (B, 1 + steps), start token first; shorter when all have come to their end.
+    def generate(self, model: XDecoder, features: Features, region: Tensor | None = None) -> Tensor:
+        """Captions as token numbers (B, 1 + max_length), start token first; shorter when all have come to their end.
 
         region: (B, H, W) bool over the padded canvas, where caption tokens may look; None = everywhere.
         """
-        memory = Memory(model, features, exact=model.config.published_quirks)
-        return write(model, memory, latents(model, memory), self.config, region)
+        memory = KeyValueCache(model, features, exact=model.config.published_quirks)
+        return generate(model, memory, latents(model, memory), self.config, region)
 
 
 def sentence(model: XDecoder, ids: Tensor) -> str:
@@ -111,5 +111,5 @@ def regions_of(batch: Batch, features: Features, published_quirks: bool = False)
             )
         if published_quirks:
             region = F.interpolate(region[None, None].float(), size=features.padded, mode="nearest")[0, 0] > 0
-        regions.append(to_canvas(region.to(features.mask.device)[None], features.padded)[0])
+        regions.append(to_padded(region.to(features.mask.device)[None], features.padded)[0])
     return torch.stack(regions)

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xdecoder.config import Config, ConfigError
-from xdecoder.heads import Prediction
+from xdecoder.decoder.heads import Prediction
 from xdecoder.language.encoder import Prompting
-from xdecoder.losses.peers import Peers
+from xdecoder.losses.context import StepContext
 from xdecoder.model import Features, XDecoder
 from xdecoder.tasks.segmentation import vocabulary_of
 from xdecoder.tasks.task import Prompt, TextReader
@@ -52,14 +52,14 @@ class Classification:
         layers: Sequence[Prediction],
         prompt: Prompt,
         batch: Batch,
-        peers: Peers,
+        context: StepContext,
     ) -> dict[str, Tensor]:
         raise AssertionError("`counts` refuses to train")
 
     def predict(self, model: XDecoder, features: Features, batch: Batch) -> list[ClassificationResult]:
         templates: Prompting = "ensemble" if self.config.templates == "published" else "none"
         classes = model.language.vocabulary(vocabulary_of(batch).prompts, templates).float()
-        pictures = model.decode(features)[-1].image.semantic[:, 0].float()
-        cosines = F.normalize(pictures, dim=-1) @ F.normalize(classes, dim=-1).T       # (B, K)
+        images = model.decode(features)[-1].image.semantic[:, 0].float()
+        cosines = F.normalize(images, dim=-1) @ F.normalize(classes, dim=-1).T       # (B, K)
         scores, labels = cosines.topk(min(self.config.kept, len(classes)))
         return [ClassificationResult(*pair) for pair in zip(labels, scores, strict=True)]

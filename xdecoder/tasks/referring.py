@@ -9,18 +9,18 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from xdecoder import readout
-from xdecoder.attention import TokenGroup
+from xdecoder import postprocessing
 from xdecoder.config import Config
-from xdecoder.heads import Prediction, Rows
+from xdecoder.decoder.attention import TokenGroup
+from xdecoder.decoder.heads import Prediction, QueryOutputs
 from xdecoder.language.encoder import Texts
+from xdecoder.losses.context import StepContext
 from xdecoder.losses.contrastive import cosine_logits
 from xdecoder.losses.masks import mask_losses
 from xdecoder.losses.matching import Matches, MatchingConfig, match
-from xdecoder.losses.peers import Peers
 from xdecoder.model import Features, XDecoder
-from xdecoder.tasks.segmentation import to_canvas
-from xdecoder.tasks.task import Prompt, TextReader, generators
+from xdecoder.tasks.segmentation import to_padded
+from xdecoder.tasks.task import Prompt, TextReader, generators_of
 from xdecoder.types import Batch, Phrases, ReferringResult
 
 
@@ -59,17 +59,17 @@ class Referring:
         self.config = config
 
     def counts(self, model: XDecoder, batch: Batch) -> dict[str, float]:
-        numbers = [len(picture.texts) for picture in phrases_of(batch)]
-        return {"pictures": len(numbers), "phrases": sum(numbers), "bare": numbers.count(0)}
+        numbers = [len(image.texts) for image in phrases_of(batch)]
+        return {"images": len(numbers), "phrases": sum(numbers), "bare": numbers.count(0)}
 
     def prompt(self, model: XDecoder, batch: Batch, texts: TextReader) -> PhrasePrompt:
         phrases = phrases_of(batch)
         # A batch without phrases reads an empty one, which nobody sees: it takes the same way as all batches.
-        distinct = sorted({text for picture in phrases for text in picture.texts}) or [""]
+        distinct = sorted({text for image in phrases for text in image.texts}) or [""]
         read = texts(distinct)
         number = {text: i for i, text in enumerate(distinct)}
-        vectors = tuple(read.vectors[[number[text] for text in picture.texts]] for picture in phrases)
-        words = word_tokens(read, [[number[text] for text in _distinct(picture)] for picture in phrases])
+        vectors = tuple(read.vectors[[number[text] for text in image.texts]] for image in phrases)
+        words = word_tokens(read, [[number[text] for text in _distinct(image)] for image in phrases])
         return PhrasePrompt((model.decoder.grounding_queries(len(batch)), words), phrases, vectors)
 
     def loss(
@@ -79,24 +79,24 @@ class Referring:
         layers: Sequence[Prediction],
         prompt: PhrasePrompt,
         batch: Batch,
-        peers: Peers,
+        context: StepContext,
     ) -> dict[str, Tensor]:
         rows = [layer.grounding for layer in layers[: self.config.layers] if layer.grounding is not None]
-        totals, device = peers.totals, features.mask.device
+        totals, device = context.totals, features.mask.device
         # Published quirk: one picture without phrases silences the whole batch.
         audible = not (model.config.published_quirks and totals["referring/bare"])
-        masks = [to_canvas(picture.masks, features.padded) for picture in prompt.phrases]
+        masks = [to_padded(image.masks, features.padded) for image in prompt.phrases]
         embeddings = torch.stack([row.mask for row in rows])
         logits = self._logits(model, rows, prompt)
-        scores = [picture.detach().softmax(dim=1) for picture in logits]
-        drawn_from = generators(batch, "referring matching", device)
-        matches = match(scores, embeddings, features.mask, masks, self.config.matching, drawn_from)
+        scores = [image.detach().softmax(dim=1) for image in logits]
+        generators = generators_of(batch, "referring matching", device)
+        matches = match(scores, embeddings, features.mask, masks, self.config.matching, generators)
         bce, dice = mask_losses(
             matches, embeddings, features.mask, masks, self.config.points,
-            totals["referring/phrases"], generators(batch, "referring points", device),
+            totals["referring/phrases"], generators_of(batch, "referring points", device),
         )                                                                               # fmt: skip
-        by_picture = totals["referring/pictures"] if model.config.published_quirks else None
-        named = self._query_loss(logits, matches, prompt.phrases, totals["referring/phrases"], by_picture)
+        by_image = totals["referring/images"] if model.config.published_quirks else None
+        named = self._query_loss(logits, matches, prompt.phrases, totals["referring/phrases"], by_image)
         return {
             "class": audible * self.config.class_weight * named,
             "mask": audible * self.config.mask_weight * bce,
@@ -116,12 +116,12 @@ class Referring:
                 continue
             score, query = logits[0].max(dim=0)
             mask = torch.einsum("pc,chw->phw", rows.mask[b, query], features.mask[b])
-            resized = readout.resize_masks(mask, features.padded, features.sizes[b], sample.output_size)
+            resized = postprocessing.resize_masks(mask, features.padded, features.sizes[b], sample.output_size)
             results.append(ReferringResult(resized > 0, score))
         return results
 
     def _query_loss(
-        self, logits: Sequence[Tensor], matches: Matches, phrases: Sequence[Phrases], count: float, pictures: float | None
+        self, logits: Sequence[Tensor], matches: Matches, phrases: Sequence[Phrases], count: float, images: float | None
     ) -> Tensor:
         """Cross-entropy over queries, one per phrase, (L,); phrases of equal meaning share their queries.
 
@@ -130,24 +130,24 @@ class Referring:
             pictures: if given, take the mean over so many pictures of the mean over their phrases, as published, instead of
                 the mean over all phrases.
         """
-        total = sum(picture.sum(dim=(1, 2)) * 0 for picture in logits)
+        total = sum(image.sum(dim=(1, 2)) * 0 for image in logits)
         assert isinstance(total, Tensor)
-        for b, picture in enumerate(phrases):
-            if not picture.texts:
+        for b, image in enumerate(phrases):
+            if not image.texts:
                 continue
             wanted = torch.zeros_like(logits[b])                                        # (L, Q, P)
-            mine = matches.picture == b
+            mine = matches.image == b
             wanted[matches.layer[mine], matches.query[mine], matches.target[mine]] = 1
-            meanings = _meanings(picture)
+            meanings = _meanings(image)
             equal = [[float(a == c) for c in meanings] for a in meanings]
             wanted = wanted @ torch.tensor(equal, device=wanted.device)
             wanted = wanted / wanted.sum(dim=1, keepdim=True).clamp(min=1)
             loss = -(wanted * logits[b].log_softmax(dim=1)).sum(dim=(1, 2))
-            loss = loss * (1.0 if picture.written else self.config.class_name_factor)
-            total = total + loss / (pictures * len(picture.texts) if pictures else count)
+            loss = loss * (1.0 if image.written else self.config.class_name_factor)
+            total = total + loss / (images * len(image.texts) if images else count)
         return total
 
-    def _logits(self, model: XDecoder, rows: Sequence[Rows], prompt: PhrasePrompt) -> list[Tensor]:
+    def _logits(self, model: XDecoder, rows: Sequence[QueryOutputs], prompt: PhrasePrompt) -> list[Tensor]:
         """Per picture (L, Q, P): scaled cosines of grounding queries and phrases."""
         semantic = torch.stack([row.semantic for row in rows])
         return [

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xdecoder.config import Config
-from xdecoder.heads import Prediction
+from xdecoder.decoder.heads import Prediction
 from xdecoder.language.encoder import Texts
+from xdecoder.losses.context import StepContext
 from xdecoder.losses.contrastive import mean_direction, symmetric_contrast, word_contrast
-from xdecoder.losses.peers import Peers
 from xdecoder.model import Features, XDecoder
 from xdecoder.tasks.task import Prompt, TextReader, captions_of
 from xdecoder.types import Batch, RetrievalResult
@@ -64,21 +64,21 @@ class Retrieval:
         layers: Sequence[Prediction],
         prompt: PairPrompt,
         batch: Batch,
-        peers: Peers,
+        context: StepContext,
     ) -> dict[str, Tensor]:
         assert prompt.texts is not None
-        layers, everyone = layers[: self.config.layers], peers.everyone
+        layers, everyone = layers[: self.config.layers], context.everyone
         vectors, tokens, present = (everyone(x) for x in (prompt.texts.vectors, prompt.texts.tokens, prompt.texts.present))
-        same, scale = _same(peers.everyones(captions_of(batch)), vectors.device), peers.once(model.language.logit_scale)
+        same, scale = _same(context.everyones(captions_of(batch)), vectors.device), context.once(model.language.logit_scale)
         whole = [symmetric_contrast(everyone(x.image.semantic[:, 0]), vectors, scale, same) for x in layers]
         # Published quirk: the word→image part is a mean over words that are weighted already, so it all but vanishes.
         twice = model.config.published_quirks
         fine = [word_contrast(everyone(mean_direction(x.object.semantic)), tokens, present, scale, twice) for x in layers]
         backbone = symmetric_contrast(everyone(features.pooled), vectors, scale, same)
         return {
-            "pair": self.config.weight * peers.share(torch.stack(whole)),
-            "word": self.config.weight * self.config.word_factor * peers.share(torch.stack(fine)),
-            "backbone": self.config.backbone_weight * peers.share(backbone),
+            "pair": self.config.weight * context.share(torch.stack(whole)),
+            "word": self.config.weight * self.config.word_factor * context.share(torch.stack(fine)),
+            "backbone": self.config.backbone_weight * context.share(backbone),
         }
 
     def predict(self, model: XDecoder, features: Features, batch: Batch) -> list[RetrievalResult]:

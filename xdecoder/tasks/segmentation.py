@@ -12,22 +12,22 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from xdecoder import readout
+from xdecoder import postprocessing
 from xdecoder.config import Config, ConfigError
-from xdecoder.draws import generator
-from xdecoder.heads import Prediction
+from xdecoder.decoder.heads import Prediction
 from xdecoder.language.encoder import Prompting
 from xdecoder.language.prompts import clean, random_prompt
 from xdecoder.language.stems import stem
+from xdecoder.losses.context import StepContext
 from xdecoder.losses.contrastive import cosine_logits
 from xdecoder.losses.masks import mask_losses
 from xdecoder.losses.matching import Matches, MatchingConfig, match
 from xdecoder.losses.nouns import Named, noun_loss
-from xdecoder.losses.peers import Peers
-from xdecoder.model import Features, XDecoder, canvas_size
-from xdecoder.readout import ReadoutConfig
-from xdecoder.tasks.pilots import pilot_losses, pilot_queries
-from xdecoder.tasks.task import Prompt, TextReader, generators
+from xdecoder.model import Features, XDecoder, padded_size
+from xdecoder.postprocessing import PostprocessingConfig
+from xdecoder.rng import generator
+from xdecoder.tasks.denoising import denoising_losses, denoising_queries
+from xdecoder.tasks.task import Prompt, TextReader, generators_of
 from xdecoder.types import Batch, SegmentationResult, Segments, Vocabulary
 
 BACKGROUND = "background"
@@ -53,8 +53,8 @@ class SegmentationConfig(Config):
     """Weight of "no object" in the class loss."""
     noun_weight: float = 0.0
     """Weight of the contrast of queries with their picture's class names, nouns and caption; published 1.0, 0 leaves it out."""
-    pilot_weight: float = 0.0
-    """Factor on the same three terms for pilots (`xdecoder.tasks.pilots`), which help a network that starts from nothing;
+    denoising_weight: float = 0.0
+    """Factor on the same three terms for denoising queries (`xdecoder.tasks.denoising`), which help a network that starts from nothing;
     0 leaves them out."""
     layers: int = 10
     """Predictions that are supervised, counted from the last."""
@@ -63,7 +63,7 @@ class SegmentationConfig(Config):
     points: int = 12544
     """Points per mask in the losses."""
     matching: MatchingConfig = MatchingConfig()
-    readout: ReadoutConfig = ReadoutConfig()
+    postprocessing: PostprocessingConfig = PostprocessingConfig()
     templates: Literal["published", "none"] = "published"
     """Sentences around class names: published (one of 81 at random in training, their mean when predicting) or none."""
     background: bool = True
@@ -94,7 +94,7 @@ class Segmentation:
         self.compares = config.noun_weight > 0
 
     def counts(self, model: XDecoder, batch: Batch) -> dict[str, float]:
-        queries, numbers = model.config.decoder.queries - 1, [len(picture.labels) for picture in segments_of(batch)]
+        queries, numbers = model.config.decoder.queries - 1, [len(image.labels) for image in segments_of(batch)]
         matched = sum(min(number, queries) for number in numbers)
         rest = (len(numbers) * queries - matched) * self.config.background_weight
         return {"masks": sum(numbers), "class weight": matched + rest}
@@ -104,10 +104,10 @@ class Segmentation:
         templates: Prompting = "random" if self.config.templates == "published" else "none"
         classes = model.language.vocabulary(names, templates, generator(batch.seed, "templates"))
         nouns = self._read_nouns(model, batch, texts) if self.config.noun_weight else ()
-        canvas = canvas_size(batch.images)
-        shown = [to_canvas(own.masks, canvas) for own in segments_of(batch)] if self.config.pilot_weight else []
-        pilots = (pilot_queries(model, shown),) if shown else ()
-        return VocabularyPrompt(pilots, classes if self.config.learn_texts else classes.detach(), nouns)
+        padded = padded_size(batch.images)
+        shown = [to_padded(own.masks, padded) for own in segments_of(batch)] if self.config.denoising_weight else []
+        denoising = (denoising_queries(model, shown),) if shown else ()
+        return VocabularyPrompt(denoising, classes if self.config.learn_texts else classes.detach(), nouns)
 
     def _read_nouns(self, model: XDecoder, batch: Batch, texts: TextReader) -> tuple[Named, ...]:
         """The nouns of each picture's one caption, each in a sentence of its own, and the caption."""
@@ -115,14 +115,14 @@ class Segmentation:
         words: list[tuple[str, ...]] = []
         for sample in batch.samples:
             nouns = sample.nouns[0] if sample.nouns else ()
-            drawn_from = generator(sample.seed, "noun templates")
+            rng = generator(sample.seed, "noun templates")
             in_sentence = self.config.templates == "published"
-            filled = [random_prompt(noun, drawn_from) for noun in nouns] if in_sentence else list(nouns)
+            filled = [random_prompt(noun, rng) for noun in nouns] if in_sentence else list(nouns)
             sentences.append([*filled, *sample.captions[:1]])
             words.append(tuple(stem(text) for text in (*nouns, *sample.captions[:1])))
-        every = [sentence for picture in sentences for sentence in picture]
-        vectors = texts(every or [""]).vectors[: len(every)].split([len(picture) for picture in words])
-        return tuple(Named(own, picture) for own, picture in zip(vectors, words, strict=True))
+        every = [sentence for image in sentences for sentence in image]
+        vectors = texts(every or [""]).vectors[: len(every)].split([len(image) for image in words])
+        return tuple(Named(own, image) for own, image in zip(vectors, words, strict=True))
 
     def loss(
         self,
@@ -131,23 +131,23 @@ class Segmentation:
         layers: Sequence[Prediction],
         prompt: VocabularyPrompt,
         batch: Batch,
-        peers: Peers,
+        context: StepContext,
     ) -> dict[str, Tensor]:
         assert prompt.classes is not None
         supervised = layers[: self.config.layers]
         segments = segments_of(batch)
-        masks = [to_canvas(s.masks, features.padded) for s in segments]
+        masks = [to_padded(s.masks, features.padded) for s in segments]
         semantic = torch.stack([layer.object.semantic for layer in supervised])         # (L, B, Q, D)
         embeddings = torch.stack([layer.object.mask for layer in supervised])           # (L, B, Q, C)
         logits = cosine_logits(semantic, prompt.classes, model.language.logit_scale, clamp=False)   # (L, B, Q, K + 1)
         likely = logits.detach().softmax(-1)
         scores = [likely[:, b][..., s.labels] for b, s in enumerate(segments)]
-        device, totals = features.mask.device, peers.totals
-        drawn_from = generators(batch, "segmentation matching", device)
-        matches = match(scores, embeddings, features.mask, masks, self.config.matching, drawn_from)
+        device, totals = features.mask.device, context.totals
+        generators = generators_of(batch, "segmentation matching", device)
+        matches = match(scores, embeddings, features.mask, masks, self.config.matching, generators)
         bce, dice = mask_losses(
             matches, embeddings, features.mask, masks, self.config.points,
-            totals["segmentation/masks"], generators(batch, "segmentation points", device),
+            totals["segmentation/masks"], generators_of(batch, "segmentation points", device),
         )                                                                               # fmt: skip
         named = self._class_loss(logits, matches, segments, totals["segmentation/class weight"])
         terms = {
@@ -155,13 +155,13 @@ class Segmentation:
             "mask": self.config.mask_weight * bce,
             "dice": self.config.dice_weight * dice,
         }
-        if self.config.pilot_weight:
-            terms |= self._pilot_terms(model, features, layers, prompt.classes, masks, batch, totals["segmentation/masks"])
+        if self.config.denoising_weight:
+            terms |= self._denoising_terms(model, features, layers, prompt.classes, masks, batch, totals["segmentation/masks"])
         if prompt.nouns:
-            terms["noun"] = self.config.noun_weight * self._noun_loss(model, semantic, matches, prompt, batch, peers)
+            terms["noun"] = self.config.noun_weight * self._noun_loss(model, semantic, matches, prompt, batch, context)
         return terms
 
-    def _pilot_terms(
+    def _denoising_terms(
         self,
         model: XDecoder,
         features: Features,
@@ -171,18 +171,18 @@ class Segmentation:
         batch: Batch,
         count: float,
     ) -> dict[str, Tensor]:
-        pilots = [layer.pilot for layer in layers[:-1] if layer.pilot is not None]      # the first have not looked yet
+        denoising = [layer.denoising for layer in layers[:-1] if layer.denoising is not None]      # the first have not looked yet
         labels = [own.labels for own in segments_of(batch)]
-        drawn_from = generators(batch, "pilot points", features.mask.device)
-        losses = pilot_losses(model, features, pilots, classes, labels, masks, self.config.points, count, drawn_from)
+        generators = generators_of(batch, "pilot points", features.mask.device)
+        losses = denoising_losses(model, features, denoising, classes, labels, masks, self.config.points, count, generators)
         weights = (self.config.class_weight, self.config.mask_weight, self.config.dice_weight)
-        names = ("pilot_class", "pilot_mask", "pilot_dice")
+        names = ("denoising_class", "denoising_mask", "denoising_dice")
         return {
-            name: self.config.pilot_weight * weight * loss for name, weight, loss in zip(names, weights, losses, strict=True)
+            name: self.config.denoising_weight * weight * loss for name, weight, loss in zip(names, weights, losses, strict=True)
         }
 
     def _noun_loss(
-        self, model: XDecoder, semantic: Tensor, matches: Matches, prompt: VocabularyPrompt, batch: Batch, peers: Peers
+        self, model: XDecoder, semantic: Tensor, matches: Matches, prompt: VocabularyPrompt, batch: Batch, context: StepContext
     ) -> Tensor:
         """Contrast of queries with words per layer, (L,).
 
@@ -190,24 +190,24 @@ class Segmentation:
         """
         assert prompt.classes is not None
         names = [stem(clean(name)) for name in vocabulary_of(batch).prompts]
-        nouns, scale = _everyones_texts(prompt.nouns, peers), peers.once(model.language.logit_scale)
+        nouns, scale = _everyones_texts(prompt.nouns, context), context.once(model.language.logit_scale)
         per_layer = []
         for layer, queries in enumerate(semantic[: self.config.noun_layers]):
             matched, classes = [], []
-            for b, picture in enumerate(segments_of(batch)):
-                mine = (matches.layer == layer) & (matches.picture == b)
-                labels = picture.labels[matches.target[mine]]
+            for b, image in enumerate(segments_of(batch)):
+                mine = (matches.layer == layer) & (matches.image == b)
+                labels = image.labels[matches.target[mine]]
                 matched.append(matches.query[mine])
                 classes.append(Named(prompt.classes[labels], tuple(names[label] for label in labels.tolist())))
-            everyones = peers.everyones([query.tolist() for query in matched])
+            everyones = context.everyones([query.tolist() for query in matched])
             taken = [torch.tensor(query, dtype=torch.int64, device=queries.device) for query in everyones]
             per_layer.append(
                 noun_loss(
-                    peers.everyone(queries), taken, _everyones_texts(classes, peers), nouns, scale,
+                    context.everyone(queries), taken, _everyones_texts(classes, context), nouns, scale,
                     detach_unmatched=model.config.published_quirks,
                 )
             )                                                                           # fmt: skip
-        return peers.share(torch.stack(per_layer))
+        return context.share(torch.stack(per_layer))
 
     def _class_loss(self, logits: Tensor, matches: Matches, segments: Sequence[Segments], weights: float) -> Tensor:
         """Cross-entropy per layer, (L,); queries without a match should say background.
@@ -216,9 +216,9 @@ class Segmentation:
         """
         background = logits.shape[-1] - 1
         wanted = torch.full(logits.shape[:-1], background, device=logits.device)
-        for b, picture in enumerate(segments):
-            mine = matches.picture == b
-            wanted[matches.layer[mine], b, matches.query[mine]] = picture.labels[matches.target[mine]]
+        for b, image in enumerate(segments):
+            mine = matches.image == b
+            wanted[matches.layer[mine], b, matches.query[mine]] = image.labels[matches.target[mine]]
         weight = torch.ones(background + 1, device=logits.device)
         weight[background] = self.config.background_weight
         return torch.stack([
@@ -231,22 +231,22 @@ class Segmentation:
         templates: Prompting = "ensemble" if self.config.templates == "published" else "none"
         classes = model.language.vocabulary((*vocabulary.prompts, BACKGROUND), templates)
         layers = model.decode(features)
-        rows = layers[-1].latent()
+        rows = layers[-1].object_and_image()
         results = []
         for b, (mask, sample) in enumerate(zip(rows.masks(features.mask), batch.samples, strict=True)):
             kept = self._kept(layers, b, classes)
             probabilities = self._probabilities(rows.semantic[b], classes[kept], model.language.logit_scale)
-            masks = readout.ResizedMasks(mask, features.padded, features.sizes[b], sample.output_size)
+            masks = postprocessing.ResizedMasks(mask, features.padded, features.sizes[b], sample.output_size)
             is_thing = torch.tensor(vocabulary.is_thing, device=mask.device)[kept[:-1]]
             found = SegmentationResult(
-                semantic=readout.semantic_map(probabilities, masks),
-                instances=readout.instances(probabilities, masks, is_thing, self.config.readout.detections),
-                panoptic=readout.panoptic(probabilities, masks, is_thing, self.config.readout),
+                semantic=postprocessing.semantic_map(probabilities, masks),
+                instances=postprocessing.instances(probabilities, masks, is_thing, self.config.postprocessing.detections),
+                panoptic=postprocessing.panoptic(probabilities, masks, is_thing, self.config.postprocessing),
             )
-            results.append(readout.relabelled(found, kept))
+            results.append(postprocessing.relabelled(found, kept))
         return results
 
-    def _kept(self, layers: Sequence[Prediction], picture: int, classes: Tensor) -> Tensor:
+    def _kept(self, layers: Sequence[Prediction], image: int, classes: Tensor) -> Tensor:
         """Which rows of `classes` (K + 1, D) are considered for a picture, in ascending order; the background always is."""
         early, count = self.config.early_rejection, len(classes) - 1
         if early is None or early.keep >= count:
@@ -254,7 +254,7 @@ class Segmentation:
         if early.layer >= len(layers):
             key = "tasks.segmentation.early_rejection.layer"
             raise ConfigError(f"{key} is {early.layer}, but the decoder has {len(layers) - 1} layers")
-        rows = F.normalize(layers[early.layer].latent().semantic[picture].float(), dim=-1)
+        rows = F.normalize(layers[early.layer].object_and_image().semantic[image].float(), dim=-1)
         likely = (rows @ classes[:-1].float().T).topk(early.keep, dim=-1).indices.unique()
         return torch.cat((likely, likely.new_tensor([count])))
 
@@ -266,11 +266,11 @@ class Segmentation:
         return logits.softmax(-1)
 
 
-def _everyones_texts(texts: Sequence[Named], peers: Peers) -> list[Named]:
+def _everyones_texts(texts: Sequence[Named], context: StepContext) -> list[Named]:
     """Each picture's texts, of all pictures of the step."""
-    words = peers.everyones([picture.words for picture in texts])
-    vectors = peers.everyone(pad_sequence([picture.vectors for picture in texts], batch_first=True))
-    return [Named(own[: len(picture)], tuple(picture)) for own, picture in zip(vectors, words, strict=True)]
+    words = context.everyones([image.words for image in texts])
+    vectors = context.everyone(pad_sequence([image.vectors for image in texts], batch_first=True))
+    return [Named(own[: len(image)], tuple(image)) for own, image in zip(vectors, words, strict=True)]
 
 
 def vocabulary_of(batch: Batch) -> Vocabulary:
@@ -286,7 +286,7 @@ def segments_of(batch: Batch) -> list[Segments]:
     return [sample.segments for sample in batch.samples if sample.segments is not None]
 
 
-def to_canvas(masks: Tensor, padded: tuple[int, int]) -> Tensor:
+def to_padded(masks: Tensor, padded: tuple[int, int]) -> Tensor:
     """Masks (N, h, w) padded right and below with False to the canvas on which the batch was encoded."""
     height, width = padded
     return F.pad(masks, (0, width - masks.shape[-1], 0, height - masks.shape[-2]))

@@ -9,12 +9,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from xdecoder.attention import TokenGroup
-from xdecoder.draws import generator
-from xdecoder.heads import Prediction
+from xdecoder.decoder.attention import TokenGroup
+from xdecoder.decoder.heads import Prediction
 from xdecoder.language.encoder import LanguageEncoder, Texts
-from xdecoder.losses.peers import Peers
+from xdecoder.losses.context import StepContext
 from xdecoder.model import Features, XDecoder
+from xdecoder.rng import generator
 from xdecoder.types import Batch
 
 
@@ -33,16 +33,16 @@ class Task(Protocol):
 
     name: str
     compares: bool
-    """Whether the loss compares samples with one another, and so asks for `Peers.everyone`."""
+    """Whether the loss compares samples with one another, and so asks for `StepContext.everyone`."""
 
     def counts(self, model: XDecoder, batch: Batch) -> dict[str, float]:
-        """How many there are of each thing that the loss is a mean over; the loss finds the step's sums in `Peers.totals`."""
+        """How many there are of each thing that the loss is a mean over; the loss finds the step's sums in `StepContext.totals`."""
         ...
 
     def prompt(self, model: XDecoder, batch: Batch, texts: TextReader) -> Prompt: ...
 
     def loss(
-        self, model: XDecoder, features: Features, layers: Sequence[Prediction], prompt: Any, batch: Batch, peers: Peers
+        self, model: XDecoder, features: Features, layers: Sequence[Prediction], prompt: Any, batch: Batch, context: StepContext
     ) -> dict[str, Tensor]:
         """Weighted terms; `layers` runs from the last layer backwards. A term is a scalar, or (L,) over layers."""
         ...
@@ -66,7 +66,7 @@ class TextReader:
         return self._read[key]
 
 
-def losses(model: XDecoder, tasks: Sequence[Task], batch: Batch, peers: Peers | None = None) -> dict[str, Tensor]:
+def losses(model: XDecoder, tasks: Sequence[Task], batch: Batch, context: StepContext | None = None) -> dict[str, Tensor]:
     """Weighted scalar terms of all tasks on one batch; their sum is the loss.
 
     They are named like "referring/dice/layer0", where layer 0 is the last one.
@@ -75,7 +75,7 @@ def losses(model: XDecoder, tasks: Sequence[Task], batch: Batch, peers: Peers | 
         peers: the other batches of the step, to which these terms are added; None if there are none.
     """
     batch = with_one_caption(batch)
-    peers = peers or Peers(counts(model, tasks, batch))
+    context = context or StepContext(counts(model, tasks, batch))
     texts = TextReader(model.language)
     features = model.encode(batch.images, [sample.seed for sample in batch.samples])
     prompts = [task.prompt(model, batch, texts) for task in tasks]
@@ -83,7 +83,7 @@ def losses(model: XDecoder, tasks: Sequence[Task], batch: Batch, peers: Peers | 
     layers = model.decode(features, groups)[::-1]
     terms: dict[str, Tensor] = {}
     for task, prompt in zip(tasks, prompts, strict=True):
-        for term, value in task.loss(model, features, layers, prompt, batch, peers).items():
+        for term, value in task.loss(model, features, layers, prompt, batch, context).items():
             terms |= _by_layer(f"{task.name}/{term}", value)
     return terms
 
@@ -116,7 +116,7 @@ def with_one_caption(batch: Batch) -> Batch:
     return replace(batch, samples=tuple(samples))
 
 
-def generators(batch: Batch, purpose: str, device: torch.device) -> list[torch.Generator | None]:
+def generators_of(batch: Batch, purpose: str, device: torch.device) -> list[torch.Generator | None]:
     """Per picture, what its random numbers for one purpose are drawn from."""
     return [generator(sample.seed, purpose, device) for sample in batch.samples]
 

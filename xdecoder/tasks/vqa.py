@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from xdecoder.attention import TokenGroup
 from xdecoder.config import Config, ConfigError
-from xdecoder.heads import AnswerHead, Prediction
-from xdecoder.inference import Memory, Settled, latents, listen
+from xdecoder.decoder.attention import TokenGroup
+from xdecoder.decoder.cache import Decoded, KeyValueCache, decode_causal, latents
+from xdecoder.decoder.heads import AnswerHead, Prediction
 from xdecoder.language.encoder import Texts
-from xdecoder.losses.peers import Peers
+from xdecoder.losses.context import StepContext
 from xdecoder.model import Features, XDecoder
 from xdecoder.tasks.task import Prompt, TextReader
 from xdecoder.types import AnswerResult, Batch
@@ -44,7 +44,7 @@ class Vqa:
         layers: Sequence[Prediction],
         prompt: Prompt,
         batch: Batch,
-        peers: Peers,
+        context: StepContext,
     ) -> dict[str, Tensor]:
         raise AssertionError("`counts` refuses to train")
 
@@ -52,10 +52,10 @@ class Vqa:
         head_of(model)
         results = []
         for b, sample in enumerate(batch.samples):
-            memory = Memory(model, features.of(b), keep=len(sample.questions) > 1)
-            heard = latents(model, memory)
+            memory = KeyValueCache(model, features.of(b), keep=len(sample.questions) > 1)
+            keys_values = latents(model, memory)
             questions = (model.language.encode([question.text]) for question in sample.questions)
-            results.append(AnswerResult(tuple(answer(model, memory, heard, question)[0][0] for question in questions)))
+            results.append(AnswerResult(tuple(answer(model, memory, keys_values, question)[0][0] for question in questions)))
         return results
 
 
@@ -66,7 +66,7 @@ def head_of(model: XDecoder) -> AnswerHead:
     return model.answers
 
 
-def answer(model: XDecoder, memory: Memory, settled: Settled, questions: Texts) -> list[tuple[str, float]]:
+def answer(model: XDecoder, memory: KeyValueCache, decoded: Decoded, questions: Texts) -> list[tuple[str, float]]:
     """The likeliest answer to one question about each picture, and how likely it is.
 
     Content of the tokens is the head's own; where in the question they stand, and what is asked there, is their position.
@@ -77,7 +77,7 @@ def answer(model: XDecoder, memory: Memory, settled: Settled, questions: Texts) 
         raise ValueError(f"a question may have {decoder.caption_position.num_embeddings} tokens, not {length}")
     content = head.query_content.weight[:length].expand(len(questions), -1, -1).to(memory.features.mask.dtype)
     position = questions.tokens.to(content.dtype) + decoder.caption_position.weight[:length]
-    heard = listen(decoder, memory, settled, TokenGroup("caption", content, position))
-    ends = heard[torch.arange(len(questions), device=heard.device), questions.lengths - 1]
+    keys_values = decode_causal(decoder, memory, decoded, TokenGroup("caption", content, position))
+    ends = keys_values[torch.arange(len(questions), device=keys_values.device), questions.lengths - 1]
     likely, best = head(ends.to(head.query_content.weight.dtype)).softmax(dim=-1).max(dim=-1)
     return [(head.config.answers[i], score) for i, score in zip(best.tolist(), likely.tolist(), strict=True)]

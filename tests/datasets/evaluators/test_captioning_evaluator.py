@@ -160,7 +160,7 @@ def test_without_java_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         "captions cut into words by our rules (datasets/evaluators/ptb.py)",
         "no caption_METEOR: Java is not installed", "no caption_SPICE: Java is not installed",
     ]  # fmt: skip
-    assert evaluator.per_picture() == {1: pytest.approx(100)}
+    assert evaluator.per_image() == {1: pytest.approx(100)}
 
 
 def test_a_program_that_breaks_off_does_not_take_the_other_scores_with_it(monkeypatch: pytest.MonkeyPatch) -> None:

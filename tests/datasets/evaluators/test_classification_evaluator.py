@@ -25,7 +25,7 @@ def test_first_and_among_five() -> None:
     evaluator.merge([other.state()])
     assert evaluator.compute() == {"top1": 25.0, "top5": 50.0}
     assert evaluator.per_class() == {"a": {"top1": 50.0, "top5": 100.0}, "d": {"top1": 0.0, "top5": 0.0}}
-    assert evaluator.per_picture()[2] == 20
+    assert evaluator.per_image()[2] == 20
 
 
 def test_hopeless_input() -> None:

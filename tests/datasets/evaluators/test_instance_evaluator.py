@@ -122,7 +122,7 @@ def test_equals_pycocotools_on_hostile_pictures() -> None:
             evaluator.update(*one)
         expected = [value if value >= 0 else math.nan for value in direct(chosen)]
         assert list(evaluator.compute().values()) == pytest.approx(expected, abs=1e-9, nan_ok=True)
-    assert set(evaluator.per_picture()) <= {sample.id for _, sample in chosen}
+    assert set(evaluator.per_image()) <= {sample.id for _, sample in chosen}
 
 
 def test_an_annotation_needs_neither_area_nor_crowd_but_an_id_of_its_own(tmp_path: Path) -> None:

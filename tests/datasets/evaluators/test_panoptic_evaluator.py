@@ -18,7 +18,7 @@ PAIRS = Path(__file__).resolve().parents[4] / "shared" / "data" / "eval_pairs"
 VOCABULARY = Vocabulary(("cat", "dog", "grass", "sky"), (True, True, False, False))
 
 
-def picture(ids: np.ndarray, labels: list[int], crowd: list[bool] | None = None, id: int = 1) -> Sample:
+def image(ids: np.ndarray, labels: list[int], crowd: list[bool] | None = None, id: int = 1) -> Sample:
     """A sample whose true id map is `ids`: 0 = void, i = segment of labels[i - 1]."""
     masks = torch.from_numpy(ids == np.arange(1, len(labels) + 1)[:, None, None])
     flags = torch.tensor(crowd or [False] * len(labels), dtype=torch.bool)
@@ -75,7 +75,7 @@ def random_case(rng: np.random.Generator, id: int) -> tuple[PanopticResult, Samp
     ids = [int(i) for i in np.unique(found) if i]
     rng.shuffle(ids)
     guess = {i: labels[i // 7 - 1] if i // 7 <= len(labels) and rng.random() < 0.8 else int(rng.integers(0, 4)) for i in ids}
-    return prediction(found, guess), picture(truth, labels, crowd, id)
+    return prediction(found, guess), image(truth, labels, crowd, id)
 
 
 def test_equals_a_plain_loop() -> None:
@@ -93,10 +93,10 @@ def test_equals_a_plain_loop() -> None:
             assert scores[name + suffix] == pytest.approx(100 * np.mean([expected[c][i] for c in group]))
 
 
-def definition(pictures: list[dict], things: set[int]) -> dict[str, float]:
+def definition(images: list[dict], things: set[int]) -> dict[str, float]:
     """panopticapi's rules written out plainly, over id maps and segment lists as its files hold them. 0 is void."""
     iou, tp, fp, fn = Counter(), Counter(), Counter(), Counter()
-    for one in pictures:
+    for one in images:
         truth, found = ({row["id"]: row for row in one[side]} for side in ("truth", "found"))    # of twins the last
         area = Counter(one["found_map"].ravel().tolist())
         assert set(area) - {0} == set(found), "panopticapi refuses other maps"
@@ -152,7 +152,7 @@ def hostile(rng: np.random.Generator, id: int) -> tuple[PanopticResult, Sample]:
     if kind in (6, 7):
         twins = tuple(PanopticSegment(s.id, int(rng.integers(0, 4)), True, 0.5) for s in result.segments[:2])
         result = PanopticResult(result.ids, (*twins, *result.segments))
-    return result, picture(truth, labels, crowd, id)
+    return result, image(truth, labels, crowd, id)
 
 
 def test_equals_the_official_definition_on_random_and_hostile_pictures() -> None:
@@ -170,10 +170,10 @@ def test_equals_the_official_definition_on_random_and_hostile_pictures() -> None
 def test_each_picture_has_its_own_quality() -> None:
     evaluator = PanopticEvaluator(VOCABULARY)
     truth = np.array([[1, 1, 2, 2]])
-    evaluator.update(prediction(truth, {1: 0, 2: 2}), picture(truth, [0, 2], id=1))
-    evaluator.update(prediction(truth, {1: 0, 2: 3}), picture(truth, [0, 2], id=2))
-    evaluator.update(prediction(truth * 0, {}), picture(truth * 0, [], id=3))
-    assert evaluator.per_picture() == {1: 100.0, 2: 50.0}
+    evaluator.update(prediction(truth, {1: 0, 2: 2}), image(truth, [0, 2], id=1))
+    evaluator.update(prediction(truth, {1: 0, 2: 3}), image(truth, [0, 2], id=2))
+    evaluator.update(prediction(truth * 0, {}), image(truth * 0, [], id=3))
+    assert evaluator.per_image() == {1: 100.0, 2: 50.0}
 
 
 def test_parts_merge_to_the_whole() -> None:
@@ -192,7 +192,7 @@ def test_a_perfect_prediction_is_100_and_absent_groups_are_nan() -> None:
     truth = np.array([[1, 1, 2], [1, 1, 0]])
     evaluator = PanopticEvaluator(VOCABULARY)
     result = SegmentationResult(None, None, prediction(truth * 5, {5: 0, 10: 1}))
-    evaluator.update(result, picture(truth, [0, 1]))
+    evaluator.update(result, image(truth, [0, 1]))
     scores = evaluator.compute()
     assert scores["PQ"] == scores["SQ"] == scores["RQ"] == scores["PQ_things"] == 100
     assert math.isnan(scores["PQ_stuff"])
@@ -218,7 +218,7 @@ def test_nothing_at_all_is_nan() -> None:
 )
 def test_rules(truth: list, labels: list, crowd: list, found: list, guess: dict, expected: dict) -> None:
     evaluator = PanopticEvaluator(VOCABULARY)
-    evaluator.update(prediction(np.array(found), guess), picture(np.array(truth), labels, crowd))
+    evaluator.update(prediction(np.array(found), guess), image(np.array(truth), labels, crowd))
     assert {name: (row["TP"], row["FP"], row["FN"]) for name, row in evaluator.per_class().items()} == expected
 
 
@@ -233,7 +233,7 @@ def test_rules(truth: list, labels: list, crowd: list, found: list, guess: dict,
 )
 def test_results_that_contradict_themselves_are_refused(found: list, guess: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        PanopticEvaluator(VOCABULARY).update(prediction(np.array(found), guess), picture(np.array([[1, 1]]), [0]))
+        PanopticEvaluator(VOCABULARY).update(prediction(np.array(found), guess), image(np.array([[1, 1]]), [0]))
 
 
 def test_overlapping_truth_is_refused() -> None:
@@ -258,6 +258,6 @@ def test_published_example() -> None:
         maps.append((ids.reshape(pixels.shape[:2]) + 1, [names.index(kind) for kind in kinds[:, 0].tolist()]))
     (found, guess), (truth, labels) = maps
     evaluator = PanopticEvaluator(vocabulary)
-    evaluator.update(prediction(found, dict(enumerate(guess, 1))), picture(truth, labels))
+    evaluator.update(prediction(found, dict(enumerate(guess, 1))), image(truth, labels))
     scores = evaluator.compute()
     assert [round(scores[key] / 100, 4) for key in ("PQ", "SQ", "RQ")] == example["PQ_SQ_RQ"]

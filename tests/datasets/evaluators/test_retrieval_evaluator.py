@@ -95,7 +95,7 @@ def test_each_picture_has_the_rank_of_its_captions() -> None:
     evaluator = RetrievalEvaluator()
     for id, row in enumerate(torch.eye(3)):
         evaluator.update(*case(row[None], torch.stack((row, torch.eye(3)[0])), id))
-    assert evaluator.per_picture() == pytest.approx({0: 100.0, 1: 100 / 1.5, 2: 100 / 2})
+    assert evaluator.per_image() == pytest.approx({0: 100.0, 1: 100 / 1.5, 2: 100 / 2})
 
 
 def test_hopeless_input() -> None:

@@ -90,7 +90,7 @@ def test_a_label_map_is_the_truth_where_there_is_one() -> None:
     evaluator = SemanticEvaluator(vocabulary(2))
     evaluator.update(result, replace(sample, label_map=torch.tensor([[0, -1, 1]])))
     assert evaluator.compute()["mIoU"] == 100
-    assert evaluator.per_picture() == {1: 100.0}
+    assert evaluator.per_image() == {1: 100.0}
 
 
 def test_folded_labels_count_as_one() -> None:

@@ -60,7 +60,7 @@ def test_the_mean_is_over_questions_and_parts_merge() -> None:
     second.update(AnswerResult(("yes",)), sample(2, yes))
     second.merge([first.state(), second.state()])
     assert second.compute() == {"vqa_accuracy": pytest.approx(200 / 3)}
-    assert second.per_picture() == {1: 50.0, 2: 100.0}
+    assert second.per_image() == {1: 50.0, 2: 100.0}
 
 
 def test_hopeless_input() -> None:

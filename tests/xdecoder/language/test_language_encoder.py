@@ -163,9 +163,9 @@ def test_casting_forgets_ensembles(encoder: LanguageEncoder) -> None:
 def test_ensembles_made_in_inference_mode_serve_in_training(encoder: LanguageEncoder) -> None:
     with torch.inference_mode():
         encoder.vocabulary(["star"])
-    picture = torch.randn(1, 24, requires_grad=True)
-    (picture @ encoder.vocabulary(["star"]).T).sum().backward()
-    assert picture.grad is not None
+    image = torch.randn(1, 24, requires_grad=True)
+    (image @ encoder.vocabulary(["star"]).T).sum().backward()
+    assert image.grad is not None
 
 
 def test_random_templates_carry_gradient_and_follow_the_generator(encoder: LanguageEncoder) -> None:

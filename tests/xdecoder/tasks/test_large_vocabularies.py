@@ -24,7 +24,7 @@ def batch() -> Batch:
 
 @torch.inference_mode()
 def segment(model: XDecoder, **settings: object) -> list[SegmentationResult]:
-    task = SegmentationConfig.model_validate({"templates": "none", "readout": {"object_threshold": 0.0}, **settings}).build()
+    task = SegmentationConfig.model_validate({"templates": "none", "postprocessing": {"object_threshold": 0.0}, **settings}).build()
     return list(predict(model, [task], batch())["segmentation"])
 
 
@@ -35,10 +35,10 @@ def parts(result: SegmentationResult) -> tuple[torch.Tensor, torch.Tensor, torch
 
 
 @torch.inference_mode()
-def chosen(model: XDecoder, picture: int, layer: int, keep: int) -> set[int]:
+def chosen(model: XDecoder, image: int, layer: int, keep: int) -> set[int]:
     """The classes that an unhurried reading of the rule keeps."""
     classes = model.language.vocabulary(MANY, "none")
-    rows = model.decode(model.encode(batch().images))[layer].latent().semantic[picture]
+    rows = model.decode(model.encode(batch().images))[layer].object_and_image().semantic[image]
     found = set()
     for row in rows:
         cosines = torch.nn.functional.cosine_similarity(row[None], classes)
@@ -50,8 +50,8 @@ def chosen(model: XDecoder, picture: int, layer: int, keep: int) -> set[int]:
 def test_only_kept_classes_are_answered_and_labels_are_those_of_the_whole_list(layer: int, keep: int) -> None:
     model = tiny_model()
     results = segment(model, early_rejection={"layer": layer, "keep": keep})
-    for picture, result in enumerate(results):
-        kept = chosen(model, picture, layer, keep)
+    for image, result in enumerate(results):
+        kept = chosen(model, image, layer, keep)
         assert len(kept) < len(MANY)
         for labels in parts(result):
             assert set(labels.unique().tolist()) <= kept

@@ -7,9 +7,9 @@ import torch
 
 from tests.tiny import tiny_batch, tiny_config, tiny_model, tiny_tasks
 from xdecoder.config import ConfigError
-from xdecoder.heads import AnswerConfig
+from xdecoder.decoder.heads import AnswerConfig
+from xdecoder.inference.predictor import Predictor
 from xdecoder.model import XDecoder
-from xdecoder.predictor import Predictor
 from xdecoder.tasks import losses, predict
 from xdecoder.types import Question
 

@@ -7,8 +7,8 @@ from tests.tiny import tiny_batch, tiny_model, tiny_tasks
 from xdecoder.config import ConfigError
 from xdecoder.tasks import losses, predict
 from xdecoder.tasks.captioning import caption_tokens
-from xdecoder.tasks.pilots import pilot_queries
-from xdecoder.tasks.segmentation import to_canvas
+from xdecoder.tasks.denoising import denoising_queries
+from xdecoder.tasks.segmentation import to_padded
 from xdecoder.tasks.task import TextReader
 from xdecoder.types import Phrases, Segments
 
@@ -65,9 +65,9 @@ def test_pictures_without_phrases_or_regions_train_through():
         segments=Segments(torch.zeros(0, 64, 96).bool(), torch.zeros(0).long(), torch.zeros(0).bool()),
     )
     model, tasks = tiny_model(), tiny_tasks().build(["segmentation", "referring"])
-    piloted = [tiny_tasks().segmentation.model_copy(update={"pilot_weight": 1.0}).build()]
+    with_denoising = [tiny_tasks().segmentation.model_copy(update={"denoising_weight": 1.0}).build()]
     for samples in ((bare, batch.samples[1]), (bare, bare)):
-        for chosen in (tasks, piloted):
+        for chosen in (tasks, with_denoising):
             terms = losses(model, chosen, replace(batch, samples=samples))
             assert all(torch.isfinite(value) for value in terms.values())
     with torch.inference_mode():
@@ -75,37 +75,37 @@ def test_pictures_without_phrases_or_regions_train_through():
     assert len(results["referring"][0].masks) == 0 and len(results["referring"][1].masks) == 1
 
 
-def test_pilots_see_their_region_and_leave_the_others_alone():
+def test_denoising_queries_see_their_region_and_leave_the_others_alone():
     config = tiny_tasks().segmentation
-    piloted = [config.model_copy(update={"pilot_weight": 0.5}).build()]
+    with_denoising = [config.model_copy(update={"denoising_weight": 0.5}).build()]
     model, batch = tiny_model(), tiny_batch()
     torch.manual_seed(0)
     plain = losses(model, [config.build()], batch)
     torch.manual_seed(0)
-    terms = losses(model, piloted, batch)
+    terms = losses(model, with_denoising, batch)
     for name, value in plain.items():
         if "/class/" in name:
-            assert torch.allclose(terms.pop(name), value, atol=1e-6), f"{name}: object queries may not see pilots"
-    pilots = {name for name in terms if "/pilot_" in name}
-    assert pilots == {f"segmentation/pilot_{term}/layer{i}" for term in ("class", "mask", "dice") for i in range(4)}
+            assert torch.allclose(terms.pop(name), value, atol=1e-6), f"{name}: object queries may not see denoising queries"
+    denoising = {name for name in terms if "/denoising_" in name}
+    assert denoising == {f"segmentation/denoising_{term}/layer{i}" for term in ("class", "mask", "dice") for i in range(4)}
 
 
 @torch.no_grad()
-def test_a_pilot_reads_nothing_outside_its_region():
+def test_a_denoising_query_reads_nothing_outside_its_region():
     model, batch = tiny_model(), tiny_batch()
     features = model.encode(batch.images)
-    pilots = pilot_queries(model, [to_canvas(sample.segments.masks, features.padded) for sample in batch.samples])
-    assert pilots.content.shape[:2] == (2, 3) and pilots.region.shape == (2, 3, 64, 96)
+    denoising = denoising_queries(model, [to_padded(sample.segments.masks, features.padded) for sample in batch.samples])
+    assert denoising.content.shape[:2] == (2, 3) and denoising.region.shape == (2, 3, 64, 96)
     top = torch.zeros(64, 96, dtype=torch.bool)
     top[:32] = True
-    region = pilots.region.clone()
+    region = denoising.region.clone()
     region[0, 0] = top
     maps = tuple(x.clone() for x in features.maps)
     for x in maps:
         x[:, :, x.shape[2] // 2 :] += 3.0
     below = replace(features, maps=maps)
-    shown = replace(pilots, region=region)
-    a, b = (model.decode(seen, [shown])[-1].pilot.semantic for seen in (features, below))
+    shown = replace(denoising, region=region)
+    a, b = (model.decode(seen, [shown])[-1].denoising.semantic for seen in (features, below))
     assert torch.allclose(a[0, 0], b[0, 0], atol=1e-5)
     assert not torch.allclose(a[0, 1], b[0, 1], atol=1e-3)
 
@@ -122,7 +122,7 @@ def test_what_a_loss_reaches_does_not_depend_on_the_data(names, learn_texts):
         captions=(),
     )
     tasks = tiny_tasks()
-    segmentation = tasks.segmentation.model_copy(update={"noun_weight": 1.0, "pilot_weight": 1.0, "learn_texts": learn_texts})
+    segmentation = tasks.segmentation.model_copy(update={"noun_weight": 1.0, "denoising_weight": 1.0, "learn_texts": learn_texts})
     tasks = tasks.model_copy(update={"segmentation": segmentation})
     reached = []
     for samples in (batch.samples, (bare, bare)):

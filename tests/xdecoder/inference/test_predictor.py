@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import xdecoder
+from tests.tiny import tiny_config, tiny_model
+from xdecoder import checkpoint
+from xdecoder.config import parse
+from xdecoder.decoder.heads import AnswerConfig
+from xdecoder.inference.predictor import BATCH, Predictor
+from xdecoder.model import Features, XDecoder, XDecoderConfig
+from xdecoder.tasks import TasksConfig, predict
+from xdecoder.types import Batch, Sample, Vocabulary
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    return Predictor(tiny_model())
+
+
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    Image.fromarray(noise(40, 60)).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+@pytest.fixture
+def encoded(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many pictures each call of the network's encoder was given."""
+    calls: list[int] = []
+    plain = predictor.model.encode
+
+    def counting(images: list[torch.Tensor]) -> Features:
+        calls.append(len(images))
+        return plain(images)
+
+    monkeypatch.setattr(predictor.model, "encode", counting)
+    return calls
+
+
+def test_the_readmes_lines(tmp_path: Path, photo: Path) -> None:
+    checkpoint.save(tiny_model(), tmp_path / "model.pt")
+    model = xdecoder.load(tmp_path / "model.pt")
+    scene = model.panoptic(photo, things=["star", "cube"], stuff=["grass"])
+    assert scene.ids.shape == (40, 60)
+    assert scene.draw().size[0] >= 60
+    found = model.refer(photo, ["the star", "the cube on the left"])
+    assert found.masks.shape == (2, 40, 60)
+    assert found.draw().mode == "RGB"
+    assert isinstance(model.caption(photo), str)
+    similar = model.match(photo, ["a star", "two cubes", "a star"])
+    assert similar.shape == (3,) and similar[0] == similar[2] != similar[1]
+    assert similar.abs().max() <= 1
+
+
+def test_every_form_of_a_picture_gives_the_same(predictor: Predictor, photo: Path) -> None:
+    image = Image.open(photo)
+    array = np.asarray(image)
+    with photo.open("rb") as file:
+        tensor = torch.from_numpy(array.copy()).permute(2, 0, 1)
+        forms = [photo, str(photo), file, image, array, tensor, predictor.encode(photo)]
+        maps = [predictor.segment(form, ["star", "cube"]).labels for form in forms]
+    assert all(torch.equal(maps[0], other) for other in maps)
+
+
+def test_answers_are_the_tasks_own(predictor: Predictor) -> None:
+    """At the size that the network is used to, nothing is resized, and the tasks must say the same."""
+    pixels = torch.from_numpy(noise(64, 96)).permute(2, 0, 1)
+    vocabulary = Vocabulary(("star", "cube", "grass"), (True, True, False))
+    sample = Sample("one", pixels, (64, 96), None, None, ("a star", "a cube"))
+    with torch.inference_mode():
+        expected = predict(predictor.model, TasksConfig().build(["segmentation"]), Batch((sample,), vocabulary, "test"))
+    (result,) = expected["segmentation"]
+    assert torch.equal(predictor.segment(pixels, vocabulary.names).labels, result.semantic)
+    instances = predictor.instances(pixels, ["star", "cube"])
+    assert (instances.scores.diff() <= 0).all() and instances.masks.shape[1:] == (64, 96)
+    assert torch.allclose(instances.masks.float().mean(dim=(1, 2)), instances.small.inside().float().mean(dim=(1, 2)))
+    assert len(predictor.instances(pixels, ["star", "cube"], threshold=float(instances.scores[2])).scores) == 3
+    panoptic = predictor.panoptic(pixels, ["star", "cube"], ["grass"], threshold=0.0)
+    assert {s.id for s in panoptic.segments} == set(panoptic.ids.unique().tolist()) - {0}
+
+    square = torch.from_numpy(noise(64, 64)).permute(2, 0, 1)
+    sample = Sample("one", square, (64, 64), None, None, ("a star", "a cube"))
+    with torch.inference_mode():
+        both = predict(predictor.model, TasksConfig().build(["captioning", "retrieval"]), Batch((sample,), None, "test"))
+    assert predictor.caption(square) == both["captioning"][0].text
+    cosines = (both["retrieval"][0].texts @ both["retrieval"][0].image.T).mean(dim=1)
+    torch.testing.assert_close(predictor.match(square, ["a star", "a cube"]), cosines)
+
+
+def test_phrases_do_not_know_of_each_other(predictor: Predictor, photo: Path) -> None:
+    phrases = [f"the {colour} star number {i}" for i in range(3) for colour in ("red", "small dark blue", "big")]
+    assert len(phrases) > BATCH, "more than are decoded at a time"
+    together = predictor.refer(photo, phrases)
+    for i, phrase in enumerate(phrases):
+        alone = predictor.refer(photo, [phrase])
+        torch.testing.assert_close(alone.scores[0], together.scores[i])
+        assert torch.equal(alone.masks[0], together.masks[i])
+
+
+def test_a_list_gets_a_list(predictor: Predictor, encoded: list[int]) -> None:
+    pictures = [noise(40, 60, seed) for seed in range(3)] + [noise(60, 40), noise(90, 90)]
+    together = predictor.segment(pictures, ["star", "cube"])
+    assert sorted(encoded) == [1, 1, 3], "pictures of one size are encoded together"
+    for picture, answer in zip(pictures, together, strict=True):
+        assert torch.equal(answer.labels, predictor.segment(picture, ["star", "cube"]).labels)
+    region = torch.zeros(60, 40, dtype=torch.bool)
+    region[:20] = True
+    captions = predictor.caption(pictures, [None, None, None, region, None], max_length=6)
+    assert captions == [
+        predictor.caption(p, region if i == 3 else None, max_length=6) for i, p in enumerate(pictures)
+    ]
+    assert [len(r.phrases) for r in predictor.refer(pictures[:2], ["a star"])] == [1, 1]
+    assert predictor.segment([], ["star"]) == [] == predictor.caption([])
+
+
+def test_a_picture_is_encoded_once_however_much_is_asked(predictor: Predictor, photo: Path, encoded: list[int]) -> None:
+    picture = predictor.encode(photo)
+    assert encoded == []
+    for _ in range(2):
+        picture.segment(["star"])
+        picture.panoptic(["star"], ["sky"])
+        picture.instances(["star"])
+        picture.refer(["the star", "the sky"])
+    assert encoded == [1]
+    for _ in range(2):
+        picture.caption()
+        picture.caption(region=np.ones((40, 60), dtype=bool))
+        picture.match(["a star"])
+    assert encoded == [1, 1], "once as a scene, once as the square that captions are written of"
+
+
+def test_finding_pictures_and_regions(predictor: Predictor) -> None:
+    pictures = [noise(40, 60, seed) for seed in range(4)]
+    ranking = predictor.retrieve(pictures, "a red star")
+    assert ranking.scores == pytest.approx([predictor.match(p, ["a red star"]).item() for p in pictures], abs=1e-5)
+    assert sorted(ranking.scores, reverse=True) == [ranking.scores[i] for i in ranking.order]
+    found = predictor.find(pictures, "a red star")
+    assert found.index == ranking.order[0] and found.score == max(ranking.scores)
+    assert torch.equal(found.region.masks, predictor.refer(pictures[found.index], ["a red star"]).masks)
+
+
+def test_questions_are_answered_by_those_who_learnt_to(predictor: Predictor, photo: Path) -> None:
+    with pytest.raises(ValueError, match="this network cannot answer questions: its checkpoint holds no answer head"):
+        predictor.answer(photo, "what is this?")
+    answers = AnswerConfig(answers=("yes", "no", "a star"), image_size=96)
+    model = XDecoder(tiny_config().model_copy(update={"answers": answers})).eval()
+    asked = Predictor(model)
+    said = {asked.answer(noise(40, 60, seed), question).score for seed in (0, 1) for question in ("is it?", "what is it?")}
+    assert len(said) == 4, "both the picture and the question matter"
+    answer = asked.answer(photo, "is it?")
+    assert answer.text in answers.answers and 1 / 3 <= answer.score <= 1
+    short = model.config.model_copy(update={"decoder": model.config.decoder.model_copy(update={"caption_length": 5})})
+    with pytest.raises(ValueError, match="a question may have 5 tokens, not 7"):
+        Predictor(XDecoder(short)).answer(photo, "a a a a a")
+
+
+def test_an_answer_head_is_saved_with_its_answers(tmp_path: Path) -> None:
+    config = tiny_config().model_copy(update={"answers": AnswerConfig(answers=("yes", "no"))})
+    checkpoint.save(XDecoder(config), tmp_path / "model.safetensors")
+    loaded = xdecoder.load(tmp_path / "model.safetensors").model
+    assert loaded.answers is not None and loaded.answers.config.answers == ("yes", "no")
+
+
+def test_half_precision_sees_the_same(photo: Path) -> None:
+    full, half = Predictor(tiny_model()), Predictor(tiny_model(), dtype=torch.bfloat16)
+    assert half.model.decoder.query_content.weight.dtype == half.model.backbone_proj.dtype == torch.bfloat16
+    assert half.model.language.projection.dtype == torch.float32
+    maps = [each.segment(photo, ["star", "cube"]).labels for each in (full, half)]
+    assert (maps[0] == maps[1]).float().mean() > 0.9
+    torch.testing.assert_close(half.match(photo, ["a star"]), full.match(photo, ["a star"]), atol=0.02, rtol=0)
+    torch.testing.assert_close(half.refer(photo, ["a star"]).scores, full.refer(photo, ["a star"]).scores, atol=0.05, rtol=0)
+    assert isinstance(half.caption(photo, beams=2, max_length=4), str)
+
+
+def test_half_precision_leaves_sampling_precise(photo: Path) -> None:
+    decoder = {"name": "deformable", "width": 32, "layers": 1, "heads": 4, "hidden": 64}
+    config = parse(XDecoderConfig, {**tiny_config().model_dump(mode="json"), "pixel_decoder": decoder})
+    half = Predictor(XDecoder(config), dtype=torch.bfloat16)
+    pixel_decoder = half.model.pixel_decoder
+    assert {p.dtype for p in pixel_decoder.encoder.parameters()} == {torch.float32}
+    assert {p.dtype for p in pixel_decoder.outputs.parameters()} == {torch.bfloat16}
+    assert half.encode(photo).segment(["star", "cube"]).labels.shape == (40, 60)
+
+
+def test_compiling_is_for_any_size(monkeypatch: pytest.MonkeyPatch, photo: Path) -> None:
+    compiled: list[tuple[str, dict[str, object]]] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **how: compiled.append((type(self).__name__, how)))
+    Predictor(tiny_model(), compile=True)
+    assert compiled == [("FocalNet", {"dynamic": True}), ("FpnPixelDecoder", {"dynamic": True})]
+
+
+def test_what_cannot_be_asked(predictor: Predictor, photo: Path) -> None:
+    with pytest.raises(ValueError, match="at least one class name is needed"):
+        predictor.segment(photo, [])
+    with pytest.raises(ValueError, match="class names come as a list"):
+        predictor.segment(photo, "star")
+    with pytest.raises(ValueError, match="'star' stands more than once"):
+        predictor.panoptic(photo, ["star"], stuff=["star"])
+    with pytest.raises(ValueError, match="refer needs a list of phrases"):
+        predictor.refer(photo, "the star")
+    with pytest.raises(ValueError, match="match needs a list of texts"):
+        predictor.match(photo, [])
+    with pytest.raises(ValueError, match="retrieve needs at least one picture"):
+        predictor.retrieve([], "a star")
+    with pytest.raises(ValueError, match=r"a region has the picture's size \(40, 60\), not \(4, 4\)"):
+        predictor.caption(photo, torch.ones(4, 4))
+    with pytest.raises(ValueError, match="2 pictures need as many regions, not 1"):
+        predictor.caption([photo, photo], [None])
+    with pytest.raises(ValueError, match="beams"):
+        predictor.caption(photo, beams=0)
+    with pytest.raises(ValueError, match="tile must be at least 64 pixels, not 8"):
+        predictor.segment(photo, ["star"], tile=8)

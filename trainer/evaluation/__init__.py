@@ -1,0 +1,1 @@
+"""Measuring networks and saved predictions: over processes, interruptions and data sets."""

@@ -1,0 +1,137 @@
+"""What eval.py does around an evaluation: its options, where answers come from, and all that is written at the end."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainer.distributed import World
+from trainer.evaluation import resume
+from trainer.evaluation.evaluation import Evaluation, Keeping, Network, Saved
+from trainer.evaluation.results import record, sha256, write_record
+from trainer.experiment import ExperimentConfig, load_model
+from trainer.report.report import write_evaluation_report
+from xdecoder.config import ConfigError
+from xdecoder.download import fetch
+from xdecoder.files import write_json
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of eval.py but for --checkpoint."""
+    names = "sets of the catalog with commas between them, or paper or seginw (default: data.evaluate of the experiment)"
+    parser.add_argument("--datasets", type=_names, default=(), metavar="NAME,...", help=names)
+    parser.add_argument("--limit", type=_count, metavar="N", help="measure on the first N pictures of each set")
+    parser.add_argument(
+        "--save-predictions", action="store_true",
+        help="save what the network says in the official formats, under OUTPUT/predictions",
+    )  # fmt: skip
+    parser.add_argument("--predictions", type=Path, metavar="DIR", help="score: where predictions lie (OUTPUT/predictions)")
+    parser.add_argument("--fresh", action="store_true", help="begin anew instead of going on with what was interrupted")
+    parser.add_argument(
+        "--images", type=int, default=4, metavar="N",
+        help="worst and best pictures of each task that the report shows (default: 4; 0 = no report)",
+    )  # fmt: skip
+
+
+def source(
+    config: ExperimentConfig, options: argparse.Namespace, device: torch.device, score: bool
+) -> tuple[Network | Saved, Keeping]:
+    """What is measured, and what is kept meanwhile."""
+    if score:
+        folder = options.predictions or config.output / "predictions"
+        if not folder.is_dir():
+            advice = "measure with --save-predictions, or name a folder with --predictions"
+            raise ConfigError(f"{folder}: no predictions there; {advice}")
+        return Saved(folder, config.data.root), Keeping()
+    model = load_model(config, options.checkpoint, device)
+    predictions = config.output / "predictions" if options.save_predictions else None
+    keeping = Keeping(config.output / "partial", sha256(_file(config, options)), predictions)
+    return Network(model.eval(), config, device), keeping
+
+
+def forget(keeping: Keeping) -> None:
+    """Remove what an interrupted evaluation has left."""
+    if keeping.resume:
+        resume.clear(keeping.resume)
+
+
+def finish(
+    found: Evaluation,
+    source: Network | Saved,
+    config: ExperimentConfig,
+    options: argparse.Namespace,
+    keeping: Keeping,
+    command: str,
+    seconds: float,
+    world: World,
+) -> None:
+    """Write results.json, protocol.json, evaluation.json and evaluation.html; then nothing is left to go on from."""
+    if isinstance(source, Saved):
+        origin = {"predictions": str(source.folder)}
+    else:
+        origin = {"checkpoint": str(_file(config, options)), "sha256": keeping.fingerprint}
+    record(config.output, {**found.results, "seconds/evaluate": seconds})
+    write_json(config.output / "protocol.json", found.protocol)
+    content = {
+        "command": command,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "source": origin,
+        "device": _device(source),
+        "processes": world.size,
+        "threads": torch.get_num_threads(),
+        "results": found.results,
+        "datasets": _datasets(found),
+        "settings": config.model_dump(mode="json"),
+    }
+    path = write_record(config.output, content)
+    for name, details in found.details.items():
+        for note in details["notes"]:
+            print(f"{name}: {note}")
+    print(f"{path}: protocol, versions, checkpoint and the scores of each class")
+    if options.images > 0 and isinstance(source, Network):
+        print(write_evaluation_report(config, source, found, options.images, command))
+    forget(keeping)
+
+
+def _file(config: ExperimentConfig, options: argparse.Namespace) -> Path:
+    """Of the network."""
+    return fetch(options.checkpoint or config.model_file)
+
+
+def _datasets(found: Evaluation) -> dict[str, Any]:
+    """By set: scores, protocol, seconds, notes, scores of classes; the pictures' scores as pairs, since ids may be numbers."""
+    scores: dict[str, dict[str, float]] = {}
+    for name, value in found.results.items():
+        prefix, _, metric = name.rpartition("/")
+        scores.setdefault(prefix, {})[metric] = value
+    return {
+        prefix: {
+            "scores": values,
+            "protocol": found.protocol.get(prefix, {}),
+            **{key: value for key, value in details.items() if key != "per_image"},
+            "per_image": {task: list(rows.items()) for task, rows in details.get("per_image", {}).items() if rows},
+        }
+        for prefix, values in scores.items()
+        for details in [found.details.get(prefix, {})]
+    }
+
+
+def _device(source: Network | Saved) -> str:
+    if isinstance(source, Saved):
+        return "none: predictions were read"
+    return torch.cuda.get_device_name(source.device) if source.device.type == "cuda" else "cpu"
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of pictures from 1, not {count}")
+    return count

@@ -1,0 +1,339 @@
+"""Measuring a network, or predictions that one has left in files, on the experiment's evaluation sets."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean, median
+from typing import Any, Protocol
+
+import torch
+
+from datasets.evaluators import evaluators_for
+from datasets.evaluators.evaluator import Evaluator, ImageId
+from datasets.loader import Batches, EvaluationConfig, ImageDataset, evaluation_loader, resolve
+from datasets.spec import DatasetSpec, TaskName
+from datasets.submissions import SavedAnswers, Submission
+from trainer import distributed, precision
+from trainer.distributed import ALONE, World
+from trainer.evaluation import resume
+from trainer.evaluation.resume import PartialResults
+from trainer.experiment import ExperimentConfig
+from trainer.interrupt import StopRequest, stop_on_signals
+from trainer.logging import Progress
+from xdecoder.config import Config, ConfigError
+from xdecoder.model import XDecoder
+from xdecoder.tasks import TasksConfig, predict
+from xdecoder.types import Batch, Sample, to_device
+
+Answers = Callable[[Sequence[TaskName], Batch], dict[str, list[Any]]]
+SEGINW = "seginw_"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores such as "shapes_val/PQ", and how those of each set came about. Both are empty but on the main process."""
+
+    results: dict[str, float]
+    protocol: dict[str, dict[str, Any]]
+    details: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By set: per_class, per_picture (by task), notes, seconds."""
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """What an evaluation leaves on disk while it runs."""
+
+    resume: Path | None = None
+    """Folder of what has been found so far, from which the next run goes on."""
+    fingerprint: str = ""
+    """Of the network; parts that another one has left are not used."""
+    predictions: Path | None = None
+    """Folder in which predictions are saved, in the official formats."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Somebody asked to stop; what has been found is kept."""
+
+
+class Source(Protocol):
+    """Where answers come from."""
+
+    def answers(self, entry: EvaluationConfig, spec: DatasetSpec, loader: Batches[ImageDataset]) -> Answers: ...
+
+
+@dataclass(frozen=True)
+class Network:
+    """Asks a network; it must be in evaluation mode."""
+
+    model: XDecoder
+    config: ExperimentConfig
+    device: torch.device
+
+    def answers(self, entry: EvaluationConfig, spec: DatasetSpec, loader: Batches[ImageDataset]) -> Answers:
+        tasks = settings_for(spec, self.config.tasks).build(entry.tasks)
+        autocast = precision.resolve(self.config.trainer.precision, self.device).autocast
+
+        def answer(names: Sequence[TaskName], batch: Batch) -> dict[str, list[Any]]:
+            with autocast():
+                found = to_device(predict(self.model, tasks, to_device(batch, self.device)), "cpu")
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)     # the copies above do not wait for the GPU
+            return found
+
+        return answer
+
+
+@dataclass(frozen=True)
+class Saved:
+    """Reads predictions that `Keeping.predictions` has left."""
+
+    folder: Path
+    root: Path
+
+    def answers(self, entry: EvaluationConfig, spec: DatasetSpec, loader: Batches[ImageDataset]) -> Answers:
+        return SavedAnswers(self.folder / entry.prefix, spec, self.root, loader.dataset.vocabulary)
+
+
+def evaluate(
+    model: XDecoder,
+    config: ExperimentConfig,
+    device: torch.device,
+    world: World = ALONE,
+    names: Collection[str] | None = None,
+) -> Evaluation:
+    """Measure a network on every entry of `data.evaluate`, or on those of these names; it is left in evaluation mode."""
+    return measure(Network(model.eval(), config, device), config, world, names=names)
+
+
+def measure(
+    source: Source,
+    config: ExperimentConfig,
+    world: World = ALONE,
+    keeping: Keeping | None = None,
+    details: bool = False,
+    names: Collection[str] | None = None,
+) -> Evaluation:
+    """Measure a source of answers on every entry of `data.evaluate`.
+
+    Args:
+        keeping: what is left on disk meanwhile; nothing by default.
+        details: work out `Evaluation.details` too.
+        names: only the entries of these names.
+
+    Raises:
+        ConfigError: if two entries would give results of the same name.
+        ValueError: for data that are missing or wrong.
+        Interrupted: if a signal asked to stop.
+    """
+    _refuse_twins(config.data.evaluate)
+    results: dict[str, float] = {}
+    protocol: dict[str, dict[str, Any]] = {}
+    known: dict[str, dict[str, Any]] = {}
+    for entry in (entry for entry in config.data.evaluate if names is None or entry.prefix in names):
+        start = time.monotonic()
+        found = _Entry(source, config, entry, world, keeping or Keeping())
+        found.run()
+        if world.is_main:
+            results |= {f"{entry.prefix}/{metric}": value for metric, value in found.scores().items()}
+            protocol[entry.prefix] = protocol.get(entry.prefix, {}) | _protocol(config, entry, found)
+            if details:
+                _add(known.setdefault(entry.prefix, {}), found.details() | {"seconds": time.monotonic() - start})
+    return Evaluation(results | _in_the_wild(results), protocol, known)
+
+
+def settings_for(spec: DatasetSpec, tasks: TasksConfig) -> TasksConfig:
+    """The tasks' settings for one set: what the experiment says, and where it says nothing the set's own protocol."""
+    wanted = spec.measured_with
+    postprocessing = {name: getattr(wanted, name) for name in ("object_threshold", "overlap_threshold", "detections")}
+    segmentation = _filled(tasks.segmentation, templates=wanted.templates, background=wanted.background)
+    return tasks.model_copy(
+        update={
+            "segmentation": segmentation.model_copy(update={"postprocessing": _filled(tasks.segmentation.postprocessing, **postprocessing)}),
+            "retrieval": _filled(tasks.retrieval, backbone_view=wanted.backbone_view),
+            "classification": _filled(tasks.classification, templates=wanted.templates),
+        }
+    )
+
+
+def _filled(settings: Any, **values: Any) -> Any:
+    """The settings with values in those places about which nobody has said anything."""
+    return settings.model_copy(update={key: value for key, value in values.items() if key not in settings.model_fields_set})
+
+
+def _refuse_twins(entries: Sequence[EvaluationConfig]) -> None:
+    seen: set[tuple[str, str]] = set()
+    for name in ((entry.prefix, task) for entry in entries for task in entry.tasks):
+        if name in seen:
+            raise ConfigError(f"data.evaluate: {name[0]!r} is measured on {name[1]} twice; give one of the entries a label")
+        seen.add(name)
+
+
+class _Entry:
+    """One entry of `data.evaluate` on its way."""
+
+    def __init__(
+        self, source: Source, config: ExperimentConfig, entry: EvaluationConfig, world: World, keeping: Keeping
+    ) -> None:
+        root, self.entry, self.world = config.data.root, entry, world
+        folder = keeping.resume and keeping.resume / _fingerprint(config, entry, keeping)
+        self.resume = PartialResults(folder, world)
+        kept = self.resume.found()
+        distributed.barrier(world)      # nobody may write a part before all have read what is there
+        self.seen: dict[ImageId, bool] = dict(kept.get("seen", {}))
+        self.loader = evaluation_loader(
+            entry, root, rank=world.rank, world_size=world.size, workers=config.data.workers, done=self.seen
+        )
+        self.spec: DatasetSpec = self.loader.dataset.source.spec
+        vocabulary = self.loader.dataset.vocabulary
+        self.answers = source.answers(entry, self.spec, self.loader)
+        self.evaluators: dict[TaskName, list[Evaluator[Any, Any]]] = {
+            name: evaluators_for(name, self.spec, root, vocabulary) for name in entry.tasks
+        }
+        self.submission = (
+            Submission(keeping.predictions / entry.prefix, self.spec, root, vocabulary) if keeping.predictions else None
+        )
+        self.done = len(self.seen) // entry.batch_size // world.size
+        if world.is_main:
+            for name, keeper in self._keepers().items():
+                keeper.merge([kept[name]] if name in kept else [])
+
+    def run(self) -> None:
+        """Measure what is left of this process's share, and bring all shares together."""
+        fresh: set[ImageId] = set()      # measured, but in no part yet
+        total, label = len(self.loader) + self.done, f"measuring {self.entry.prefix}"
+        progress = Progress(total, label, done=self.done, show=self.world.is_main)
+        try:
+            # Who keeps nothing, such as a training that measures now and then, leaves signals to others.
+            signals = stop_on_signals() if self.resume.folder else nullcontext(StopRequest())
+            with progress, torch.inference_mode(), signals as stop:
+                for batch in self.loader:
+                    self._take(batch)
+                    self.seen |= {sample.id: True for sample in batch.samples}
+                    fresh |= {sample.id for sample in batch.samples}
+                    progress.advance()
+                    progress.tell("")
+                    self.resume.save(self._states, fresh, force=stop.asked)
+                    if stop.asked:
+                        raise Interrupted
+        finally:
+            self.resume.save(self._states, fresh, force=True)
+        for keeper in self._keepers().values():
+            states = distributed.gather(keeper.state(), self.world)
+            if self.world.size > 1 and self.world.is_main:
+                keeper.merge(states)
+        if self.submission and self.world.is_main:
+            self.submission.write()
+
+    def scores(self) -> dict[str, float]:
+        return {name: value for evaluator in self._all() for name, value in evaluator.compute().items()}
+
+    def details(self) -> dict[str, Any]:
+        """Scores of classes and of pictures, and what has to be known of the scores."""
+        classes: dict[str, dict[str, float]] = {}
+        for table in (evaluator.per_class() for evaluator in self._all()):
+            for name, row in table.items():
+                classes[name] = classes.get(name, {}) | row
+        images = {
+            task: next((found for found in (one.per_image() for one in evaluators) if found), {})
+            for task, evaluators in self.evaluators.items()
+        }
+        notes = [note for evaluator in self._all() for note in evaluator.notes()]
+        return {"per_class": classes, "per_image": images, "notes": notes}
+
+    def _take(self, batch: Batch) -> None:
+        for name, results in self.answers(self.entry.tasks, batch).items():
+            for result, sample in zip(results, batch.samples, strict=True):
+                if not _has_truth(name, sample):
+                    continue      # a picture may lack what one of the entry's tasks is measured against
+                for evaluator in self.evaluators[name]:  # type: ignore[index]
+                    evaluator.update(result, sample)
+                if self.submission:
+                    self.submission.update(name, result, sample)  # type: ignore[arg-type]
+
+    def _all(self) -> list[Evaluator[Any, Any]]:
+        return [evaluator for group in self.evaluators.values() for evaluator in group]
+
+    def _keepers(self) -> dict[str, Any]:
+        keepers: dict[str, Any] = {type(evaluator).__name__: evaluator for evaluator in self._all()}
+        return keepers | ({"submission": self.submission} if self.submission else {})
+
+    def _states(self) -> dict[str, Mapping[ImageId, Any]]:
+        return {"seen": self.seen, **{name: keeper.state() for name, keeper in self._keepers().items()}}
+
+
+def _fingerprint(config: ExperimentConfig, entry: EvaluationConfig, keeping: Keeping) -> str:
+    settings = {
+        "network": keeping.fingerprint,
+        "model": config.model.model_dump(mode="json"),
+        "tasks": config.tasks.model_dump(mode="json"),
+        "entry": entry.model_dump(mode="json"),
+        "data": resolve(entry.dataset).model_dump(mode="json"),
+        "root": str(config.data.root.absolute()),
+        "precision": config.trainer.precision,
+        "predictions": str(keeping.predictions),
+    }
+    return f"{entry.prefix.replace('/', '_')}-{resume.fingerprint(settings)}"
+
+
+def _has_truth(task: str, sample: Sample) -> bool:
+    match task:
+        case "segmentation":
+            return sample.segments is not None or sample.label_map is not None
+        case "referring":
+            return sample.phrases is not None
+        case "classification":
+            return sample.label is not None
+        case "vqa":
+            return bool(sample.questions)
+    return bool(sample.captions)
+
+
+def _add(details: dict[str, Any], more: dict[str, Any]) -> None:
+    """What another entry of the same set has found, laid over what is known."""
+    for key, value in more.items():
+        old = details.get(key)
+        details[key] = {**old, **value} if isinstance(old, dict) else old + value if old is not None else value
+
+
+def _in_the_wild(results: Mapping[str, float]) -> dict[str, float]:
+    """The mean and the median AP over those sets of Segmentation in the Wild that were measured."""
+    scores = [value for name, value in results.items() if name.startswith(SEGINW) and name.endswith("/AP")]
+    return {"seginw/AP_mean": mean(scores), "seginw/AP_median": median(scores)} if len(scores) > 1 else {}
+
+
+def _protocol(config: ExperimentConfig, entry: EvaluationConfig, found: _Entry) -> dict[str, Any]:
+    spec, tasks = found.spec, settings_for(found.spec, config.tasks)
+    device = distributed.pick_device(config.trainer.device, ALONE)
+    dtype = precision.resolve(config.trainer.precision, device).dtype
+    given = {"images": found.loader.images, "transform": entry.transform.model_dump(mode="json")}
+    return {
+        "dataset": spec.name,
+        "evaluators": list(spec.evaluators),
+        "precision": str(dtype or torch.float32).removeprefix("torch."),
+        "note": spec.protocol,
+        **{task: given | _settings_of_scores(getattr(tasks, task)) for task in entry.tasks},
+    }
+
+
+def _settings_of_scores(task: Config) -> dict[str, Any]:
+    """A task's settings but those of its losses."""
+    of_losses = ("weight", "factor", "layers", "points", "matching")
+    return {name: value for name, value in task.model_dump(mode="json").items() if not name.endswith(of_losses)}
+
+
+def table(results: Mapping[str, float]) -> str:
+    """Scores as aligned lines, a blank line between data sets."""
+    width = max((len(name) for name in results), default=0)
+    lines: list[str] = []
+    before = None
+    for name, value in results.items():
+        source = name.rsplit("/", 1)[0]
+        if before not in (None, source):
+            lines.append("")
+        before = source
+        lines.append(f"{name:<{width}}  {value:7.2f}")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""What a run and an evaluation look like: pages with curves and images."""

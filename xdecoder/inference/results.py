@@ -1,0 +1,173 @@
+"""What the predictor answers: small typed objects that can be drawn, saved and written as COCO's JSON.
+
+Tensors lie on the CPU, masks are at the picture's size. Masks of instances and phrases stay small until they are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+from xdecoder import rle
+from xdecoder.files import atomic, write_json
+from xdecoder.inference import drawing
+from xdecoder.postprocessing import ResizedMasks
+from xdecoder.types import InstanceResult, PanopticResult, PanopticSegment, Vocabulary
+
+
+class Drawable:
+    """What all results about regions can do."""
+
+    image: Image.Image
+
+    def draw(self, overlay_only: bool = False) -> Image.Image:
+        """The picture with the regions painted over (RGB), or the regions alone on a transparent ground (RGBA)."""
+        raise NotImplementedError
+
+    def regions(self) -> Iterator[tuple[dict[str, Any], Tensor]]:
+        """What is known of each region, and its mask (H, W) bool."""
+        raise NotImplementedError
+
+    def to_coco(self) -> list[dict[str, Any]]:
+        """Regions as COCO's results: name, category_id, score, bbox (x, y, width, height), area, segmentation (RLE)."""
+        return [{**known, **rle.describe(mask.numpy())} for known, mask in self.regions()]
+
+    def to_json(self) -> dict[str, Any]:
+        """What `save` writes into a .json file: the picture's size and its regions."""
+        return {"width": self.image.width, "height": self.image.height, "regions": self.to_coco()}
+
+    def save(self, path: str | Path) -> None:
+        """Write the drawing, or JSON if the path ends in .json; raises ValueError for a format that Pillow does not know."""
+        path = Path(path)
+        if path.suffix == ".json":
+            write_json(path, self.to_json())
+            return
+        kind = Image.registered_extensions().get(path.suffix.lower())
+        if kind not in Image.SAVE:
+            raise ValueError(f"{path}: a result is saved as .json or as a picture such as .png or .jpg, not as {path.suffix!r}")
+        with atomic(path) as file:
+            self.draw().save(file, format=kind)
+
+
+@dataclass(frozen=True)
+class Semantic(Drawable):
+    """The class of each pixel."""
+
+    image: Image.Image
+    names: tuple[str, ...]
+    labels: Tensor              # (H, W) int64, index into names; -1 = none of them
+
+    def draw(self, overlay_only: bool = False) -> Image.Image:
+        return drawing.draw_semantic(self.image, self.labels, _vocabulary(self.names), overlay_only)
+
+    def regions(self) -> Iterator[tuple[dict[str, Any], Tensor]]:
+        """One for each class that is there."""
+        for label in self.labels.unique().tolist():
+            if label >= 0:
+                yield {"name": self.names[label], "category_id": label}, self.labels == label
+
+
+@dataclass(frozen=True)
+class Panoptic(Drawable):
+    """The segment of each pixel: things one by one, each kind of stuff as one."""
+
+    image: Image.Image
+    vocabulary: Vocabulary
+    ids: Tensor                              # (H, W) int32; 0 = void
+    segments: tuple[PanopticSegment, ...]
+
+    def draw(self, overlay_only: bool = False) -> Image.Image:
+        return drawing.draw_panoptic(self.image, PanopticResult(self.ids, self.segments), self.vocabulary, overlay_only)
+
+    def regions(self) -> Iterator[tuple[dict[str, Any], Tensor]]:
+        for s in self.segments:
+            known = {"id": s.id, "name": self.vocabulary.names[s.label], "category_id": s.label, "is_thing": s.is_thing}
+            yield {**known, "score": s.score}, self.ids == s.id
+
+
+@dataclass(frozen=True)
+class Instances(Drawable):
+    """Things one by one, the surest first; they may overlap."""
+
+    image: Image.Image
+    names: tuple[str, ...]
+    labels: Tensor              # (N,) int64, index into names
+    scores: Tensor              # (N,)
+    small: ResizedMasks         # N masks
+
+    @cached_property
+    def masks(self) -> Tensor:
+        """(N, H, W) bool."""
+        return self.small.inside()
+
+    def draw(self, overlay_only: bool = False, threshold: float = 0.5) -> Image.Image:
+        """As for all results; instances whose score is below the threshold are left out."""
+        sure = self.scores >= threshold
+        result = InstanceResult(self.small[sure].inside(), self.labels[sure], self.scores[sure])
+        return drawing.draw_instances(self.image, result, _vocabulary(self.names), threshold, overlay_only)
+
+    def regions(self) -> Iterator[tuple[dict[str, Any], Tensor]]:
+        for i, (label, score) in enumerate(zip(self.labels.tolist(), self.scores.tolist(), strict=True)):
+            known = {"name": self.names[label], "category_id": label, "score": score}
+            yield known, self.small[i : i + 1].inside()[0]
+
+
+@dataclass(frozen=True)
+class Regions(Drawable):
+    """One region for each phrase."""
+
+    image: Image.Image
+    phrases: tuple[str, ...]
+    scores: Tensor              # (P,) cosine of the phrase and what was found
+    small: ResizedMasks         # P masks
+
+    @cached_property
+    def masks(self) -> Tensor:
+        """(P, H, W) bool."""
+        return self.small.inside()
+
+    def draw(self, overlay_only: bool = False) -> Image.Image:
+        return drawing.draw_masks(self.image, self.masks, self.phrases, overlay_only=overlay_only)
+
+    def regions(self) -> Iterator[tuple[dict[str, Any], Tensor]]:
+        for i, (phrase, score) in enumerate(zip(self.phrases, self.scores.tolist(), strict=True)):
+            yield {"name": phrase, "category_id": i, "score": score}, self.small[i : i + 1].inside()[0]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Pictures by how well they fit a text."""
+
+    order: tuple[int, ...]      # numbers of the pictures, the best first
+    scores: tuple[float, ...]   # cosine of each picture and the text, in the order of the pictures
+
+
+@dataclass(frozen=True)
+class Found:
+    """The picture that fits a text best, and the region in it that the text means."""
+
+    index: int
+    region: Regions
+    ranking: Ranking
+
+    @property
+    def score(self) -> float:
+        return self.ranking.scores[self.index]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The likeliest answer to a question, and how likely it is."""
+
+    text: str
+    score: float
+
+
+def _vocabulary(names: Sequence[str]) -> Vocabulary:
+    return Vocabulary(tuple(names), (True,) * len(names))

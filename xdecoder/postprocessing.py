@@ -1,0 +1,224 @@
+"""From predictions to results: semantic, instance and panoptic maps as pure functions (section 3.3 of the paper)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from xdecoder.config import Config
+from xdecoder.types import InstanceResult, PanopticResult, PanopticSegment, SegmentationResult
+
+_CLASSES = 256              # whose sums are made at a time in the semantic map
+_TILE = (64, 256)           # largest part of the masks that is resized at a time
+_VALUES = 1 << 22           # and most numbers that it, and what is made of it, may hold
+
+
+class PostprocessingConfig(Config):
+    """Thresholds of the post-processing; part of every score's protocol."""
+
+    object_threshold: float = 0.8
+    """Panoptic: a query counts if its best class is at least this likely (published: 0.4 for open vocabularies)."""
+    overlap_threshold: float = 0.8
+    """Panoptic: a segment is dropped if less than this share of its mask is left to it by others."""
+    detections: int = 100
+    """Instances kept per picture."""
+
+
+@dataclass(frozen=True)
+class ResizedMasks:
+    """Masks that are kept small and resized part by part as they are read, so that no picture is too large for them."""
+
+    logits: Tensor              # (N, h, w)
+    padded: tuple[int, int]     # size to which they are resized first: the network's input
+    size: tuple[int, int]       # what they are then cut to: the picture in it
+    output: tuple[int, int]     # and what that is resized to
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+    def __getitem__(self, rows: Tensor | slice) -> ResizedMasks:
+        return ResizedMasks(self.logits[rows], self.padded, self.size, self.output)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (len(self.logits), *self.output)
+
+    def tiles(self, extra: int = 0) -> Iterator[tuple[tuple[slice, slice], Tensor]]:
+        """Places and their logits (N, rows, columns); `extra` is how many numbers a pixel the reader makes of them."""
+        rows, columns = (
+            _resampling(self.logits.shape[axis + 1], self.padded[axis], self.size[axis], self.output[axis], self.logits.device)
+            for axis in (0, 1)
+        )
+        height = max(min(_TILE[0], _VALUES // (_TILE[1] * max(len(self) + extra, 1))), 1)
+        small = self.logits.float()
+        for x in range(0, self.output[1], _TILE[1]):
+            across = columns[x : x + _TILE[1]]
+            band = _band(across)
+            wide = small[:, :, band] @ across[:, band].T
+            for y in range(0, self.output[0], height):
+                down = rows[y : y + height]
+                band = _band(down)
+                yield (slice(y, y + len(down)), slice(x, x + len(across))), down[:, band] @ wide[:, band]
+
+    def inside(self) -> Tensor:
+        """The masks themselves, (N, *output) bool."""
+        masks = torch.empty(self.shape, dtype=torch.bool, device=self.logits.device)
+        for place, logits in self.tiles():
+            masks[(slice(None), *place)] = logits > 0
+        return masks
+
+
+Masks = Tensor | ResizedMasks
+"""Mask logits (N, H, W) at the size of the result, whether they are there already or come part by part."""
+
+
+def resize_masks(logits: Tensor, padded: tuple[int, int], size: tuple[int, int], output: tuple[int, int]) -> Tensor:
+    """Mask logits (N, h, w) → padded input size → cut to the picture → output size; bicubic, antialiased: (N, *output)."""
+    full = F.interpolate(logits[None].float(), size=padded, mode="bicubic", antialias=True)[..., : size[0], : size[1]]
+    if size != output:
+        full = F.interpolate(full, size=output, mode="bicubic", antialias=True)
+    return full[0]
+
+
+def semantic_map(probabilities: Tensor, masks: Masks, threshold: float = 0.0) -> Tensor:
+    """Most likely class of each pixel, (H, W) int64: that of the largest sum of class times mask over the queries.
+
+    However many classes and pixels there are, sums are made of few of both at a time. Classes come in the order of their most
+    likely query; where even that cannot lift them above a pixel's best so far, no sum is made, and the result is the same.
+    A pixel whose best sum is below the threshold gets -1.
+
+    probabilities: (N, K + 1), the last class is background and is not read.
+    """
+    ceilings, order = probabilities[:, :-1].amax(dim=0).sort(descending=True, stable=True)
+    classes = probabilities[:, order]
+    labels = torch.empty(masks.shape[1:], dtype=torch.int64, device=probabilities.device)
+    for place, logits in _tiles(masks, extra=min(len(order), _CLASSES)):
+        winner, best = _winners(classes, ceilings, logits.sigmoid().flatten(1))
+        labels[place] = order[winner].masked_fill(best < threshold, -1).view(logits.shape[1:])
+    return labels
+
+
+def _winners(classes: Tensor, ceilings: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Which of K classes (N, K), their largest entries (K,) falling, wins at each of P pixels (N, P), and its sum: (P,)."""
+    best, winner = (weights.T @ classes[:, :_CLASSES]).max(dim=1)
+    rounding = 1 + 64 * torch.finfo(best.dtype).eps
+    most = weights.sum(dim=0) * rounding
+    for start in range(_CLASSES, len(ceilings), _CLASSES):
+        undecided = (most * ceilings[start] >= best).nonzero()[:, 0]
+        if not len(undecided):
+            break
+        sums, found = (weights[:, undecided].T @ classes[:, start : start + _CLASSES]).max(dim=1)
+        better = sums > best[undecided]
+        best[undecided[better]], winner[undecided[better]] = sums[better], found[better] + start
+    return winner, best
+
+
+def instances(probabilities: Tensor, masks: Masks, is_thing: Tensor, detections: int = 100) -> InstanceResult:
+    """The most likely (query, class) pairs of thing classes; a score is class times mean mask probability inside the mask.
+
+    probabilities: (N, K + 1); is_thing: (K,) bool.
+    """
+    rows, labels, scores = instance_scores(probabilities, masks, is_thing, detections)
+    chosen = masks[rows]
+    return InstanceResult(chosen.inside() if isinstance(chosen, ResizedMasks) else chosen > 0, labels, scores)
+
+
+def instance_scores(
+    probabilities: Tensor, masks: Masks, is_thing: Tensor, detections: int = 100
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What `instances` keeps, without its masks: their rows, labels and scores, each (D,)."""
+    scores, flat = probabilities[:, :-1].flatten().topk(min(detections, probabilities[:, :-1].numel()))
+    labels = flat % (probabilities.shape[1] - 1)
+    rows = flat // (probabilities.shape[1] - 1)
+    things = is_thing[labels]
+    scores, labels, rows = scores[things], labels[things], rows[things]
+    distinct, place = rows.unique(return_inverse=True)
+    return rows, labels, scores * _quality(masks[distinct])[place]
+
+
+def _quality(masks: Masks) -> Tensor:
+    """Mean probability inside each mask, (N,)."""
+    total = torch.zeros(len(masks), device=masks.logits.device if isinstance(masks, ResizedMasks) else masks.device)
+    area = torch.zeros_like(total)
+    for _, logits in _tiles(masks):
+        inside = logits > 0
+        total += (logits.sigmoid() * inside).sum((1, 2))
+        area += inside.sum((1, 2))
+    return total / (area + 1e-6)
+
+
+def panoptic(probabilities: Tensor, masks: Masks, is_thing: Tensor, config: PostprocessingConfig) -> PanopticResult:
+    """One segment per pixel: queries compete by score times mask; stuff of one class is one segment.
+
+    probabilities: (N, K + 1); is_thing: (K,) bool.
+    """
+    background = probabilities.shape[1] - 1
+    scores, labels = probabilities.max(dim=1)
+    kept = (labels != background) & (scores > config.object_threshold)
+    scores, labels, rows = scores[kept], labels[kept], masks[kept]
+    if len(scores) == 0:
+        return PanopticResult(torch.zeros(masks.shape[1:], dtype=torch.int32, device=probabilities.device), ())
+    winner = torch.empty(masks.shape[1:], dtype=torch.int16, device=probabilities.device)       # -1: the winner is not sure
+    areas = torch.zeros(3, len(scores), dtype=torch.int64, device=probabilities.device)         # won, drawn, own
+    for place, logits in _tiles(rows):
+        inside = logits.sigmoid()
+        best = (scores[:, None, None] * inside).argmax(dim=0)
+        drawn = inside.gather(0, best[None])[0] >= 0.5
+        winner[place] = best.masked_fill(~drawn, -1).to(torch.int16)
+        won = [best.flatten().bincount(minlength=len(scores)), best[drawn].bincount(minlength=len(scores))]
+        areas += torch.stack([*won, (inside >= 0.5).sum((1, 2))])
+    segments: list[PanopticSegment] = []
+    stuff: dict[int, int] = {}
+    ids = [0] * (len(scores) + 1)       # of each row; the last is nobody's
+    listed = zip(scores.tolist(), labels.tolist(), *areas.tolist(), strict=True)
+    for row, (score, label, area, drawn_area, own_area) in enumerate(listed):
+        if not drawn_area or area / own_area < config.overlap_threshold:
+            continue
+        thing = bool(is_thing[label])
+        if not thing and label in stuff:
+            ids[row] = stuff[label]
+            continue
+        segments.append(PanopticSegment(len(segments) + 1, label, thing, score))
+        ids[row] = segments[-1].id
+        if not thing:
+            stuff[label] = segments[-1].id
+    table = torch.tensor(ids, dtype=torch.int32, device=winner.device)
+    return PanopticResult(table[winner.long()], tuple(segments))
+
+
+def _tiles(masks: Masks, extra: int = 0) -> Iterator[tuple[tuple[slice, slice], Tensor]]:
+    if isinstance(masks, ResizedMasks):
+        yield from masks.tiles(extra)
+        return
+    height = max(_VALUES // (masks.shape[2] * max(len(masks) + extra, 1)), 1)
+    for y in range(0, masks.shape[1], height):
+        yield (slice(y, y + height), slice(None)), masks[:, y : y + height].float()
+
+
+def _resampling(length: int, padded: int, size: int, output: int, device: torch.device) -> Tensor:
+    """What `resize_masks` does along one axis, as a matrix (output, length) that is zero but for a band."""
+    basis = resize_masks(torch.eye(length, device=device)[:, None], (1, padded), (1, size), (1, output))
+    return basis[:, 0].T.contiguous()
+
+
+def _band(matrix: Tensor) -> slice:
+    """The columns of a matrix that are not all zero, and what lies between them."""
+    columns = matrix.any(dim=0).nonzero()
+    return slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def relabelled(result: SegmentationResult, labels: Tensor) -> SegmentationResult:
+    """A result whose class k is `labels[k]` of a larger vocabulary; labels: (K,) int64."""
+    names = labels.tolist()
+    semantic, instances, panoptic = result.semantic, result.instances, result.panoptic
+    return SegmentationResult(
+        semantic=None if semantic is None else labels[semantic],
+        instances=None if instances is None else replace(instances, labels=labels[instances.labels]),
+        panoptic=None
+        if panoptic is None
+        else replace(panoptic, segments=tuple(replace(each, label=names[each.label]) for each in panoptic.segments)),
+    )
