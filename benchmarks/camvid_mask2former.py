@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))     # the rooms beside this one are not installed
+sys.path.insert(0, str(ROOT))  # the rooms beside this one are not installed
 
 from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
 
@@ -32,7 +32,7 @@ from xdecoder.model import XDecoder
 from xdecoder.postprocessing import resize_masks, semantic_map
 from xdecoder.types import Batch, SegmentationResult
 
-WARMUP = 50    # steps
+WARMUP = 50  # steps
 
 
 def build(config: ExperimentConfig, classes: int) -> nn.Module:
@@ -40,18 +40,31 @@ def build(config: ExperimentConfig, classes: int) -> nn.Module:
     ours = config.model
     width, heads = ours.decoder.width, ours.decoder.heads
     swin = SwinConfig(
-        embed_dim=ours.backbone.width, depths=list(ours.backbone.depths), num_heads=[2, 4, 8, 16], window_size=7,
-        out_features=["stage1", "stage2", "stage3", "stage4"], drop_path_rate=0.0,
-    )  # fmt: skip
+        embed_dim=ours.backbone.width,
+        depths=list(ours.backbone.depths),
+        num_heads=[2, 4, 8, 16],
+        window_size=7,
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+        drop_path_rate=0.0,
+    )
     points = config.tasks.segmentation.points
     return Mask2FormerForUniversalSegmentation(
         Mask2FormerConfig(
-            backbone_config=swin, feature_size=width, mask_feature_size=width, hidden_dim=width, num_labels=classes,
-            encoder_feedforward_dim=ours.pixel_decoder.hidden, encoder_layers=ours.pixel_decoder.layers,
-            decoder_layers=ours.decoder.layers + 1, num_attention_heads=heads, dim_feedforward=ours.decoder.hidden,
-            num_queries=ours.decoder.queries, train_num_points=points, dropout=0.0,
+            backbone_config=swin,
+            feature_size=width,
+            mask_feature_size=width,
+            hidden_dim=width,
+            num_labels=classes,
+            encoder_feedforward_dim=ours.pixel_decoder.hidden,
+            encoder_layers=ours.pixel_decoder.layers,
+            decoder_layers=ours.decoder.layers + 1,
+            num_attention_heads=heads,
+            dim_feedforward=ours.decoder.hidden,
+            num_queries=ours.decoder.queries,
+            train_num_points=points,
+            dropout=0.0,
         )
-    )  # fmt: skip
+    )
 
 
 def learn(net: nn.Module, config: ExperimentConfig, seconds: float) -> int:

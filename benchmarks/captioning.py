@@ -45,7 +45,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     model = measure.focal_t(published=True)
-    model.decoder.caption_position.weight *= 50     # else seeded weights say one word over and over
+    model.decoder.caption_position.weight *= 50  # else seeded weights say one word over and over
     for block in (*model.language.blocks, *model.decoder.layers):
         for name, parameter in block.named_parameters():
             parameter *= 3 if "in_proj" in name else 1
@@ -57,10 +57,13 @@ def main() -> None:
         ours = measure.seconds(lambda features=features: with_caches(model, features, options.steps), options.repeats)
         theirs = measure.seconds(lambda features=features: as_published(model, features, options.steps), 1, warm=True)
         figures[f"{side} px"] = {
-            "published s": theirs, "ours s": ours, "ratio": theirs / ours, "encoding s": encoding,
+            "published s": theirs,
+            "ours s": ours,
+            "ratio": theirs / ours,
+            "encoding s": encoding,
             "ratio with encoding": (theirs + encoding) / (ours + encoding),
             "tokens": f"{'identical' if torch.equal(slow, fast) else 'different'}, {len(set(fast[0].tolist()))} distinct",
-        }                                                                                           # fmt: skip
+        }
     measure.report(figures, steps=options.steps)
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))     # the rooms beside this one are not installed
+sys.path.insert(0, str(ROOT))  # the rooms beside this one are not installed
 
 import cv2
 import numpy as np
@@ -91,7 +91,7 @@ def measure(dataset: ImageDataset, count: int) -> dict[str, dict[str, float]]:
     watches = {"Pillow + NumPy": Stopwatch(), "ours": Stopwatch()}
     ours, total = watches["ours"], dict.fromkeys(watches, 0.0)
     with ours_timed(ours):
-        for number in range(-3, count):     # the first few warm up
+        for number in range(-3, count):  # the first few warm up
             index = number % len(dataset)
             if number == 0:
                 total = dict.fromkeys(total, 0.0)
@@ -117,9 +117,11 @@ def measure(dataset: ImageDataset, count: int) -> dict[str, dict[str, float]]:
 def ours_timed(watch: Stopwatch) -> Iterator[None]:
     """While it lasts, the loader's reading and resizing are timed."""
     places: list[tuple[Any, str, str]] = [
-        (loader, "read_image", "decode"), (loader, "read_regions", "decode"),
-        (View, "image", "resize"), (View, "maps", "resize"),
-    ]  # fmt: skip
+        (loader, "read_image", "decode"),
+        (loader, "read_regions", "decode"),
+        (View, "image", "resize"),
+        (View, "maps", "resize"),
+    ]
     before = [getattr(owner, name) for owner, name, _ in places]
     try:
         for (owner, name, stage), function in zip(places, before, strict=True):
@@ -143,9 +145,15 @@ def check(sample: Any, pixels: np.ndarray, masks: np.ndarray, labels: np.ndarray
 
 def clocked(root: Path, spec: DatasetSpec, workers: int, batches: int = 12) -> float:
     """Pictures a second by the clock that the loader delivers with worker processes, after its start."""
-    stream = parse(StreamConfig, {
-        "dataset": spec.model_dump(), "tasks": ["segmentation"], "batch_size": 4, "transform": JITTER.model_dump(),
-    })  # fmt: skip
+    stream = parse(
+        StreamConfig,
+        {
+            "dataset": spec.model_dump(),
+            "tasks": ["segmentation"],
+            "batch_size": 4,
+            "transform": JITTER.model_dump(),
+        },
+    )
     found = train_loader(stream, root, workers=workers)
     for _ in islice(found, 2 * workers + 1):
         pass

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))     # the rooms beside this one are not installed
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the rooms beside this one are not installed
 
 import torch
 from torch import Tensor

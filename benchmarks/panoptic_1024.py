@@ -25,8 +25,8 @@ from xdecoder.model import XDecoder
 from xdecoder.postprocessing import PostprocessingConfig, ResizedMasks, instances, panoptic, resize_masks, semantic_map
 
 CLASSES = 133
-CONFIG = PostprocessingConfig(object_threshold=0.4, overlap_threshold=0.0)     # seeded masks overlap, and all are to be drawn
-SCALE = torch.tensor(4.6)                                                   # logarithm, about that of trained networks
+CONFIG = PostprocessingConfig(object_threshold=0.4, overlap_threshold=0.0)  # seeded masks overlap, and all are to be drawn
+SCALE = torch.tensor(4.6)  # logarithm, about that of trained networks
 
 
 def texts() -> Tensor:
@@ -82,7 +82,7 @@ def run(way: str, everything: bool, side: int, threads: int, repeats: int) -> tu
     torch.set_num_threads(threads)
     model, image = network(published=way == "as published"), measure.image(side, side)
     if way == "ours":
-        Predictor(model)        # chooses convolutions for inference
+        Predictor(model)  # chooses convolutions for inference
     answer, loaded = ours if way == "ours" else as_published, measure.peak()
     size = sum(value.numel() for name, value in model.named_parameters() if not name.startswith("language.")) / 1e6
     return measure.seconds(lambda: answer(model, image, everything), repeats), answer(model, image, everything), size, loaded
@@ -103,9 +103,12 @@ def run_mask2former(side: int, threads: int, repeats: int) -> tuple[float, float
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     swin = SwinConfig(
-        embed_dim=96, depths=[2, 2, 6, 2], num_heads=[3, 6, 12, 24], window_size=7,
+        embed_dim=96,
+        depths=[2, 2, 6, 2],
+        num_heads=[3, 6, 12, 24],
+        window_size=7,
         out_features=["stage1", "stage2", "stage3", "stage4"],
-    )                                                                                               # fmt: skip
+    )
     net = Mask2FormerForUniversalSegmentation(Mask2FormerConfig(backbone_config=swin, num_labels=CLASSES)).eval()
     processor = Mask2FormerImageProcessor()
     pixels = XDecoder.prepare([measure.image(side, side)], torch.device("cpu"))
@@ -131,15 +134,20 @@ def main() -> None:
         for way in ("as published", "ours"):
             (seconds, labels, size, loaded), peak = measure.alone(run, way, everything, *given)
             figures[f"{way}, {results}"] = {
-                "seconds": seconds, "peak GiB": peak, "on top GiB": peak - loaded, "M parameters": size,
-            }                                                                                       # fmt: skip
+                "seconds": seconds,
+                "peak GiB": peak,
+                "on top GiB": peak - loaded,
+                "M parameters": size,
+            }
             maps.append(labels)
         theirs = figures[f"as published, {results}"]
         figures[f"ours, {results}"] |= {
-            "times as fast": theirs["seconds"] / seconds, "share of memory": peak / theirs["peak GiB"],
+            "times as fast": theirs["seconds"] / seconds,
+            "share of memory": peak / theirs["peak GiB"],
             "on top": (peak - loaded) / theirs["on top GiB"],
-            "equal pixels %": (maps[0] == maps[1]).float().mean().item() * 100, "classes": len(maps[0].unique()) - 1,
-        }                                                                                           # fmt: skip
+            "equal pixels %": (maps[0] == maps[1]).float().mean().item() * 100,
+            "classes": len(maps[0].unique()) - 1,
+        }
     if not options.without_mask2former:
         (seconds, million), peak = measure.alone(run_mask2former, *given)
         figures["Mask2Former Swin-T"] = {"seconds": seconds, "peak GiB": peak, "M parameters": million}

@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))     # the rooms beside this one are not installed
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the rooms beside this one are not installed
 
 import numpy as np
 import torch
@@ -72,7 +72,7 @@ def made_up(images: int) -> tuple[list[Sample], Vocabulary]:
     rng, samples = np.random.default_rng(0), []
     for id in range(images):
         labels = rng.integers(0, 133, 11)
-        centres = rng.integers(0, [480, 640], (12, 2))                  # the last is void
+        centres = rng.integers(0, [480, 640], (12, 2))  # the last is void
         distance = ((np.indices((480, 640))[:, None] - centres.T[:, :, None, None]) ** 2).sum(0)
         nearest = distance.argmin(0)
         present = [i for i in range(11) if (nearest == i).any()]

@@ -60,10 +60,12 @@ def main() -> None:
     figures: measure.Figures = {
         "full forwards": {"seconds": theirs},
         "one batch": {
-            "seconds": ours, "ratio": theirs / ours, "pixels equal to published %": agreement,
+            "seconds": ours,
+            "ratio": theirs / ours,
+            "pixels equal to published %": agreement,
             "to our full forwards %": equal(masks, one_by_one(plain, image, phrases)),
         },
-    }                                                                                               # fmt: skip
+    }
     measure.report(figures, phrases=len(phrases), covered=masks.float().mean().item())
 
 

@@ -19,10 +19,46 @@ from xdecoder.language.encoder import LanguageConfig, LanguageEncoder
 from xdecoder.language.prompts import TEMPLATES, fill
 
 WORDS = (
-    "wall", "building", "sky", "floor", "tree", "ceiling", "road", "bed", "window", "grass", "cabinet", "sidewalk", "person",
-    "door", "table", "mountain", "plant", "curtain", "chair", "car", "water", "painting", "sofa", "shelf", "house", "mirror",
-    "rug", "field", "armchair", "seat", "fence", "desk", "rock", "wardrobe", "lamp", "bathtub", "railing", "cushion", "box",
-)  # fmt: skip
+    "wall",
+    "building",
+    "sky",
+    "floor",
+    "tree",
+    "ceiling",
+    "road",
+    "bed",
+    "window",
+    "grass",
+    "cabinet",
+    "sidewalk",
+    "person",
+    "door",
+    "table",
+    "mountain",
+    "plant",
+    "curtain",
+    "chair",
+    "car",
+    "water",
+    "painting",
+    "sofa",
+    "shelf",
+    "house",
+    "mirror",
+    "rug",
+    "field",
+    "armchair",
+    "seat",
+    "fence",
+    "desk",
+    "rock",
+    "wardrobe",
+    "lamp",
+    "bathtub",
+    "railing",
+    "cushion",
+    "box",
+)
 
 
 def class_names(count: int) -> list[str]:
@@ -43,7 +79,7 @@ def as_published(encoder: LanguageEncoder, names: Sequence[str]) -> Tensor:
 
 
 def fresh(encoder: LanguageEncoder, names: Sequence[str]) -> Tensor:
-    encoder.train().eval()      # forgets what it remembers
+    encoder.train().eval()  # forgets what it remembers
     return encoder.vocabulary(names)
 
 
@@ -57,7 +93,7 @@ def main() -> None:
     torch.manual_seed(0)
     encoder = LanguageEncoder(LanguageConfig()).eval()
     names = class_names(options.classes)
-    few = [names[i * (len(names) - 1) // max(options.timed - 1, 1)] for i in range(options.timed)]     # short and long ones
+    few = [names[i * (len(names) - 1) // max(options.timed - 1, 1)] for i in range(options.timed)]  # short and long ones
     expected = as_published(encoder, few)
     each = measure.seconds(lambda: as_published(encoder, few), options.repeats) / len(few)
     vectors = fresh(encoder, names)
@@ -66,10 +102,12 @@ def main() -> None:
     figures: measure.Figures = {
         "name by name": {"seconds": each * len(names), "seconds a name": each},
         "ours": {
-            "seconds": ours, "seconds a name": ours / len(names), "ratio": each * len(names) / ours,
+            "seconds": ours,
+            "seconds a name": ours / len(names),
+            "ratio": each * len(names) / ours,
             "largest difference": difference,
         },
-    }                                                                                               # fmt: skip
+    }
     measure.report(figures, classes=len(names), timed_names=len(few))
 
 

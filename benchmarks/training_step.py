@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))     # the rooms beside this one are not installed
+sys.path.insert(0, str(ROOT))  # the rooms beside this one are not installed
 
 from trainer.engine import recompute_activations
 from trainer.experiment import ExperimentConfig
@@ -104,11 +104,14 @@ def batches() -> list[Batch]:
         mask[128 * (i // 3) : 128 * (i // 3) + 110, 170 * (i % 3) : 170 * (i % 3) + 150] = True
     caption = "a red bird on a small table beside an old car"
     annotated = Sample(
-        "picture", image(512), (512, 512),
+        "picture",
+        image(512),
+        (512, 512),
         Segments(masks, torch.arange(12) * 11, torch.zeros(12, dtype=torch.bool)),
         Phrases(("the bird on the left", "a small wooden table", "old car behind the dog"), masks[:3]),
-        (caption,), (("bird", "table", "car"),),
-    )  # fmt: skip
+        (caption,),
+        (("bird", "table", "car"),),
+    )
     pairs = [Sample(f"pair {i}", image(224), (224, 224), captions=(f"{caption} and {THINGS[i]}",)) for i in (3, 4)]
     vocabulary = Vocabulary(CLASSES, tuple(i < 80 for i in range(133)))
     return [Batch((annotated,), vocabulary, "picture"), Batch(tuple(pairs), None, "pairs")]
@@ -128,9 +131,7 @@ def measure(config: ExperimentConfig, steps: int) -> list[dict[str, Any]]:
     """Seconds and peak GiB of each stage in each step, the first of which also makes the optimiser's state."""
     torch.manual_seed(0)
     model = XDecoder(config.model).train()
-    optimizer = build_optimizer(
-        model, config.trainer.learning_rate, config.trainer.weight_decay, config.trainer.lr_multipliers
-    )
+    optimizer = build_optimizer(model, config.trainer.learning_rate, config.trainer.weight_decay, config.trainer.lr_multipliers)
     if config.trainer.checkpoint_activations:
         recompute_activations(model)
     precision = resolve(config.trainer.precision, torch.device("cpu"))
@@ -172,10 +173,17 @@ def main() -> None:
         print(f"{name:16} {took:8.2f} {took / seconds:6.0%} {shown['gib'][name]:9.2f}")
     print(f"{'step':16} {seconds:8.2f} {1:6.0%} {peak:9.2f}")
     print(f"{'published code':16} {PUBLISHED['seconds']:8.2f} {'':6} {PUBLISHED['gib']:9.2f}   (on another machine)")
-    print(json.dumps({
-        "seconds": seconds, "gib": peak, "threads": options.threads, "losses": [step["loss"] for step in steps],
-        "stages": {name: {"seconds": took, "gib": shown["gib"][name]} for name, took in shown["seconds"].items()},
-    }))                                                                                         # fmt: skip
+    print(
+        json.dumps(
+            {
+                "seconds": seconds,
+                "gib": peak,
+                "threads": options.threads,
+                "losses": [step["loss"] for step in steps],
+                "stages": {name: {"seconds": took, "gib": shown["gib"][name]} for name, took in shown["seconds"].items()},
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

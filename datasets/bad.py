@@ -15,7 +15,7 @@ class BadSamples:
 
     def __init__(self, limit: int = 0) -> None:
         self.limit = limit
-        self.sentences: dict[str, None] = {}      # what was wrong, in the order of discovery
+        self.sentences: dict[str, None] = {}  # what was wrong, in the order of discovery
 
     @property
     def count(self) -> int:

@@ -62,8 +62,8 @@ Mix = Annotated[Named | Mapped | Several, Discriminator(_kind)]
 Positive = Annotated[int, Field(gt=0)]
 Weight = Annotated[float, Field(gt=0)]
 
-REPLACEMENTS = 20   # samples that are tried in a bad one's place
-REQUESTS = 16       # pictures that one process asks a server for at a time
+REPLACEMENTS = 20  # samples that are tried in a bad one's place
+REQUESTS = 16  # pictures that one process asks a server for at a time
 
 
 class StreamConfig(Config):
@@ -293,9 +293,7 @@ class ImageDataset(Dataset[Sample]):
             self._cache[index] = pixels, regions
         return pixels, regions
 
-    def _training_sample(
-        self, record: Record, pixels: np.ndarray, regions: Regions | None, rng: np.random.Generator
-    ) -> Sample:
+    def _training_sample(self, record: Record, pixels: np.ndarray, regions: Regions | None, rng: np.random.Generator) -> Sample:
         sentences, outlines = self._drawn_references(record, pixels, rng)
         planes = [] if regions is None else [regions.planes]
         image, maps = self.transform(pixels, planes + ([outlines] if len(outlines) else []), rng)
@@ -331,9 +329,7 @@ class ImageDataset(Dataset[Sample]):
         nouns = record.nouns[number] if record.nouns else nouns_of(caption)
         return replace(sample, captions=(caption,), nouns=(tuple(noun for noun in nouns if stem(noun) not in self._known),))
 
-    def _drawn_references(
-        self, record: Record, pixels: np.ndarray, rng: np.random.Generator
-    ) -> tuple[list[str], np.ndarray]:
+    def _drawn_references(self, record: Record, pixels: np.ndarray, rng: np.random.Generator) -> tuple[list[str], np.ndarray]:
         """All referred objects in random order, one random sentence each; their masks (P, H, W) at the picture's own size."""
         if "referring" not in self.tasks:
             return [], np.zeros((0, 1, 1), dtype=bool)
@@ -365,9 +361,11 @@ class ImageDataset(Dataset[Sample]):
         named = [number for number, label in enumerate(segments.labels.tolist()) if label in sentence]
         labels = segments.labels[named].tolist()
         return Phrases(
-            tuple(sentence[label] for label in labels), segments.masks[named], written=False,
+            tuple(sentence[label] for label in labels),
+            segments.masks[named],
+            written=False,
             meanings=tuple(self.vocabulary.prompts[label] for label in labels),
-        )  # fmt: skip
+        )
 
     def _evaluation_sample(self, record: Record, pixels: np.ndarray, regions: Regions | None) -> Sample:
         image, _ = self.transform(pixels, [], np.random.default_rng(self.seed))
@@ -436,16 +434,26 @@ def train_loader(
     dataset: ImageDataset | ConcatDataset = parts[0]
     order: Order = sequences[0]
     if len(parts) > 1:
-        dataset, order = ConcatDataset(parts), WeightedMix(sequences, zlib.crc32(f"{seed} {parts[0].seed}".encode()), stream.weights)
+        dataset, order = (
+            ConcatDataset(parts),
+            WeightedMix(sequences, zlib.crc32(f"{seed} {parts[0].seed}".encode()), stream.weights),
+        )
     return iter(Batches(dataset, BatchSampler(order, stream.batch_size, rank, world_size, start), workers, bad or BadSamples()))
 
 
 def _part(spec: DatasetSpec, stream: StreamConfig, root: str | Path, seed: int) -> ImageDataset:
-    own_seed = zlib.crc32(f"{seed} {spec.name} {' '.join(stream.tasks)}".encode())    # two streams of one set differ
+    own_seed = zlib.crc32(f"{seed} {spec.name} {' '.join(stream.tasks)}".encode())  # two streams of one set differ
     dataset = ImageDataset(
-        spec, root, stream.transform, stream.tasks,
-        training=True, seed=own_seed, limit=stream.limit, max_phrases=stream.max_phrases, cache=stream.cache,
-    )  # fmt: skip
+        spec,
+        root,
+        stream.transform,
+        stream.tasks,
+        training=True,
+        seed=own_seed,
+        limit=stream.limit,
+        max_phrases=stream.max_phrases,
+        cache=stream.cache,
+    )
     dataset.leave_out([read(resolve(other), root) for other in stream.exclude])
     return dataset
 
@@ -464,9 +472,7 @@ def evaluation_loader(
     Which pictures share a batch depends neither on the number of processes nor on what is `done`: the ids of pictures that need
     not come again, batch by batch.
     """
-    dataset = ImageDataset(
-        resolve(entry.dataset), root, entry.transform, entry.tasks, training=False, limit=entry.limit
-    )  # fmt: skip
+    dataset = ImageDataset(resolve(entry.dataset), root, entry.transform, entry.tasks, training=False, limit=entry.limit)
     places = range(len(dataset))
     batches = [[(i, 0) for i in places[at : at + entry.batch_size]] for at in range(0, len(places), entry.batch_size)]
     known = set(done)
@@ -488,9 +494,7 @@ class Batches(Generic[Samples]):
         bad: gets the samples that cannot be read, and others come in their place; None: the first is an error.
     """
 
-    def __init__(
-        self, dataset: Samples, order: Iterable[list[Key]], workers: int = 0, bad: BadSamples | None = None
-    ) -> None:
+    def __init__(self, dataset: Samples, order: Iterable[list[Key]], workers: int = 0, bad: BadSamples | None = None) -> None:
         self.dataset, self.order, self.workers, self.bad = dataset, order, workers, bad
 
     def __len__(self) -> int:
@@ -508,7 +512,7 @@ class Batches(Generic[Samples]):
             num_workers=self.workers,
             collate_fn=partial(_collate, self.dataset),
             worker_init_fn=_start_worker,
-            multiprocessing_context="fork" if self.workers else None,     # shares records and cache without copying them
+            multiprocessing_context="fork" if self.workers else None,  # shares records and cache without copying them
         )
         with warnings.catch_warnings():
             # Python 3.12 warns of forking beside threads; the workers use neither a GPU nor the parent's threads.
@@ -547,7 +551,9 @@ class _Guarded(Dataset[Any]):
             return list(pool.map(self.__getitem__, keys))
 
 
-def _collate(dataset: ImageDataset | ConcatDataset, found: list[tuple[Sample | None, list[str]]]) -> tuple[Batch | None, list[str]]:
+def _collate(
+    dataset: ImageDataset | ConcatDataset, found: list[tuple[Sample | None, list[str]]]
+) -> tuple[Batch | None, list[str]]:
     """The batch, unless one of its samples is missing, and all that was wrong."""
     samples = _side_by_side([sample for sample, _ in found if sample is not None])
     wrong = [sentence for _, sentences in found for sentence in sentences]
@@ -564,7 +570,7 @@ def _side_by_side(samples: list[Sample]) -> tuple[Sample, ...]:
 
 def _start_worker(number: int) -> None:
     cv2.setNumThreads(0)
-    torch.multiprocessing.set_sharing_strategy("file_system")     # a batch has more tensors than processes may open files
+    torch.multiprocessing.set_sharing_strategy("file_system")  # a batch has more tensors than processes may open files
 
 
 def _serves(spec: DatasetSpec, task: TaskName, training: bool) -> bool:

@@ -11,10 +11,10 @@ from typing import Protocol
 
 import numpy as np
 
-WINDOW = 4      # blocks that are shuffled together and that a reader therefore keeps open
-PERIOD = 1000   # places over which given shares come out exactly
+WINDOW = 4  # blocks that are shuffled together and that a reader therefore keeps open
+PERIOD = 1000  # places over which given shares come out exactly
 
-Key = tuple[int, int]      # index of a sample, epoch in which it is seen
+Key = tuple[int, int]  # index of a sample, epoch in which it is seen
 
 
 class Order(Protocol):
@@ -117,7 +117,7 @@ def _apportioned(weights: Sequence[float]) -> np.ndarray:
     """Whole numbers in proportion to the shares that sum to the period; at least one each."""
     wanted = np.array(weights) / sum(weights) * PERIOD
     counts = np.maximum(np.floor(wanted), 1).astype(np.int64)
-    order = np.argsort(counts - wanted, kind="stable")      # who lost most by rounding down comes first
+    order = np.argsort(counts - wanted, kind="stable")  # who lost most by rounding down comes first
     for turn in range(PERIOD - int(counts.sum())):
         counts[order[turn % len(counts)]] += 1
     return counts

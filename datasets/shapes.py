@@ -17,7 +17,7 @@ COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "white", "black
 SIZES = ("small", "medium", "large")
 STUFF = ("grass", "sand", "water", "sky", "brick", "wood")
 
-Pair = tuple[str, str]      # (colour, shape)
+Pair = tuple[str, str]  # (colour, shape)
 
 HELD_OUT: tuple[Pair, ...] = tuple((COLOURS[(3 * i + 1) % len(COLOURS)], shape) for i, shape in enumerate(SHAPES))
 """One colour of each shape, every colour once or twice: never seen in training."""
@@ -25,7 +25,7 @@ HELD_OUT: tuple[Pair, ...] = tuple((COLOURS[(3 * i + 1) % len(COLOURS)], shape) 
 SEEN: tuple[Pair, ...] = tuple((c, s) for s in SHAPES for c in COLOURS if (c, s) not in HELD_OUT)
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five")
-_CLEARANCE = 0.06   # how far apart, as a share of the picture, two centres are before a relation is stated
+_CLEARANCE = 0.06  # how far apart, as a share of the picture, two centres are before a relation is stated
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Thing:
     x: float
     y: float
     radius: float
-    angle: float        # radians
+    angle: float  # radians
     texture: str
 
     @property
@@ -53,7 +53,7 @@ class Scene:
     things: tuple[Thing, ...]
     upper: str
     lower: str
-    side: int           # pixels of the square picture
+    side: int  # pixels of the square picture
 
 
 Fits = Callable[[Thing], bool]

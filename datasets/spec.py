@@ -18,7 +18,7 @@ EvaluatorName = Literal[
 ]
 TaskName = Literal["segmentation", "referring", "captioning", "retrieval", "classification", "vqa"]
 PACKED = ("arrow", "parquet", "tar")
-Rename = tuple[tuple[str, str], ...]    # regular expressions and what takes the place of what they match, applied in turn
+Rename = tuple[tuple[str, str], ...]  # regular expressions and what takes the place of what they match, applied in turn
 
 
 _NEEDS: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -80,9 +80,19 @@ class DatasetSpec(Config):
     """Prefix of its results."""
 
     reader: Literal[
-        "coco", "label_images", "captions", "karpathy", "refer", "vqa", "yolo", "class_folders", "own",
-        "arrow", "parquet", "tar",
-    ]  # fmt: skip
+        "coco",
+        "label_images",
+        "captions",
+        "karpathy",
+        "refer",
+        "vqa",
+        "yolo",
+        "class_folders",
+        "own",
+        "arrow",
+        "parquet",
+        "tar",
+    ]
     """`coco`: COCO-style JSONs; `label_images`: a label PNG per picture; `captions`: a Flickr8k-style text file;
     `karpathy`: Karpathy's JSON of captions and splits; `refer`: a pickled list of referring expressions beside the instances;
     `vqa`: VQA's questions and annotations; `yolo`: a text file of polygons per picture; `class_folders`: a folder of pictures
@@ -199,7 +209,7 @@ class DatasetSpec(Config):
             vocabularies.load(self.vocabulary)
         if self.packed != bool(self.files):
             raise ValueError(f"data set {self.name!r}: files come with the readers {', '.join(PACKED)}, and only with them")
-        if not (self.packed or self.images or self.reader == "own"):      # whose path comes with the experiment
+        if not (self.packed or self.images or self.reader == "own"):  # whose path comes with the experiment
             raise ValueError(f"data set {self.name!r}: reader {self.reader!r} needs images, the folder of the pictures")
         return self
 
@@ -224,16 +234,16 @@ class Region:
     """An annotated region: its value in the record's id map, or its own outline."""
 
     label: int
-    id: int = 0                 # value in the panoptic PNG
+    id: int = 0  # value in the panoptic PNG
     crowd: bool = False
-    outline: Any = None         # COCO polygons or RLE, where there is no id map
+    outline: Any = None  # COCO polygons or RLE, where there is no id map
 
 
 @dataclass(frozen=True)
 class Reference:
     """A referred object and the sentences that people said of it."""
 
-    outline: Any                # COCO polygons or RLE
+    outline: Any  # COCO polygons or RLE
     sentences: tuple[str, ...]
     id: int | str = 0
 
@@ -243,7 +253,7 @@ class Encoded:
     """A picture file that lies within another file."""
 
     data: bytes
-    where: str                  # the other file, and the place in it
+    where: str  # the other file, and the place in it
 
     def __str__(self) -> str:
         return self.where
@@ -257,11 +267,11 @@ class Record:
     image: Path | Encoded
     height: int | None = None
     width: int | None = None
-    id_map: Path | None = None              # panoptic PNG, or label PNG
-    regions: tuple[Region, ...] | None = None   # None for label PNGs, where values speak for themselves
+    id_map: Path | None = None  # panoptic PNG, or label PNG
+    regions: tuple[Region, ...] | None = None  # None for label PNGs, where values speak for themselves
     references: tuple[Reference, ...] = ()
     captions: tuple[str, ...] = ()
-    nouns: tuple[tuple[str, ...], ...] = ()     # of each caption, where the annotation states them
-    label_map: Path | None = None           # label image of a panoptic set
-    label: int | None = None                # class of the whole picture
+    nouns: tuple[tuple[str, ...], ...] = ()  # of each caption, where the annotation states them
+    label_map: Path | None = None  # label image of a panoptic set
+    label: int | None = None  # class of the whole picture
     questions: tuple[Question, ...] = ()

@@ -46,7 +46,7 @@ from xdecoder.types import (
 )
 
 Row = dict[str, Any]
-Rows = dict[str, list[Row]]     # the lines that one picture adds to each of the files
+Rows = dict[str, list[Row]]  # the lines that one picture adds to each of the files
 
 
 class Submission:
@@ -160,9 +160,7 @@ class SavedAnswers:
         colours = _open_image(self.folder / "panoptic" / row["file_name"]).astype(np.int32)
         ids = colours[..., 0] + 256 * colours[..., 1] + 65536 * colours[..., 2]
         segments = tuple(
-            PanopticSegment(
-                s["id"], self._label(s["category_id"], path), bool(s.get("isthing", 0)), float(s.get("score", 1.0))
-            )
+            PanopticSegment(s["id"], self._label(s["category_id"], path), bool(s.get("isthing", 0)), float(s.get("score", 1.0)))
             for s in row["segments_info"]
         )
         return PanopticResult(torch.from_numpy(ids), segments)
@@ -172,9 +170,10 @@ class SavedAnswers:
         masks = [outline_mask(row["segmentation"], *sample.output_size, where=f"{path}: picture {sample.id}") for row in rows]
         labels = [self._label(row["category_id"], path) for row in rows]
         return InstanceResult(
-            _stack(masks, sample), torch.tensor(labels, dtype=torch.int64),
+            _stack(masks, sample),
+            torch.tensor(labels, dtype=torch.int64),
             torch.tensor([row["score"] for row in rows], dtype=torch.float64),
-        )  # fmt: skip
+        )
 
     def _referring(self, sample: Sample) -> ReferringResult:
         rows = sorted(self._rows("referring", sample), key=lambda row: row["index"])

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from xdecoder.config import Config
 
-PADDING = 128       # grey that the published crop puts beside the picture; maps get 0 there
+PADDING = 128  # grey that the published crop puts beside the picture; maps get 0 there
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Pixels = Annotated[int, Field(gt=0)]
@@ -65,7 +65,7 @@ class View:
         out = np.zeros((len(maps), *self.size), dtype=maps.dtype)
         for plane, shown in zip(out, maps, strict=True):
             low, high = int(rows[0]), int(rows[-1]) + 1
-            wide = shown[low:high].take(columns, axis=1)        # the costlier axis first, before rows repeat
+            wide = shown[low:high].take(columns, axis=1)  # the costlier axis first, before rows repeat
             np.take(wide, rows - low, axis=0, out=plane[: len(rows), : len(columns)], mode="clip")
         return out
 
@@ -102,7 +102,7 @@ class LargeScaleJitter(Config):
         side = self.size * rng.uniform(self.min_scale, self.max_scale)
         factor = side / max(size)
         resized = (max(1, round(size[0] * factor)), max(1, round(size[1] * factor)))
-        share = rng.random()        # one number for both axes, as published
+        share = rng.random()  # one number for both axes, as published
         corner = (round(max(resized[0] - self.size, 0) * share), round(max(resized[1] - self.size, 0) * share))
         return View(resized, (self.size, self.size), corner, mirrored)
 

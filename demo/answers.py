@@ -20,10 +20,10 @@ from xdecoder.inference.results import Drawable, Instances, Panoptic, Regions, S
 from xdecoder.language.prompts import clean
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
-MAX_PIXELS = 100_000_000     # decoded, that is 300 MB
-SHOWN_SIDE = 1280            # larger pictures are made smaller: it is what a screen shows, and more than most networks look at
+MAX_PIXELS = 100_000_000  # decoded, that is 300 MB
+SHOWN_SIDE = 1280  # larger pictures are made smaller: it is what a screen shows, and more than most networks look at
 MAX_TEXTS = 200
-MAX_LENGTH = 200             # characters of one text
+MAX_LENGTH = 200  # characters of one text
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class Reply:
     """What the page shows."""
 
     headline: str
-    content: dict[str, Any]                                     # told as JSON
-    picture: Image.Image | None = None                          # the ground of the regions
+    content: dict[str, Any]  # told as JSON
+    picture: Image.Image | None = None  # the ground of the regions
     drawing: Image.Image | None = None
-    overlay: Image.Image | None = None                          # the drawing's regions on a transparent ground
-    regions: tuple[tuple[np.ndarray, str], ...] = ()            # masks (H, W) of 0…1 and their labels, for the pointer to find
-    colours: tuple[tuple[str, str], ...] = ()                   # of each label, as #rrggbb
-    scores: tuple[tuple[str, float], ...] = ()                  # a bar each
+    overlay: Image.Image | None = None  # the drawing's regions on a transparent ground
+    regions: tuple[tuple[np.ndarray, str], ...] = ()  # masks (H, W) of 0…1 and their labels, for the pointer to find
+    colours: tuple[tuple[str, str], ...] = ()  # of each label, as #rrggbb
+    scores: tuple[tuple[str, float], ...] = ()  # a bar each
 
     @property
     def json(self) -> str:
@@ -65,12 +65,12 @@ def open_upload(path: str | Path) -> Image.Image:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")         # Pillow's own limit warns; ours refuses
+            warnings.simplefilter("ignore")  # Pillow's own limit warns; ours refuses
             with Image.open(path, formats=FORMATS) as file:
                 if file.width * file.height > MAX_PIXELS:
                     size, million = f"{file.width} × {file.height}", MAX_PIXELS // 10**6
                     raise ValueError(f"This picture has {size} pixels; at most {million} million can be shown.")
-                file.draft("RGB", (SHOWN_SIDE, SHOWN_SIDE))         # JPEG can be read at a fraction of its size
+                file.draft("RGB", (SHOWN_SIDE, SHOWN_SIDE))  # JPEG can be read at a fraction of its size
                 picture = ImageOps.exif_transpose(file)
                 picture.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.LANCZOS)
                 return _on_white(picture)

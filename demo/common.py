@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))     # the rooms beside this one are not installed
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the rooms beside this one are not installed
 
 import numpy as np
 from PIL import Image
@@ -36,8 +36,8 @@ class Question:
 
     images: tuple[Image.Image, ...]
     texts: tuple[str, ...]
-    tasks: TasksConfig      # thresholds
-    options: argparse.Namespace     # what else stood on the line
+    tasks: TasksConfig  # thresholds
+    options: argparse.Namespace  # what else stood on the line
 
 
 Ask = Callable[[Predictor, Question], Image.Image | str]

@@ -18,8 +18,8 @@ from PIL import Image, ImageFilter
 from scipy import ndimage
 
 INPAINTER = "stable-diffusion-v1-5/stable-diffusion-inpainting"
-SIDE = 512           # the longer side at which the picture is painted, as these networks learnt
-GROWTH = 0.012       # the mask is grown by this share of the longer side: the rim of the old thing must go too
+SIDE = 512  # the longer side at which the picture is painted, as these networks learnt
+GROWTH = 0.012  # the mask is grown by this share of the longer side: the rim of the old thing must go too
 
 
 def ask(predictor: Predictor, question: Question) -> Image.Image:
@@ -56,9 +56,13 @@ def repaint(pipeline: Any, picture: Image.Image, mask: np.ndarray, prompt: str, 
     scale = SIDE / max(picture.size)
     width, height = (max(round(side * scale / 64), 1) * 64 for side in picture.size)
     painted = pipeline(
-        prompt=prompt, image=picture.resize((width, height)), mask_image=cover.resize((width, height)), height=height,
-        width=width, **settings,
-    ).images[0]                                                                         # fmt: skip
+        prompt=prompt,
+        image=picture.resize((width, height)),
+        mask_image=cover.resize((width, height)),
+        height=height,
+        width=width,
+        **settings,
+    ).images[0]
     painted = painted.convert("RGB").resize(picture.size, Image.Resampling.LANCZOS)
     # The seam is soft inwards only, so that nothing outside the mask changes.
     soft = np.minimum(np.asarray(cover.filter(ImageFilter.GaussianBlur(2))), np.asarray(cover))

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))     # the rooms beside this one are not installed
+sys.path.insert(0, str(ROOT))  # the rooms beside this one are not installed
 
 import torch
 

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))     # the rooms beside this one are not installed
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the rooms beside this one are not installed
 
 from trainer.commands import EXIT_ERROR, sentence
 from trainer.evaluation.results import record

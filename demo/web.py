@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-for folder in (ROOT, ROOT / "demo"):     # the rooms beside the library are not installed
+for folder in (ROOT, ROOT / "demo"):  # the rooms beside the library are not installed
     sys.path.insert(0, str(folder))
 
 import answers
@@ -35,9 +35,9 @@ from xdecoder.inference.predictor import Predictor
 
 QUICKSTART = ROOT / "runs/quickstart/model.pt"
 UPLOAD_LIMIT = "40mb"
-WAITING = 32              # visitors in the queue; one more is told to come back
-KEPT_SECONDS = 3600       # for so long uploads and answers lie in the server's temporary folder
-MOST_IMAGES = 16        # of a search
+WAITING = 32  # visitors in the queue; one more is told to come back
+KEPT_SECONDS = 3600  # for so long uploads and answers lie in the server's temporary folder
+MOST_IMAGES = 16  # of a search
 EXAMPLES = 6
 FIELDS = ("things", "stuff", "classes", "phrases", "sentences", "question", "threshold")
 
@@ -87,10 +87,17 @@ def serve(page: Any, host: str, port: int | None, block: bool) -> str:
     import gradio as gr
 
     _, address, _ = page.queue(max_size=WAITING, default_concurrency_limit=1).launch(
-        server_name=host, server_port=port, prevent_thread_lock=not block, quiet=not block, share=False, ssr_mode=False,
-        max_file_size=UPLOAD_LIMIT, css=CSS, theme=gr.themes.Soft(primary_hue="indigo", font=["system-ui", "sans-serif"]),
+        server_name=host,
+        server_port=port,
+        prevent_thread_lock=not block,
+        quiet=not block,
+        share=False,
+        ssr_mode=False,
+        max_file_size=UPLOAD_LIMIT,
+        css=CSS,
+        theme=gr.themes.Soft(primary_hue="indigo", font=["system-ui", "sans-serif"]),
         footer_links=[],
-    )                                                                                   # fmt: skip
+    )
     return str(address)
 
 
@@ -157,9 +164,14 @@ def _one_image(gr: Any, predictor: Predictor, tasks: dict[str, tuple[Ask, tuple[
     task.change(fit, task, every, queue=False, show_progress="hidden", api_visibility="private")
     # Without preprocess, which would open the upload before open_upload has looked at its header.
     gr.on(
-        [button.click, fields["question"].submit], ask, [picture, task, *every], outputs, preprocess=False,
-        show_progress_on=outputs[0], api_visibility="private",
-    )                                                                                   # fmt: skip
+        [button.click, fields["question"].submit],
+        ask,
+        [picture, task, *every],
+        outputs,
+        preprocess=False,
+        show_progress_on=outputs[0],
+        api_visibility="private",
+    )
     gallery = gr.Dataset(
         components=[picture], samples=shown, label="Generated scenes: choose one, then Ask", elem_id="examples", type="index"
     )
@@ -198,11 +210,14 @@ def _fields(gr: Any) -> dict[str, Any]:
         "phrases": gr.Textbox("the orange ring\nthe large blue circle", label="Phrases", info="one a line", lines=3, **every),
         "sentences": gr.Textbox(
             "a large blue circle before wood and brick\na small green cube before grass\nthree stars before water",
-            label="Sentences", info="one a line", lines=3, **every,
+            label="Sentences",
+            info="one a line",
+            lines=3,
+            **every,
         ),
         "question": gr.Textbox("what colour is the ring?", label="Question", max_length=answers.MAX_LENGTH),
         "threshold": gr.Slider(0.05, 0.95, 0.4, step=0.05, label="Threshold", info="how sure the network must be"),
-    }                                                                                   # fmt: skip
+    }
     for field, component in fields.items():
         component.elem_id = field
         component.visible = field in TASKS["Panoptic"][1]

@@ -23,7 +23,7 @@ def run_ranks(work: Callable[[World], Any], size: int) -> list[Any]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
-    context = multiprocessing.get_context("fork")       # importing everything anew would take longer than the test
+    context = multiprocessing.get_context("fork")  # importing everything anew would take longer than the test
     pipes = [context.Pipe(duplex=False) for _ in range(size)]
     workers = [
         context.Process(target=_run, args=(work, World(rank, size, rank, "test"), environment, pipes[rank][1]))
@@ -52,4 +52,4 @@ def _run(work: Callable[[World], Any], world: World, environment: dict[str, str]
         sender.send((True, traceback.format_exc()))
     finally:
         sender.close()
-        os._exit(0)         # nothing of the test's own process is to be cleaned up here
+        os._exit(0)  # nothing of the test's own process is to be cleaned up here

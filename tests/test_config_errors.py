@@ -50,36 +50,48 @@ def read(tmp_path: Path):
     return read
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("trainr: {}", "unknown key 'trainr'; did you mean 'trainer'?"),
-    ("trainer: {step: 3}", "unknown key 'trainer.step'; did you mean 'steps'?"),
-    ("zebra: 1", "unknown key 'zebra'; known keys here: by_name, output, train, trainer"),
-    ("train: [{dataset: a}, {dataset: b, taks: []}]", "unknown key 'train.1.taks'; did you mean 'tasks'?"),
-    ("train: [{datset: a}]", "unknown key 'train.0.datset'; did you mean 'dataset'?"),
-    ("train: [{dataset: a, transform: {name: crop, sise: 4}}]", "unknown key 'train.0.transform.sise'; did you mean 'size'?"),
-    ("train: [{dataset: a, transform: {name: edge, sise: 4}}]", "'train.0.transform.sise'; known keys here: length, name"),
-    ("trainer: {warmup: {lenght: 3}}", "unknown key 'trainer.warmup.lenght'; did you mean 'length'?"),
-    ("by_name: {first: {dataset: a, taskz: []}}", "unknown key 'by_name.first.taskz'; did you mean 'tasks'?"),
-    ("train: [{dataset: a, transform: {name: crob}}]", "'train.0.transform.name' is 'crob'; expected one of 'crop', 'edge'"),
-    ("train: [{dataset: a, transform: {size: 4}}]", "key 'train.0.transform.name' is required; expected one of 'crop', 'edge'"),
-    ("train: [{}]", "key 'train.0.dataset' is required"),
-    ("train: [{dataset: a, tasks: [walking]}]", "key 'train.0.tasks.0': input should be 'segmentation' or 'referring'"),
-    ("trainer: {steps: many}", "key 'trainer.steps': input should be a valid integer"),
-    ("trainer: {steps: 3.5}", "key 'trainer.steps': input should be a valid integer"),
-    ("trainer: {warmup: {length: -1}}", "key 'trainer.warmup.length': input should be greater than 0 (given: -1)"),
-    ("trainer:", "key 'trainer': expected a mapping of settings (given: None)"),
-    ("trainer: fast", "key 'trainer': expected a mapping of settings (given: 'fast')"),
-    ("- 1", "expected a mapping of settings, found list"),
-    ("trainer:\n\tsteps: 3", "line 2: YAML does not allow tabs for indentation; use spaces"),
-    ("trainer: {steps: [1", "line 1: not valid YAML"),
-    ("trainer:\n  steps: 3\n  steps: 4", "line 3: not valid YAML (key 'steps' stands twice)"),
-    ("? [1]\n: 2", "not valid YAML"),
-    ("output: \0", "not valid YAML"),
-    ("output: !!python/object/apply:os.getcwd []", "not valid YAML"),
-    ("base: [a, b]", "key 'base' must be the path of one other configuration file"),
-    ("base: nowhere.yaml", "nowhere.yaml: no such configuration file"),
-    ("base: experiment.yaml", "its chain of base files comes back to itself"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("trainr: {}", "unknown key 'trainr'; did you mean 'trainer'?"),
+        ("trainer: {step: 3}", "unknown key 'trainer.step'; did you mean 'steps'?"),
+        ("zebra: 1", "unknown key 'zebra'; known keys here: by_name, output, train, trainer"),
+        ("train: [{dataset: a}, {dataset: b, taks: []}]", "unknown key 'train.1.taks'; did you mean 'tasks'?"),
+        ("train: [{datset: a}]", "unknown key 'train.0.datset'; did you mean 'dataset'?"),
+        (
+            "train: [{dataset: a, transform: {name: crop, sise: 4}}]",
+            "unknown key 'train.0.transform.sise'; did you mean 'size'?",
+        ),
+        ("train: [{dataset: a, transform: {name: edge, sise: 4}}]", "'train.0.transform.sise'; known keys here: length, name"),
+        ("trainer: {warmup: {lenght: 3}}", "unknown key 'trainer.warmup.lenght'; did you mean 'length'?"),
+        ("by_name: {first: {dataset: a, taskz: []}}", "unknown key 'by_name.first.taskz'; did you mean 'tasks'?"),
+        (
+            "train: [{dataset: a, transform: {name: crob}}]",
+            "'train.0.transform.name' is 'crob'; expected one of 'crop', 'edge'",
+        ),
+        (
+            "train: [{dataset: a, transform: {size: 4}}]",
+            "key 'train.0.transform.name' is required; expected one of 'crop', 'edge'",
+        ),
+        ("train: [{}]", "key 'train.0.dataset' is required"),
+        ("train: [{dataset: a, tasks: [walking]}]", "key 'train.0.tasks.0': input should be 'segmentation' or 'referring'"),
+        ("trainer: {steps: many}", "key 'trainer.steps': input should be a valid integer"),
+        ("trainer: {steps: 3.5}", "key 'trainer.steps': input should be a valid integer"),
+        ("trainer: {warmup: {length: -1}}", "key 'trainer.warmup.length': input should be greater than 0 (given: -1)"),
+        ("trainer:", "key 'trainer': expected a mapping of settings (given: None)"),
+        ("trainer: fast", "key 'trainer': expected a mapping of settings (given: 'fast')"),
+        ("- 1", "expected a mapping of settings, found list"),
+        ("trainer:\n\tsteps: 3", "line 2: YAML does not allow tabs for indentation; use spaces"),
+        ("trainer: {steps: [1", "line 1: not valid YAML"),
+        ("trainer:\n  steps: 3\n  steps: 4", "line 3: not valid YAML (key 'steps' stands twice)"),
+        ("? [1]\n: 2", "not valid YAML"),
+        ("output: \0", "not valid YAML"),
+        ("output: !!python/object/apply:os.getcwd []", "not valid YAML"),
+        ("base: [a, b]", "key 'base' must be the path of one other configuration file"),
+        ("base: nowhere.yaml", "nowhere.yaml: no such configuration file"),
+        ("base: experiment.yaml", "its chain of base files comes back to itself"),
+    ],
+)
 def test_faults_in_a_file(read, text: str, message: str) -> None:
     with pytest.raises(ConfigError) as error:
         read(text)
@@ -88,18 +100,21 @@ def test_faults_in_a_file(read, text: str, message: str) -> None:
     assert "\n" not in str(error.value), "one sentence"
 
 
-@pytest.mark.parametrize(("override", "message"), [
-    ("trainer.stps=3", "unknown key 'trainer.stps'; did you mean 'steps'?"),
-    ("trainer.steps", "expected key.sub=value"),
-    ("=3", "expected key.sub=value"),
-    ("trainer.steps=[1", "not valid YAML"),
-    ("trainer.steps=fast", "key 'trainer.steps': input should be a valid integer"),
-    ("train.1.dataset=b", "'1' is not one of the list's items 0 to 0"),
-    ("train.x.dataset=b", "'x' is not one of the list's items 0 to 0"),
-    ("train.-1.dataset=b", "'-1' is not one of the list's items 0 to 0"),
-    ("train.0.tasks.0=referring", "'0' is not in the list, which is empty"),
-    ("train.0.dataset.x=b", "'x' lies below a plain value"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trainer.stps=3", "unknown key 'trainer.stps'; did you mean 'steps'?"),
+        ("trainer.steps", "expected key.sub=value"),
+        ("=3", "expected key.sub=value"),
+        ("trainer.steps=[1", "not valid YAML"),
+        ("trainer.steps=fast", "key 'trainer.steps': input should be a valid integer"),
+        ("train.1.dataset=b", "'1' is not one of the list's items 0 to 0"),
+        ("train.x.dataset=b", "'x' is not one of the list's items 0 to 0"),
+        ("train.-1.dataset=b", "'-1' is not one of the list's items 0 to 0"),
+        ("train.0.tasks.0=referring", "'0' is not in the list, which is empty"),
+        ("train.0.dataset.x=b", "'x' lies below a plain value"),
+    ],
+)
 def test_faults_in_an_override(read, override: str, message: str) -> None:
     with pytest.raises(ConfigError) as error:
         read("train: [{dataset: a, tasks: []}]", override)

@@ -28,12 +28,17 @@ PUBLISHED = {
 
 SMALL = (
     "model.pixel_decoder={name: fpn, width: 32, layers: 1, heads: 4, hidden: 64}",
-    "model.backbone.drop_path=0", "model.decoder.width=32", "model.decoder.hidden=64", "model.decoder.joint_width=32",
+    "model.backbone.drop_path=0",
+    "model.decoder.width=32",
+    "model.decoder.hidden=64",
+    "model.decoder.joint_width=32",
     "model.decoder.queries=9",
     "model.language={merges: 500, context_length: 77, width: 32, heads: 4, layers: 1, output_width: 32}",
-    "tasks.segmentation.points=64", "tasks.segmentation.matching.points=64",
-    "tasks.referring.points=64", "tasks.referring.matching.points=64",
-)  # fmt: skip
+    "tasks.segmentation.points=64",
+    "tasks.segmentation.matching.points=64",
+    "tasks.referring.points=64",
+    "tasks.referring.matching.points=64",
+)
 """Settings that keep a published network's make but make it small."""
 
 
@@ -61,10 +66,18 @@ def test_one_step_of_the_pretraining(root: Path, name: str, width: int) -> None:
     terms = Learner(model, streams)([tiny_batch() for _ in streams], [None] * len(streams))
     kinds = {name.rsplit("/layer", 1)[0] for name in terms}
     assert kinds == {
-        "segmentation/class", "segmentation/mask", "segmentation/dice", "segmentation/noun",
-        "referring/class", "referring/mask", "referring/dice",
-        "captioning/word", "retrieval/pair", "retrieval/word", "retrieval/backbone",
-    }  # fmt: skip
+        "segmentation/class",
+        "segmentation/mask",
+        "segmentation/dice",
+        "segmentation/noun",
+        "referring/class",
+        "referring/mask",
+        "referring/dice",
+        "captioning/word",
+        "retrieval/pair",
+        "retrieval/word",
+        "retrieval/backbone",
+    }
     torch.stack(list(terms.values())).sum().backward()
     optimizer.step()
     still = [name for name, value in model.named_parameters() if torch.equal(value, before[name])]

@@ -66,13 +66,16 @@ def test_text_mode_is_utf8(tmp_path: Path) -> None:
     assert (tmp_path / "page.html").read_bytes() == "é✓".encode()
 
 
-@pytest.mark.parametrize(("content", "message"), [
-    (b"<!DOCTYPE html><html></html>", "found an HTML page"),
-    (b"\n  <html>", "found an HTML page"),
-    (b'{"a": ', "not valid JSON"),
-    (b"", "not valid JSON"),
-    (b"\xff\xd8\xff\xe0", "found a binary file"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"<!DOCTYPE html><html></html>", "found an HTML page"),
+        (b"\n  <html>", "found an HTML page"),
+        (b'{"a": ', "not valid JSON"),
+        (b"", "not valid JSON"),
+        (b"\xff\xd8\xff\xe0", "found a binary file"),
+    ],
+)
 def test_what_is_no_json(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "captions.json"
     path.write_bytes(content)

@@ -18,9 +18,17 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 OURS = {*MAY_IMPORT, "train", "eval", "configs", "tests"}
 NEVER = {
-    "detectron2", "panopticapi", "mpi4py", "transformers", "open_clip", "gradio", "diffusers", "onnx", "onnxruntime",
-}                                                                                       # fmt: skip
-OPTIONAL = {"demo", "benchmarks"}    # these may compare with other people's models
+    "detectron2",
+    "panopticapi",
+    "mpi4py",
+    "transformers",
+    "open_clip",
+    "gradio",
+    "diffusers",
+    "onnx",
+    "onnxruntime",
+}
+OPTIONAL = {"demo", "benchmarks"}  # these may compare with other people's models
 
 
 def imported(path: Path) -> Iterator[tuple[int, str]]:

@@ -61,7 +61,7 @@ def test_both_files_of_the_name_give_the_published_network(theirs: Path, ours: P
     a, b = (each.config.model.model_dump() for each in (first, second))
     assert a["backbone"].pop("drop_path") == 0.3 and b["backbone"].pop("drop_path") == 0.2
     assert a == b
-    assert first.config.data.evaluate == second.config.data.evaluate       # eight processes share a batch of eight
+    assert first.config.data.evaluate == second.config.data.evaluate  # eight processes share a batch of eight
     assert second.config.tasks.segmentation == first.config.tasks.segmentation
     assert (str(second.config.output), str(second.config.data.root)) == ("out", "/data")
 
@@ -147,12 +147,19 @@ def test_the_other_published_networks(tmp_path: Path, root: Path, name: str) -> 
         backbone["FOCAL"] |= {"EMBED_DIM": 192, "DEPTHS": [2, 2, 18, 2], "FOCAL_LEVELS": [4] * 4, "DROP_PATH_RATE": 0.3}
     else:
         wide = 2 if name == "davit_d5" else 1
-        backbone |= {"NAME": "davit", "DAVIT": {
-            "DROP_PATH_RATE": 0.3, "PATCH_SIZE": [7, 3, 3, 3] if wide == 2 else [7, 2, 2, 2], "PATCH_STRIDE": [4, 2, 2, 2],
-            "PATCH_PADDING": [3, 1, 1, 1], "PATCH_PRENORM": [False, True, True, True],
-            "DIM_EMBED": [wide * width for width in (128, 256, 512, 1024)],
-            "NUM_HEADS": [wide * heads for heads in (4, 8, 16, 32)], "DEPTHS": [1, 1, 9, 1],
-        }}  # fmt: skip
+        backbone |= {
+            "NAME": "davit",
+            "DAVIT": {
+                "DROP_PATH_RATE": 0.3,
+                "PATCH_SIZE": [7, 3, 3, 3] if wide == 2 else [7, 2, 2, 2],
+                "PATCH_STRIDE": [4, 2, 2, 2],
+                "PATCH_PADDING": [3, 1, 1, 1],
+                "PATCH_PRENORM": [False, True, True, True],
+                "DIM_EMBED": [wide * width for width in (128, 256, 512, 1024)],
+                "NUM_HEADS": [wide * heads for heads in (4, 8, 16, 32)],
+                "DEPTHS": [1, 1, 9, 1],
+            },
+        }
     if name.endswith("deformable"):
         tree["MODEL"]["ENCODER"]["NAME"] = "transformer_encoder_deform"
     found = read("--conf_files", write(tmp_path / "lang.yaml", tree)).config.model

@@ -17,17 +17,28 @@ def tiny_config() -> XDecoderConfig:
         XDecoderConfig,
         {
             "backbone": {
-                "name": "focal", "width": 16, "depths": [1, 1, 1, 1], "levels": 2, "layer_scale": 1.0, "drop_path": 0.0,
+                "name": "focal",
+                "width": 16,
+                "depths": [1, 1, 1, 1],
+                "levels": 2,
+                "layer_scale": 1.0,
+                "drop_path": 0.0,
             },
             "pixel_decoder": {"name": "fpn", "width": 32, "layers": 1, "heads": 4, "hidden": 64},
             "decoder": {
-                "queries": 9, "layers": 4, "width": 32, "heads": 4, "hidden": 64, "joint_width": 32, "caption_length": 24,
+                "queries": 9,
+                "layers": 4,
+                "width": 32,
+                "heads": 4,
+                "hidden": 64,
+                "joint_width": 32,
+                "caption_length": 24,
             },
             "language": {"merges": 500, "context_length": 24, "width": 32, "heads": 4, "layers": 1, "output_width": 32},
             "image_size": 64,
             "caption_image_size": 64,
         },
-    )  # fmt: skip
+    )
 
 
 def tiny_model(seed: int = 0) -> XDecoder:
@@ -50,13 +61,17 @@ def tiny_batch() -> Batch:
     return Batch(
         samples=(
             Sample(
-                "first", _noise(generator, 64, 96), (64, 96),
+                "first",
+                _noise(generator, 64, 96),
+                (64, 96),
                 Segments(first, torch.tensor([0, 1, 2]), torch.zeros(3, dtype=torch.bool)),
                 Phrases(("the cat on the left", "a dog", "a dog"), first[[0, 1, 1]]),
                 ("a cat and a dog under the sky",),
             ),
             Sample(
-                "second", _noise(generator, 48, 64), (48, 64),
+                "second",
+                _noise(generator, 48, 64),
+                (48, 64),
                 Segments(second, torch.tensor([1]), torch.zeros(1, dtype=torch.bool)),
                 Phrases(("the only dog",), second),
                 ("a dog", "one dog in the middle"),
@@ -64,7 +79,7 @@ def tiny_batch() -> Batch:
         ),
         vocabulary=VOCABULARY,
         source="tiny",
-    )  # fmt: skip
+    )
 
 
 def _noise(generator: torch.Generator, height: int, width: int) -> torch.Tensor:

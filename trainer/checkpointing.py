@@ -21,7 +21,7 @@ from xdecoder import checkpoint
 from xdecoder.files import atomic
 
 FORMAT = "xdecoder-training/1"
-PLAIN = "plain.pt"          # what a folder of shards holds beside tensors
+PLAIN = "plain.pt"  # what a folder of shards holds beside tensors
 logger = logging.getLogger(__name__)
 
 

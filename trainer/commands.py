@@ -25,9 +25,11 @@ def experiment_parser(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("config", help="the experiment, a YAML file such as configs/shapes/quickstart.yaml")
     parser.add_argument(
-        "settings", nargs="*", metavar="key.sub=value",
+        "settings",
+        nargs="*",
+        metavar="key.sub=value",
         help="settings laid over the file's, such as trainer.steps=500 or data.train.0.batch_size=8",
-    )  # fmt: skip
+    )
     parser.add_argument("--debug", action="store_true", help="show where an error came from")
     return parser
 

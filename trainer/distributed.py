@@ -93,7 +93,7 @@ def detect(environment: Mapping[str, str]) -> World:
 
 def _refuse_rank_without_size(environment: Mapping[str, str]) -> None:
     for launcher in LAUNCHERS:
-        if launcher.rank in environment and launcher.name != "Slurm":      # which tells a number even to a single batch script
+        if launcher.rank in environment and launcher.name != "Slurm":  # which tells a number even to a single batch script
             raise ConfigError(
                 f"{launcher.rank}={environment[launcher.rank]} says that a launcher started this process beside others, but "
                 "not how many there are; set WORLD_SIZE, RANK and LOCAL_RANK for each process, or use torchrun"
@@ -160,7 +160,7 @@ def group(
 
 
 def _wait_for_all(store: dist.Store, world: World, environment: Mapping[str, str], timeout: timedelta) -> None:
-    attempt = environment.get("TORCHELASTIC_RESTART_COUNT", "0")      # torchrun keeps the store when it starts processes again
+    attempt = environment.get("TORCHELASTIC_RESTART_COUNT", "0")  # torchrun keeps the store when it starts processes again
     if store.add(f"arrived {attempt}", 1) == world.size:
         store.set(f"complete {attempt}", "")
     store.wait([f"complete {attempt}"], timeout)
@@ -177,7 +177,7 @@ def _rendezvous(world: World, environment: Mapping[str, str]) -> tuple[str, int]
         return environment["MASTER_ADDR"], port
     nodes = environment.get("SLURM_STEP_NODELIST", environment.get("SLURM_JOB_NODELIST", ""))
     if nodes:
-        return re.sub(r"\[(\d+).*", r"\1", nodes.split(",")[0]), port      # "gpu[07-09,12]" → "gpu07"
+        return re.sub(r"\[(\d+).*", r"\1", nodes.split(",")[0]), port  # "gpu[07-09,12]" → "gpu07"
     sizes = {environment.get(launcher.local_size, str(world.size)) for launcher in LAUNCHERS if launcher.name == world.launcher}
     if sizes == {str(world.size)}:
         return "127.0.0.1", port
@@ -212,7 +212,7 @@ def _own_address() -> str:
     """This machine's address as others reach it."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect(("10.255.255.255", 1))        # sends nothing; asks which interface would be used
+            probe.connect(("10.255.255.255", 1))  # sends nothing; asks which interface would be used
         except OSError:
             return socket.gethostname()
         return str(probe.getsockname()[0])

@@ -96,7 +96,7 @@ class ShardedEngine(Engine):
     """FSDP2: parameters, gradients and the optimiser's state are split among the processes, layer by layer."""
 
     def __init__(self, learner: nn.Module, world: World, device: torch.device, recompute: bool) -> None:
-        self._plain = copy.deepcopy(learner.get_submodule("model")).cpu()       # to be measured with
+        self._plain = copy.deepcopy(learner.get_submodule("model")).cpu()  # to be measured with
         super().__init__(learner, world, device, recompute)
         self._scalars = _make_vectors_of_scalars(learner)
         for layer in repeated_layers(learner):
@@ -134,7 +134,7 @@ class ShardedEngine(Engine):
     def load(self, path: Path, state: dict[str, Any], model: nn.Module, optimizer: Optimizer) -> None:
         if "model" in state:
             raise ValueError(f"{path}: not a state of trainer.engine fsdp; go on with trainer.engine=ddp")
-        found = get_optimizer_state_dict(model, optimizer)      # with tensors of the right shapes to be filled
+        found = get_optimizer_state_dict(model, optimizer)  # with tensors of the right shapes to be filled
         checkpointing.load_shards(_named_tensors(model, found), path)
         set_optimizer_state_dict(model, optimizer, found)
 
@@ -166,9 +166,7 @@ def _named_tensors(model: nn.Module, optimizer: Mapping[str, Any]) -> dict[str, 
     return tensors
 
 
-def build_engine(
-    name: EngineName, learner: nn.Module, world: World, device: torch.device, recompute: bool = False
-) -> Engine:
+def build_engine(name: EngineName, learner: nn.Module, world: World, device: torch.device, recompute: bool = False) -> Engine:
     """The engine of that name; a process on its own has nothing to share and trains as it is.
 
     Args:

@@ -28,11 +28,23 @@ from xdecoder.tasks import TasksConfig
 from xdecoder.types import Batch
 
 FREE_TO_CHANGE = (
-    "output", "data.root", "data.workers", "data.max_bad_samples", "data.evaluate",
-    "trainer.steps", "trainer.log_every", "trainer.save_every", "trainer.keep_last",
-    "trainer.evaluate_every", "trainer.wandb", "trainer.compile", "trainer.device",
-    "trainer.checkpoint_activations", "trainer.keep_best", "trainer.rendezvous_seconds",
-)  # fmt: skip
+    "output",
+    "data.root",
+    "data.workers",
+    "data.max_bad_samples",
+    "data.evaluate",
+    "trainer.steps",
+    "trainer.log_every",
+    "trainer.save_every",
+    "trainer.keep_last",
+    "trainer.evaluate_every",
+    "trainer.wandb",
+    "trainer.compile",
+    "trainer.device",
+    "trainer.checkpoint_activations",
+    "trainer.keep_best",
+    "trainer.rendezvous_seconds",
+)
 """Settings with which a run may go on although they differ from those it began with."""
 
 
@@ -119,7 +131,7 @@ def build_trainer(
     if config.trainer.lora:
         adaptation.adapt(model, config.trainer.lora)
     adaptation.freeze(model, config.trainer.freeze)
-    checkpointing.seed_everything(config.seed + world.rank)     # processes start from equal weights, then draw differently
+    checkpointing.seed_everything(config.seed + world.rank)  # processes start from equal weights, then draw differently
     bad = BadSamples(config.data.max_bad_samples)
     streams = [
         Stream(
@@ -129,9 +141,7 @@ def build_trainer(
         )
         for stream in config.data.train
     ]
-    return Trainer(
-        config.trainer, model, streams, device, config.output, world, evaluate, config.seed, lambda: bad.count
-    )
+    return Trainer(config.trainer, model, streams, device, config.output, world, evaluate, config.seed, lambda: bad.count)
 
 
 def finish(config: ExperimentConfig, trainer: Trainer) -> None:
@@ -153,7 +163,7 @@ def load_model(config: ExperimentConfig, source: str | Path | None, device: torc
         expected = "train one with train.py, or name one with --checkpoint"
         raise ConfigError(f"{config.model_file}: no trained network there; {expected}")
     found = open_checkpoint(source or config.model_file)
-    if found.inferred:      # the experiment knows what shapes do not tell
+    if found.inferred:  # the experiment knows what shapes do not tell
         return replace(found, config=config.model).build(device)
     if found.config != config.model:
         key = first_difference(found.config.model_dump(mode="json"), config.model.model_dump(mode="json"))
@@ -165,9 +175,15 @@ def load_model(config: ExperimentConfig, source: str | Path | None, device: torc
 
 def _open(stream: StreamConfig, config: ExperimentConfig, world: World, bad: BadSamples, start: int) -> Iterator[Batch]:
     return train_loader(
-        stream, config.data.root,
-        seed=config.seed, rank=world.rank, world_size=world.size, workers=config.data.workers, start=start, bad=bad,
-    )  # fmt: skip
+        stream,
+        config.data.root,
+        seed=config.seed,
+        rank=world.rank,
+        world_size=world.size,
+        workers=config.data.workers,
+        start=start,
+        bad=bad,
+    )
 
 
 def _move_aside(folder: Path) -> None:

@@ -60,8 +60,8 @@ class GlobalBatch:
             for name, number in each.items():
                 self.totals[name] = self.totals.get(name, 0) + number
         row = [at for _, theirs in facts for part in theirs for at in part]
-        self.order = sorted(range(len(row)), key=row.__getitem__)       # that of one large batch
-        self.collected: list[list[Any]] = [[] for _ in range(self.parts)]    # what each part brought, exchange by exchange
+        self.order = sorted(range(len(row)), key=row.__getitem__)  # that of one large batch
+        self.collected: list[list[Any]] = [[] for _ in range(self.parts)]  # what each part brought, exchange by exchange
         self._everyones: dict[int, list[Any]] = {}
 
     def collecting_pass(self, part: int) -> StepContext:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)      # the last is what Slurm is often asked to send before the end
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # the last is what Slurm is often asked to send before the end
 
 
 class StopRequest:
@@ -24,15 +24,15 @@ def stop_on_signals() -> Iterator[StopRequest]:
     """Within the block SIGTERM, SIGUSR1 and the first Ctrl-C only set the request; a second Ctrl-C interrupts at once."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
-        yield request            # signals reach the main thread only
+        yield request  # signals reach the main thread only
         return
     owner, previous = os.getpid(), {number: signal.getsignal(number) for number in SIGNALS}
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if os.getpid() != owner:                    # a loader's worker, forked with this handler
+        if os.getpid() != owner:  # a loader's worker, forked with this handler
             if number == signal.SIGTERM:
                 os._exit(0)
-            return                                  # Ctrl-C reaches workers too, but the main process still needs their batches
+            return  # Ctrl-C reaches workers too, but the main process still needs their batches
         if request.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         request.asked = True

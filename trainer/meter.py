@@ -32,15 +32,15 @@ class NonFiniteError(ArithmeticError):
 class Part(NamedTuple):
     """One of a process's batches of a step."""
 
-    loss: Tensor            # its share of the step's
+    loss: Tensor  # its share of the step's
     images: list[str]
 
 
 class _Step(NamedTuple):
-    number: int             # from 1
-    loss: Tensor            # of all processes and parts
+    number: int  # from 1
+    loss: Tensor  # of all processes and parts
     gradient_norm: Tensor
-    parts: Sequence[Part]   # this process's
+    parts: Sequence[Part]  # this process's
 
 
 class Meter:
@@ -51,10 +51,10 @@ class Meter:
     """
 
     def __init__(self, device: torch.device, watch_gradient: bool) -> None:
-        self.bad = torch.zeros((), device=device)     # 1 from the first fault on
+        self.bad = torch.zeros((), device=device)  # 1 from the first fault on
         self._device = device
         self._watch_gradient = watch_gradient
-        self._checked = 0                             # steps known to be finite
+        self._checked = 0  # steps known to be finite
         self._clear()
 
     @contextmanager
@@ -130,9 +130,7 @@ class Meter:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on with the log line of `state_dict`; its steps are known to be good."""
         self._terms = {name: value.to(self._device) for name, value in state["terms"].items()}
-        self._steps = [
-            _Step(number, loss.to(self._device), norm.to(self._device), ()) for number, loss, norm in state["steps"]
-        ]
+        self._steps = [_Step(number, loss.to(self._device), norm.to(self._device), ()) for number, loss, norm in state["steps"]]
         self._checked = len(self._steps)
 
     def leave_out(self, seconds: float) -> None:

@@ -15,8 +15,11 @@ from trainer.module_patterns import check_patterns, lies_under
 from xdecoder.config import Config
 
 NORMS = (
-    nn.modules.batchnorm._NormBase,      # batch and instance norms of all dimensions
-    nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm,
+    nn.modules.batchnorm._NormBase,  # batch and instance norms of all dimensions
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.RMSNorm,
+    nn.LocalResponseNorm,
 )
 
 
@@ -87,8 +90,8 @@ def parameter_groups(
     for biases in module names and overlooked the text encoder's norms.
 
     Args:
-        lr_multipliers: module name or pattern (see `trainer.module_patterns`) → factor of the learning rate for all below it; the
-            longest one that matches counts.
+        lr_multipliers: module name or pattern (see `trainer.module_patterns`) → factor of the learning rate for all below it;
+            the longest one that matches counts.
 
     Raises:
         ConfigError: for a name under which no parameter lies.

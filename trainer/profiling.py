@@ -11,7 +11,7 @@ from torch.profiler import ProfilerActivity, profile, schedule
 
 from xdecoder.files import atomic
 
-SKIPPED = 2     # steps before the trace: they allocate what later ones reuse
+SKIPPED = 2  # steps before the trace: they allocate what later ones reuse
 
 
 @contextmanager

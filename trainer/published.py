@@ -77,7 +77,8 @@ def _rows(processes: int, strict: bool, training: bool) -> Rows:
         "trainer.learning_rate": "SOLVER.BASE_LR",
         "trainer.weight_decay": "SOLVER.WEIGHT_DECAY",
         "trainer.lr_multipliers": lambda x: {
-            "backbone": x["SOLVER.LR_MULTIPLIER.backbone"], "language": x["SOLVER.LR_MULTIPLIER.lang_encoder"],
+            "backbone": x["SOLVER.LR_MULTIPLIER.backbone"],
+            "language": x["SOLVER.LR_MULTIPLIER.lang_encoder"],
         },
         "trainer.schedule": lambda x: {"name": "multistep", "milestones": x["SOLVER.STEPS"], "factor": x["SOLVER.GAMMA"]},
         "trainer.warmup_steps": lambda x: x["SOLVER.WARMUP_ITERS"] if x["SOLVER.WARMUP_FACTOR"] < 1 else 0,
@@ -87,7 +88,7 @@ def _rows(processes: int, strict: bool, training: bool) -> Rows:
         "trainer.device": lambda x: "auto" if x["CUDA"] else "cpu",
         "trainer.log_every": "LOG_EVERY",
         "output": "SAVE_DIR",
-    }  # fmt: skip
+    }
 
 
 _FILTERED = "coco_2017_train_panoptic"
@@ -100,12 +101,14 @@ def _streams(x: PublishedSettings) -> list[dict[str, Any]]:
     left_out = []
     for name in x["DATASETS.TRAIN"]:
         if name in CATALOG and find(name).packed:
-            streams.append({
-                "dataset": name,
-                "tasks": ["captioning", "retrieval"],
-                "batch_size": x["VLP.TRAIN.BATCH_SIZE_TOTAL"],
-                "transform": {"name": "stretch", "size": x["VLP.INPUT.IMAGE_SIZE"]},
-            })
+            streams.append(
+                {
+                    "dataset": name,
+                    "tasks": ["captioning", "retrieval"],
+                    "batch_size": x["VLP.TRAIN.BATCH_SIZE_TOTAL"],
+                    "transform": {"name": "stretch", "size": x["VLP.INPUT.IMAGE_SIZE"]},
+                }
+            )
             continue
         if name in CATALOG:
             spec, tasks = find(name), [task for task in get_args(TaskName) if find(name).provides(task)]
@@ -116,18 +119,20 @@ def _streams(x: PublishedSettings) -> list[dict[str, Any]]:
         else:
             left_out.append(name)
             continue
-        streams.append({
-            "dataset": spec.name,
-            "tasks": tasks,
-            "batch_size": x["COCO.TRAIN.BATCH_SIZE_TOTAL"],
-            "max_phrases": x["MODEL.DECODER.GROUNDING.MAX_LEN"] - 1,      # the original draws fewer than it
-            "transform": {
-                "name": "lsj",
-                "size": x["COCO.INPUT.IMAGE_SIZE"],
-                "min_scale": x["COCO.INPUT.MIN_SCALE"],
-                "max_scale": x["COCO.INPUT.MAX_SCALE"],
-            },
-        })
+        streams.append(
+            {
+                "dataset": spec.name,
+                "tasks": tasks,
+                "batch_size": x["COCO.TRAIN.BATCH_SIZE_TOTAL"],
+                "max_phrases": x["MODEL.DECODER.GROUNDING.MAX_LEN"] - 1,  # the original draws fewer than it
+                "transform": {
+                    "name": "lsj",
+                    "size": x["COCO.INPUT.IMAGE_SIZE"],
+                    "min_scale": x["COCO.INPUT.MIN_SCALE"],
+                    "max_scale": x["COCO.INPUT.MAX_SCALE"],
+                },
+            }
+        )
     if left_out:
         x.remark(f"DATASETS.TRAIN: not in the catalog, left out: {', '.join(left_out)}")
     return streams

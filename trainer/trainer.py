@@ -105,8 +105,8 @@ class Stream:
     """Batches of one kind, and what is learnt from them."""
 
     tasks: Sequence[Task]
-    open: Callable[[int], Iterator[Batch]]    # endless batches, from the n-th on
-    weight: float = 1.0                       # of its losses
+    open: Callable[[int], Iterator[Batch]]  # endless batches, from the n-th on
+    weight: float = 1.0  # of its losses
 
 
 class Learner(nn.Module):
@@ -176,9 +176,9 @@ class Trainer:
         self.optimizer = build_optimizer(model, config.learning_rate, config.weight_decay, config.lr_multipliers)
         self.schedule = build_schedule(self.optimizer, config.schedule, config.steps, config.warmup_steps)
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.step = 0              # finished optimiser steps
-        self.consumed = 0          # batches drawn of each stream
-        self.seconds = 0.0         # spent on training, over all resumes
+        self.step = 0  # finished optimiser steps
+        self.consumed = 0  # batches drawn of each stream
+        self.seconds = 0.0  # spent on training, over all resumes
         self.best = float("-inf")  # result by which the best network is kept
         self._meter = Meter(device, watch_gradient=not self.scaler.is_enabled())
         self._resume()
@@ -297,7 +297,7 @@ class Trainer:
         return batches
 
     def _global_batch(self, number: int, parts: Sequence[SeededBatch]) -> GlobalBatch:
-        """Let all parts of a stream know of each other; where samples are compared, in a collecting pass if there are several."""
+        """Let all parts of a stream know of each other, by a collecting pass if samples of several are compared."""
         tasks = self.streams[number].tasks
         found = [counts(self.model, tasks, placed.batch) for placed in parts]
         global_batch = GlobalBatch(found, [placed.places for placed in parts], self.world)

@@ -11,7 +11,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Predictor", "PretrainedXDecoder", "load"]
 
-_HOMES = {"Predictor": "xdecoder.inference.predictor", "PretrainedXDecoder": "xdecoder.hub", "load": "xdecoder.inference.predictor"}
+_HOMES = {
+    "Predictor": "xdecoder.inference.predictor",
+    "PretrainedXDecoder": "xdecoder.hub",
+    "load": "xdecoder.inference.predictor",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -36,7 +36,7 @@ class Checkpoint:
     def build(self, device: torch.device | str = "cpu") -> XDecoder:
         """The network, in evaluation mode; raises ValueError where weights and architecture do not agree."""
         backbone = self.config.backbone
-        if backbone.name == "timm":      # its weights come from this file, not from where they came from at first
+        if backbone.name == "timm":  # its weights come from this file, not from where they came from at first
             backbone = backbone.model_copy(update={"pretrained": False, "checkpoint": None})
         model = XDecoder(self.config.model_copy(update={"backbone": backbone}))
         model.config = self.config
@@ -81,7 +81,7 @@ def write(content: dict[str, Any], path: str | Path) -> None:
     if "format" in content:
         metadata["xdecoder"] = content["format"]
     with atomic(path) as file:
-        file.write(to_safetensors(weights, {"format": "pt", **metadata}))      # "pt" is what other readers look for
+        file.write(to_safetensors(weights, {"format": "pt", **metadata}))  # "pt" is what other readers look for
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def read(path: str | Path) -> dict[str, Any]:
 def _read_torch(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")      # torch muses about pickle versions of files that are refused anyway
+            warnings.simplefilter("ignore")  # torch muses about pickle versions of files that are refused anyway
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise ValueError(f"{path}: refused, it holds more than tensors and plain values (or is no checkpoint)") from None

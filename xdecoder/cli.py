@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from xdecoder.files import atomic, write_json
 
-if TYPE_CHECKING:     # torch takes seconds to import; `xdecoder --help` does without
+if TYPE_CHECKING:  # torch takes seconds to import; `xdecoder --help` does without
     from PIL.Image import Image
 
     from xdecoder.inference.predictor import Predictor
@@ -49,7 +49,7 @@ class Answer:
 @dataclass(frozen=True)
 class Photo:
     path: Path
-    name: Path     # where its answer goes below --out, without suffix
+    name: Path  # where its answer goes below --out, without suffix
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -242,20 +242,32 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     form = partial(argparse.RawDescriptionHelpFormatter, max_help_position=30)
     parser = _Parser(
-        prog="xdecoder", usage="xdecoder COMMAND IMAGE ... [options]", description="Ask an X-Decoder about pictures.",
-        epilog=EXAMPLES, formatter_class=form,
-    )                                                                                   # fmt: skip
+        prog="xdecoder",
+        usage="xdecoder COMMAND IMAGE ... [options]",
+        description="Ask an X-Decoder about pictures.",
+        epilog=EXAMPLES,
+        formatter_class=form,
+    )
     # The blanks make the column as wide as the longest command, which argparse forgets to measure.
     commands = parser.add_subparsers(
-        title="commands (each has its own --help)", metavar="COMMAND    ", prog="xdecoder", required=True,
-    )                                                                                   # fmt: skip
+        title="commands (each has its own --help)",
+        metavar="COMMAND    ",
+        prog="xdecoder",
+        required=True,
+    )
 
     def command(name: str, help: str, ask: Callable[[Predictor, Path, argparse.Namespace], Answer] | None) -> Any:
         description = help[0].upper() + help[1:] + "."
         added = commands.add_parser(
-            name, help=help, description=description, fromfile_prefix_chars="@", formatter_class=form,
-        )                                                                               # fmt: skip
-        added.add_argument("--checkpoint", required=True, metavar="FILE", help="the network: a file, https://… or hf://owner/repo")
+            name,
+            help=help,
+            description=description,
+            fromfile_prefix_chars="@",
+            formatter_class=form,
+        )
+        added.add_argument(
+            "--checkpoint", required=True, metavar="FILE", help="the network: a file, https://… or hf://owner/repo"
+        )
         added.add_argument("--debug", action="store_true", help="show where an error came from")
         added.set_defaults(run=_each_image, ask=ask)
         return added

@@ -31,7 +31,7 @@ def fetch(source: str | Path) -> Path:
                 return _from_hub(rest, address)
             case "https":
                 return _from_web(address)
-    except OSError as error:     # huggingface_hub's and urllib's errors are of this kind
+    except OSError as error:  # huggingface_hub's and urllib's errors are of this kind
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{address}: cannot be downloaded ({reason})") from None
     raise ValueError(f"{address}: expected a path, https://… or hf://owner/repository/file")
@@ -50,7 +50,7 @@ def _from_hub(rest: str, address: str) -> Path:
 
 def _from_web(address: str) -> Path:
     name = address.partition("?")[0].rstrip("/").rpartition("/")[2]
-    digest = hashlib.sha256(address.encode()).hexdigest()[:12]      # two addresses may end in the same name
+    digest = hashlib.sha256(address.encode()).hexdigest()[:12]  # two addresses may end in the same name
     path = Path(torch.hub.get_dir()) / "xdecoder" / digest / name
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -52,10 +52,17 @@ class PretrainedXDecoder(
             raise ValueError(f"{model_id}: no {CONFIG_FILE} there; expected what save_pretrained writes")
         path = Path(model_id) / WEIGHTS_FILE
         if not Path(model_id).is_dir():
-            path = Path(hf_hub_download(
-                model_id, WEIGHTS_FILE, revision=revision, cache_dir=cache_dir, force_download=force_download,
-                local_files_only=local_files_only, token=token,
-            ))  # fmt: skip
+            path = Path(
+                hf_hub_download(
+                    model_id,
+                    WEIGHTS_FILE,
+                    revision=revision,
+                    cache_dir=cache_dir,
+                    force_download=force_download,
+                    local_files_only=local_files_only,
+                    token=token,
+                )
+            )
         model, weights = cls(**model_kwargs), checkpoint.read(path)["model"]
         if strict:
             checkpoint.fill(model, weights, path)

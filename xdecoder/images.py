@@ -15,7 +15,7 @@ ImageLike: TypeAlias = str | Path | BinaryIO | Image.Image | np.ndarray | Tensor
 """A path or open file, a PIL image, an (H, W, 3) uint8 array or a (3, H, W) uint8 tensor."""
 
 MAX_PIXELS = 178_000_000
-MAX_ASPECT = 4      # a longer picture is shown squeezed
+MAX_ASPECT = 4  # a longer picture is shown squeezed
 
 
 def open_image(image: ImageLike) -> Image.Image:
@@ -35,7 +35,7 @@ def open_image(image: ImageLike) -> Image.Image:
     name = image if isinstance(image, (str, Path)) else getattr(image, "name", "the file")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")     # Pillow's own limit, of half as many pixels, and its musings on odd files
+            warnings.simplefilter("ignore")  # Pillow's own limit, of half as many pixels, and its musings on odd files
             with Image.open(image) as file:
                 if file.width * file.height > MAX_PIXELS:
                     raise ValueError(f"{name}: too large a picture, {file.width} × {file.height}; at most {MAX_PIXELS} pixels")
@@ -47,7 +47,7 @@ def open_image(image: ImageLike) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):       # Pillow would cut the values off at 255
+    if image.mode.startswith("I;16"):  # Pillow would cut the values off at 255
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return ImageOps.exif_transpose(image).convert("RGB")
 

@@ -41,7 +41,7 @@ class Attention(nn.Module):
 
     def read(self, query: Tensor, keys: Tensor, values: Tensor, visible: Tensor | None = None) -> Tensor:
         """query: (B·R, N, C), R sets of queries for each of B rows that `project` gave; visible: (1 or B·R, N, M)."""
-        batch, width = keys.shape[0], self.out_proj.in_features    # len() would freeze the batch of an exported network
+        batch, width = keys.shape[0], self.out_proj.in_features  # len() would freeze the batch of an exported network
         q = linear(query, self.in_proj.weight[:width], self.in_proj.bias[:width])
         if visible is not None:
             if visible.shape[0] == query.shape[0] > batch:
@@ -109,7 +109,7 @@ def sine_positions(height: int, width: int, channels: int, device: torch.device 
     def waves(length: int) -> Tensor:
         steps = torch.arange(1, length + 1, device=device, dtype=torch.float32)
         angles = (steps / (length + 1e-6) * 2 * math.pi)[:, None] * frequencies
-        return torch.stack((angles[:, 0::2].sin(), angles[:, 1::2].cos()), dim=2).flatten(1)    # (length, half)
+        return torch.stack((angles[:, 0::2].sin(), angles[:, 1::2].cos()), dim=2).flatten(1)  # (length, half)
 
     y = waves(height)[:, None].expand(height, width, half)
     x = waves(width)[None].expand(height, width, half)

@@ -65,11 +65,11 @@ class XDecoderConfig(Config):
 class Features:
     """Encoded pictures; as many questions as one likes can be decoded from them."""
 
-    mask: Tensor                            # (B, C, H/4, W/4)
-    maps: tuple[Tensor, Tensor, Tensor]     # (B, C, h, w) of strides 32, 16, 8
-    pooled: Tensor                          # (B, D) mean of the coarsest backbone map, in the joint space
-    sizes: tuple[tuple[int, int], ...]      # height and width of each picture inside the padded H × W
-    padded: tuple[int, int]                 # H, W
+    mask: Tensor  # (B, C, H/4, W/4)
+    maps: tuple[Tensor, Tensor, Tensor]  # (B, C, h, w) of strides 32, 16, 8
+    pooled: Tensor  # (B, D) mean of the coarsest backbone map, in the joint space
+    sizes: tuple[tuple[int, int], ...]  # height and width of each picture inside the padded H × W
+    padded: tuple[int, int]  # H, W
 
     def of(self, image: int) -> Features:
         """Those of one picture, as a batch of one."""
@@ -152,10 +152,12 @@ class XDecoder(nn.Module):
         """Normalise, then pad right and below with zeros to a common multiple of the stride: (B, 3, H, W)."""
         mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (PIXEL_MEAN, PIXEL_STD))
         height, width = padded_size(images)
-        return torch.stack([
-            F.pad((image.to(device).float() - mean) / std, (0, width - image.shape[-1], 0, height - image.shape[-2]))
-            for image in images
-        ])                                                                                          # fmt: skip
+        return torch.stack(
+            [
+                F.pad((image.to(device).float() - mean) / std, (0, width - image.shape[-1], 0, height - image.shape[-2]))
+                for image in images
+            ]
+        )
 
 
 def padded_size(images: Sequence[Tensor]) -> tuple[int, int]:

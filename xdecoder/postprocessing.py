@@ -12,9 +12,9 @@ from torch import Tensor
 from xdecoder.config import Config
 from xdecoder.types import InstanceResult, PanopticResult, PanopticSegment, SegmentationResult
 
-_CLASSES = 256              # whose sums are made at a time in the semantic map
-_TILE = (64, 256)           # largest part of the masks that is resized at a time
-_VALUES = 1 << 22           # and most numbers that it, and what is made of it, may hold
+_CLASSES = 256  # whose sums are made at a time in the semantic map
+_TILE = (64, 256)  # largest part of the masks that is resized at a time
+_VALUES = 1 << 22  # and most numbers that it, and what is made of it, may hold
 
 
 class PostprocessingConfig(Config):
@@ -32,10 +32,10 @@ class PostprocessingConfig(Config):
 class ResizedMasks:
     """Masks that are kept small and resized part by part as they are read, so that no picture is too large for them."""
 
-    logits: Tensor              # (N, h, w)
-    padded: tuple[int, int]     # size to which they are resized first: the network's input
-    size: tuple[int, int]       # what they are then cut to: the picture in it
-    output: tuple[int, int]     # and what that is resized to
+    logits: Tensor  # (N, h, w)
+    padded: tuple[int, int]  # size to which they are resized first: the network's input
+    size: tuple[int, int]  # what they are then cut to: the picture in it
+    output: tuple[int, int]  # and what that is resized to
 
     def __len__(self) -> int:
         return len(self.logits)
@@ -162,8 +162,8 @@ def panoptic(probabilities: Tensor, masks: Masks, is_thing: Tensor, config: Post
     scores, labels, rows = scores[kept], labels[kept], masks[kept]
     if len(scores) == 0:
         return PanopticResult(torch.zeros(masks.shape[1:], dtype=torch.int32, device=probabilities.device), ())
-    winner = torch.empty(masks.shape[1:], dtype=torch.int16, device=probabilities.device)       # -1: the winner is not sure
-    areas = torch.zeros(3, len(scores), dtype=torch.int64, device=probabilities.device)         # won, drawn, own
+    winner = torch.empty(masks.shape[1:], dtype=torch.int16, device=probabilities.device)  # -1: the winner is not sure
+    areas = torch.zeros(3, len(scores), dtype=torch.int64, device=probabilities.device)  # won, drawn, own
     for place, logits in _tiles(rows):
         inside = logits.sigmoid()
         best = (scores[:, None, None] * inside).argmax(dim=0)
@@ -173,7 +173,7 @@ def panoptic(probabilities: Tensor, masks: Masks, is_thing: Tensor, config: Post
         areas += torch.stack([*won, (inside >= 0.5).sum((1, 2))])
     segments: list[PanopticSegment] = []
     stuff: dict[int, int] = {}
-    ids = [0] * (len(scores) + 1)       # of each row; the last is nobody's
+    ids = [0] * (len(scores) + 1)  # of each row; the last is nobody's
     listed = zip(scores.tolist(), labels.tolist(), *areas.tolist(), strict=True)
     for row, (score, label, area, drawn_area, own_area) in enumerate(listed):
         if not drawn_area or area / own_area < config.overlap_threshold:

@@ -29,7 +29,5 @@ def rand_by_image(
     """Uniform numbers (sum(counts), *size): `counts[b]` rows for picture b, of its generator."""
     if generators is None or all(each is None for each in generators):
         return torch.rand(sum(counts), *size, device=device)
-    rows = [
-        torch.rand(count, *size, device=device, generator=each) for count, each in zip(counts, generators, strict=True)
-    ]
+    rows = [torch.rand(count, *size, device=device, generator=each) for count, each in zip(counts, generators, strict=True)]
     return torch.cat(rows)

@@ -16,7 +16,7 @@ class Vocabulary:
 
     names: tuple[str, ...]
     is_thing: tuple[bool, ...]
-    texts: tuple[str, ...] = ()     # what the text encoder reads for each class, where it is not the name; these may repeat
+    texts: tuple[str, ...] = ()  # what the text encoder reads for each class, where it is not the name; these may repeat
 
     def __post_init__(self) -> None:
         if len(self.names) != len(self.is_thing):
@@ -40,19 +40,19 @@ class Vocabulary:
 class Segments:
     """Annotated regions of one picture. In training at the picture's size, in evaluation at the sample's `output_size`."""
 
-    masks: Tensor    # (N, H, W) bool
-    labels: Tensor   # (N,) int64, index into the vocabulary
-    crowd: Tensor    # (N,) bool: a group that is neither learnt nor counted as a miss
+    masks: Tensor  # (N, H, W) bool
+    labels: Tensor  # (N,) int64, index into the vocabulary
+    crowd: Tensor  # (N,) bool: a group that is neither learnt nor counted as a miss
 
 
 @dataclass(frozen=True)
 class Phrases:
     """Phrases of one picture and the region each refers to; sizes as in `Segments`."""
 
-    texts: tuple[str, ...]            # P
-    masks: Tensor                     # (P, H, W) bool
-    written: bool = True              # by a person for this picture; False: names of classes stand in
-    meanings: tuple[str, ...] = ()    # P: what each text stands for, where several wordings mean one thing; () = itself
+    texts: tuple[str, ...]  # P
+    masks: Tensor  # (P, H, W) bool
+    written: bool = True  # by a person for this picture; False: names of classes stand in
+    meanings: tuple[str, ...] = ()  # P: what each text stands for, where several wordings mean one thing; () = itself
 
 
 @dataclass(frozen=True)
@@ -69,16 +69,16 @@ class Sample:
     """One picture and what is known of it."""
 
     id: int | str
-    image: Tensor                     # (3, h, w) uint8, RGB
-    output_size: tuple[int, int]      # (height, width) of the original picture, in which predictions are asked for
+    image: Tensor  # (3, h, w) uint8, RGB
+    output_size: tuple[int, int]  # (height, width) of the original picture, in which predictions are asked for
     segments: Segments | None = None
     phrases: Phrases | None = None
     captions: tuple[str, ...] = ()
-    nouns: tuple[tuple[str, ...], ...] = ()    # the nouns of each caption; empty where they are not known
-    region: Tensor | None = None      # (h, w) bool: the part of the picture that is to be described; None = all of it
-    seed: int | None = None           # of all that training draws for this sample; None: torch's own generator decides
-    label_map: Tensor | None = None   # (H, W) int64 at `output_size`: each pixel's class, -1 = none, if segments do not say it
-    label: int | None = None          # class of the whole picture
+    nouns: tuple[tuple[str, ...], ...] = ()  # the nouns of each caption; empty where they are not known
+    region: Tensor | None = None  # (h, w) bool: the part of the picture that is to be described; None = all of it
+    seed: int | None = None  # of all that training draws for this sample; None: torch's own generator decides
+    label_map: Tensor | None = None  # (H, W) int64 at `output_size`: each pixel's class, -1 = none, if segments do not say it
+    label: int | None = None  # class of the whole picture
     questions: tuple[Question, ...] = ()
 
 
@@ -87,9 +87,9 @@ class Batch:
     """Samples of one data set; their pictures may differ in size."""
 
     samples: tuple[Sample, ...]
-    vocabulary: Vocabulary | None     # what the segments' labels index; None where the set has no classes
-    source: str                       # name of the data set
-    seed: int | None = None           # of what training draws for all samples alike
+    vocabulary: Vocabulary | None  # what the segments' labels index; None where the set has no classes
+    source: str  # name of the data set
+    seed: int | None = None  # of what training draws for all samples alike
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -101,7 +101,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class PanopticSegment:
-    id: int          # value in the id map, from 1
+    id: int  # value in the id map, from 1
     label: int
     is_thing: bool
     score: float
@@ -109,30 +109,30 @@ class PanopticSegment:
 
 @dataclass(frozen=True)
 class PanopticResult:
-    ids: Tensor                               # (H, W) int32; 0 = void
+    ids: Tensor  # (H, W) int32; 0 = void
     segments: tuple[PanopticSegment, ...]
 
 
 @dataclass(frozen=True)
 class InstanceResult:
-    masks: Tensor    # (N, H, W) bool
-    labels: Tensor   # (N,) int64
-    scores: Tensor   # (N,) float
+    masks: Tensor  # (N, H, W) bool
+    labels: Tensor  # (N,) int64
+    scores: Tensor  # (N,) float
 
 
 @dataclass(frozen=True)
 class SegmentationResult:
     """What segmenting one picture gives, all at the sample's `output_size`."""
 
-    semantic: Tensor | None                   # (H, W) int64 label map
+    semantic: Tensor | None  # (H, W) int64 label map
     instances: InstanceResult | None
     panoptic: PanopticResult | None
 
 
 @dataclass(frozen=True)
 class ReferringResult:
-    masks: Tensor    # (P, H, W) bool, in the order of the phrases
-    scores: Tensor   # (P,) cosine of the chosen query and the phrase
+    masks: Tensor  # (P, H, W) bool, in the order of the phrases
+    scores: Tensor  # (P,) cosine of the chosen query and the phrase
 
 
 @dataclass(frozen=True)
@@ -144,21 +144,21 @@ class CaptionResult:
 class RetrievalResult:
     """Unit vectors of one picture and of its captions; a similarity is the mean over the picture's views."""
 
-    image: Tensor    # (V, D): the decoder's and, if asked for, the backbone's view
-    texts: Tensor    # (T, D)
+    image: Tensor  # (V, D): the decoder's and, if asked for, the backbone's view
+    texts: Tensor  # (T, D)
 
 
 @dataclass(frozen=True)
 class ClassificationResult:
     """The likeliest classes of a picture, best first."""
 
-    labels: Tensor   # (K,) int64
-    scores: Tensor   # (K,) cosine of picture and class
+    labels: Tensor  # (K,) int64
+    scores: Tensor  # (K,) cosine of picture and class
 
 
 @dataclass(frozen=True)
 class AnswerResult:
-    texts: tuple[str, ...]    # one answer a question, in the order of the sample's questions
+    texts: tuple[str, ...]  # one answer a question, in the order of the sample's questions
 
 
 Tree = TypeVar("Tree")

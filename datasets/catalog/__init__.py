@@ -14,49 +14,74 @@ CAMVID_PROTOCOL = "11 classes, unlabelled pixels (value 11) ignored, 480x360 pic
 
 def _shapes(split: str, evaluators: tuple[EvaluatorName, ...]) -> DatasetSpec:
     return DatasetSpec(
-        name=f"shapes_{split}", reader="coco", images=f"shapes/images/{split}",
-        panoptic=f"shapes/annotations/panoptic_{split}.json", panoptic_images=f"shapes/annotations/panoptic_{split}",
-        instances=f"shapes/annotations/instances_{split}.json", phrases=f"shapes/annotations/phrases_{split}.json",
-        captions=f"shapes/annotations/captions_{split}.json", scenes=f"shapes/annotations/scenes_{split}.json",
-        evaluators=evaluators, protocol=SHAPES_PROTOCOL,
-    )  # fmt: skip
+        name=f"shapes_{split}",
+        reader="coco",
+        images=f"shapes/images/{split}",
+        panoptic=f"shapes/annotations/panoptic_{split}.json",
+        panoptic_images=f"shapes/annotations/panoptic_{split}",
+        instances=f"shapes/annotations/instances_{split}.json",
+        phrases=f"shapes/annotations/phrases_{split}.json",
+        captions=f"shapes/annotations/captions_{split}.json",
+        scenes=f"shapes/annotations/scenes_{split}.json",
+        evaluators=evaluators,
+        protocol=SHAPES_PROTOCOL,
+    )
 
 
 def _camvid(split: str, count: int) -> DatasetSpec:
     return DatasetSpec(
-        name=f"camvid_{split}", reader="label_images", images="camvid", split=f"camvid/{split}.txt",
-        classes="camvid/classes.txt", ignore_value=11, count=count, evaluators=("semantic",), protocol=CAMVID_PROTOCOL,
-    )  # fmt: skip
+        name=f"camvid_{split}",
+        reader="label_images",
+        images="camvid",
+        split=f"camvid/{split}.txt",
+        classes="camvid/classes.txt",
+        ignore_value=11,
+        count=count,
+        evaluators=("semantic",),
+        protocol=CAMVID_PROTOCOL,
+    )
 
 
 def _coco(split: str, count: int) -> DatasetSpec:
     return DatasetSpec(
-        name=f"coco_2017_{split}_panoptic", reader="coco", images=f"coco/{split}2017",
-        panoptic=f"coco/annotations/panoptic_{split}2017.json", panoptic_images=f"coco/panoptic_{split}2017",
-        instances=f"coco/annotations/instances_{split}2017.json", captions=f"coco/annotations/captions_{split}2017.json",
-        vocabulary="coco_133", label_ids=True, count=count,
+        name=f"coco_2017_{split}_panoptic",
+        reader="coco",
+        images=f"coco/{split}2017",
+        panoptic=f"coco/annotations/panoptic_{split}2017.json",
+        panoptic_images=f"coco/panoptic_{split}2017",
+        instances=f"coco/annotations/instances_{split}2017.json",
+        captions=f"coco/annotations/captions_{split}2017.json",
+        vocabulary="coco_133",
+        label_ids=True,
+        count=count,
         evaluators=("panoptic", "instance", "semantic", "captioning", "retrieval"),
         protocol="133 classes; AP against the official instances; mIoU against labels painted from the panoptic PNGs",
-    )  # fmt: skip
+    )
 
 
 def _coco_filtered(variant: str, files: str, phrases: str) -> DatasetSpec:
     """COCO to pre-train on: captions and phrases beside the regions, without the pictures of other benchmarks."""
     folder = "coco/annotations"
     return DatasetSpec(
-        name=f"coco_2017_train_panoptic_{variant}", reader="coco", images="coco/train2017",
-        panoptic=f"{folder}/panoptic_train2017_{files}.json", panoptic_images="coco/panoptic_train2017",
-        captions=f"{folder}/captions_train2017_{files}.json", phrases=f"{folder}/grounding_train2017{phrases}.json",
+        name=f"coco_2017_train_panoptic_{variant}",
+        reader="coco",
+        images="coco/train2017",
+        panoptic=f"{folder}/panoptic_train2017_{files}.json",
+        panoptic_images="coco/panoptic_train2017",
+        captions=f"{folder}/captions_train2017_{files}.json",
+        phrases=f"{folder}/grounding_train2017{phrases}.json",
         protocol="to learn from, not to measure on",
-    )  # fmt: skip
+    )
 
 
 def _vlp(part: str, *files: str) -> DatasetSpec:
     """Image-text pairs in ViLT's layout, at the published places."""
     return DatasetSpec(
-        name=f"vlp_{part}", reader="arrow", files=tuple(f"pretrain_arrows_code224/{file}.arrow" for file in files),
+        name=f"vlp_{part}",
+        reader="arrow",
+        files=tuple(f"pretrain_arrows_code224/{file}.arrow" for file in files),
         protocol="to learn from, not to measure on",
-    )  # fmt: skip
+    )
 
 
 VLP_FILES = {
@@ -71,38 +96,61 @@ VLP_FILES = {
 def _coco_kit(split: str) -> DatasetSpec:
     folder = "coco_panoptic/annotations"
     return DatasetSpec(
-        name=f"coco_kit_{split}", reader="coco", images=f"coco_panoptic/images/{split}2017",
-        panoptic=f"{folder}/panoptic_{split}2017.json", panoptic_images=f"{folder}/panoptic_{split}2017",
+        name=f"coco_kit_{split}",
+        reader="coco",
+        images=f"coco_panoptic/images/{split}2017",
+        panoptic=f"{folder}/panoptic_{split}2017.json",
+        panoptic_images=f"{folder}/panoptic_{split}2017",
         instances=f"{folder}/instances_train2017.json" if split == "train" else None,
         captions=f"{folder}/captions_val2017.json" if split == "val" else None,
-        count=100, evaluators=("panoptic", "instance", "semantic", "captioning", "retrieval"),
+        count=100,
+        evaluators=("panoptic", "instance", "semantic", "captioning", "retrieval"),
         protocol="100 pictures of COCO 2017 with official annotations, 133 classes; not comparable with the whole split",
-    )  # fmt: skip
+    )
 
 
 def _flickr8k(split: str, list_file: str, count: int) -> DatasetSpec:
     return DatasetSpec(
-        name=f"flickr8k_{split}", reader="captions", images="flickr8k/images", captions="flickr8k/Flickr8k.token.txt",
-        split=f"flickr8k/{list_file}", count=count, evaluators=("captioning", "retrieval"), measured_with=_PAIRS,
+        name=f"flickr8k_{split}",
+        reader="captions",
+        images="flickr8k/images",
+        captions="flickr8k/Flickr8k.token.txt",
+        split=f"flickr8k/{list_file}",
+        count=count,
+        evaluators=("captioning", "retrieval"),
+        measured_with=_PAIRS,
         protocol="five captions a picture, pictures at 224x224",
-    )  # fmt: skip
+    )
 
 
 def _flickr(number: str, split: str, count: int) -> DatasetSpec:
     home = f"flickr{number}"
     return DatasetSpec(
-        name=f"{home}_karpathy_{split}", reader="karpathy", images=f"{home}/images", captions=f"{home}/dataset_{home}.json",
-        subset=split, count=count, counts=Counts(captions=5 * count), evaluators=("captioning", "retrieval"),
-        measured_with=_PAIRS, protocol="Karpathy's split, five captions a picture; pictures stretched to 224x224",
-    )  # fmt: skip
+        name=f"{home}_karpathy_{split}",
+        reader="karpathy",
+        images=f"{home}/images",
+        captions=f"{home}/dataset_{home}.json",
+        subset=split,
+        count=count,
+        counts=Counts(captions=5 * count),
+        evaluators=("captioning", "retrieval"),
+        measured_with=_PAIRS,
+        protocol="Karpathy's split, five captions a picture; pictures stretched to 224x224",
+    )
 
 
 _PAIRS = Protocol(transform=Stretch(size=224))
 _IMAGENET = DatasetSpec(
-    name="imagenet_val", reader="class_folders", images="imagenet/val", vocabulary="imagenet_1000", label_ids=True, count=50000,
-    evaluators=("classification",), measured_with=Protocol(transform=ShortestSide(size=224, crop=224)),
+    name="imagenet_val",
+    reader="class_folders",
+    images="imagenet/val",
+    vocabulary="imagenet_1000",
+    label_ids=True,
+    count=50000,
+    evaluators=("classification",),
+    measured_with=Protocol(transform=ShortestSide(size=224, crop=224)),
     protocol="1000 classes by CLIP's names in all templates, the picture's vector against theirs",
-)  # fmt: skip
+)
 
 
 _ALL: tuple[EvaluatorName, ...] = ("panoptic", "instance", "semantic", "referring", "captioning", "retrieval", "attributes")

@@ -13,51 +13,81 @@ _TEN_THOUSANDS = {"train": 118287, "val": 5000}
 
 def _instances(split: str) -> DatasetSpec:
     return DatasetSpec(
-        name=f"coco_2017_{split}_instance", reader="coco", images=f"coco/{split}2017",
-        instances=f"coco/annotations/instances_{split}2017.json", vocabulary="coco_133:things", label_ids=True,
-        count=_TEN_THOUSANDS[split], evaluators=("instance",), protocol="the 80 objects alone, 100 of a picture",
-    )  # fmt: skip
+        name=f"coco_2017_{split}_instance",
+        reader="coco",
+        images=f"coco/{split}2017",
+        instances=f"coco/annotations/instances_{split}2017.json",
+        vocabulary="coco_133:things",
+        label_ids=True,
+        count=_TEN_THOUSANDS[split],
+        evaluators=("instance",),
+        protocol="the 80 objects alone, 100 of a picture",
+    )
 
 
 def _semantic(split: str) -> DatasetSpec:
     return DatasetSpec(
-        name=f"coco_2017_{split}_semantic", reader="label_images", images=f"coco/{split}2017",
-        labels=f"coco/panoptic_semseg_{split}2017", vocabulary="coco_133", ignore_value=255,
-        count=_TEN_THOUSANDS[split], evaluators=("semantic",),
+        name=f"coco_2017_{split}_semantic",
+        reader="label_images",
+        images=f"coco/{split}2017",
+        labels=f"coco/panoptic_semseg_{split}2017",
+        vocabulary="coco_133",
+        ignore_value=255,
+        count=_TEN_THOUSANDS[split],
+        evaluators=("semantic",),
         protocol="133 classes, labels painted from the panoptic PNGs (`python -m datasets.prepare coco_semantic`)",
-    )  # fmt: skip
+    )
 
 
 def _stuff(split: str) -> DatasetSpec:
     return DatasetSpec(
-        name=f"coco_stuff_171_{split}", reader="label_images", images=f"coco/{split}2017",
-        labels=f"coco/stuffthingmaps/{split}2017", vocabulary="coco_stuff_171", label_ids=True, label_offset=-1,
-        ignore_value="others", count=_TEN_THOUSANDS[split], evaluators=("semantic",),
+        name=f"coco_stuff_171_{split}",
+        reader="label_images",
+        images=f"coco/{split}2017",
+        labels=f"coco/stuffthingmaps/{split}2017",
+        vocabulary="coco_stuff_171",
+        label_ids=True,
+        label_offset=-1,
+        ignore_value="others",
+        count=_TEN_THOUSANDS[split],
+        evaluators=("semantic",),
         measured_with=Protocol(transform=ShortestEdge(size=640, max_size=2560)),
         protocol="80 things and 91 kinds of stuff, the pixel maps as handed out; SED learns from the training split",
-    )  # fmt: skip
+    )
 
 
 def _karpathy(split: str, count: int, captions: int) -> DatasetSpec:
     return DatasetSpec(
-        name=f"coco_karpathy_{split}", reader="karpathy", images="coco", captions="coco/annotations/dataset_coco.json",
-        subset=split, count=count, counts=Counts(captions=captions), evaluators=("captioning", "retrieval"),
+        name=f"coco_karpathy_{split}",
+        reader="karpathy",
+        images="coco",
+        captions="coco/annotations/dataset_coco.json",
+        subset=split,
+        count=count,
+        counts=Counts(captions=captions),
+        evaluators=("captioning", "retrieval"),
         measured_with=_PAIRS,
         protocol="Karpathy's split of COCO 2014, the whole of it as one pool; pictures stretched to 224x224",
-    )  # fmt: skip
+    )
 
 
 # Of each data set its folder's name, who split it, and per split the numbers of pictures and sentences.
 _REFERRED: dict[tuple[str, str, str], dict[str, tuple[int, int]]] = {
     ("refcoco", "refcoco", "unc"): {
-        "train": (16994, 120624), "val": (1500, 10834), "testA": (750, 5657), "testB": (750, 5095),
+        "train": (16994, 120624),
+        "val": (1500, 10834),
+        "testA": (750, 5657),
+        "testB": (750, 5095),
     },
     ("refcocop", "refcoco+", "unc"): {
-        "train": (16992, 120191), "val": (1500, 10758), "testA": (750, 5726), "testB": (750, 4889),
+        "train": (16992, 120191),
+        "val": (1500, 10758),
+        "testA": (750, 5726),
+        "testB": (750, 4889),
     },
     ("refcocog", "refcocog", "umd"): {"train": (21899, 80512), "val": (1300, 4896), "test": (2600, 9602)},
     ("refcocog", "refcocog", "google"): {"train": (24698, 85474), "val": (4650, 9536)},
-}  # fmt: skip
+}
 
 
 def _referring() -> list[DatasetSpec]:
@@ -68,15 +98,22 @@ def _referring() -> list[DatasetSpec]:
         how = "the first sentence of each object, as published" if first_only else "every sentence"
         for split, (count, sentences) in splits.items():
             common = {
-                "images": "coco/train2017", "count": count, "counts": Counts(sentences=sentences), "evaluators": ("referring",),
-                "all_sentences": not first_only, "measured_with": _REFERRING, "protocol": f"{by}'s split; {how}",
-            }  # fmt: skip
+                "images": "coco/train2017",
+                "count": count,
+                "counts": Counts(sentences=sentences),
+                "evaluators": ("referring",),
+                "all_sentences": not first_only,
+                "measured_with": _REFERRING,
+                "protocol": f"{by}'s split; {how}",
+            }
             json = {"reader": "coco", "phrases": f"coco/annotations/{data}_{by}_{split}.json"}
             handed_out = {
-                "reader": "refer", "phrases": f"refcocoseg/{folder}/refs({by}).p",
-                "instances": f"refcocoseg/{folder}/instances.json", "subset": split,
+                "reader": "refer",
+                "phrases": f"refcocoseg/{folder}/refs({by}).p",
+                "instances": f"refcocoseg/{folder}/instances.json",
+                "subset": split,
                 "image_rename": (("COCO_train2014_", ""),),
-            }  # fmt: skip
+            }
             name = f"{data}_{split}_{by}"
             specs += [
                 DatasetSpec.model_validate({"name": name, **json, **common}),
@@ -88,11 +125,17 @@ def _referring() -> list[DatasetSpec]:
 def _vqa(split: str, pictures: str, count: int | None, questions: int) -> DatasetSpec:
     answers = None if "test" in split else f"vqa/v2_mscoco_{split}_annotations.json"
     return DatasetSpec(
-        name=f"vqav2_{split}", reader="vqa", images=f"coco/{pictures}",
-        questions=f"vqa/v2_OpenEnded_mscoco_{split}_questions.json", answers=answers, count=count,
-        counts=Counts(questions=questions), evaluators=("vqa",) if answers else (), measured_with=_QUESTIONS,
+        name=f"vqav2_{split}",
+        reader="vqa",
+        images=f"coco/{pictures}",
+        questions=f"vqa/v2_OpenEnded_mscoco_{split}_questions.json",
+        answers=answers,
+        count=count,
+        counts=Counts(questions=questions),
+        evaluators=("vqa",) if answers else (),
+        measured_with=_QUESTIONS,
         protocol="open-ended questions, ten people's answers, official normalisation",
-    )  # fmt: skip
+    )
 
 
 SPECS: tuple[DatasetSpec, ...] = (

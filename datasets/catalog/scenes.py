@@ -9,7 +9,7 @@ _WIDE = Protocol(transform=ShortestEdge(size=640, max_size=2560), object_thresho
 _STREET = Protocol(transform=ShortestEdge(size=1024, max_size=2048), object_threshold=0.4)
 _BDD = Protocol(transform=ShortestSide(size=800), object_threshold=0.4)
 _ROOM = Protocol(transform=ShortestSide(size=512), object_threshold=0.4)
-_OLD_LIST = "; the published number asked without \"background\", which cost it the last class"
+_OLD_LIST = '; the published number asked without "background", which cost it the last class'
 
 
 def _ade(split: str, folder: str, count: int) -> list[DatasetSpec]:
@@ -17,119 +17,224 @@ def _ade(split: str, folder: str, count: int) -> list[DatasetSpec]:
     images = f"{home}/images/{folder}"
     return [
         DatasetSpec(
-            name=f"ade20k_panoptic_{split}", reader="coco", images=images, panoptic=f"{home}/ade20k_panoptic_{split}.json",
-            panoptic_images=f"{home}/ade20k_panoptic_{split}", instances=f"{home}/ade20k_instance_{split}.json",
-            labels=f"{home}/annotations_detectron2/{folder}", vocabulary="ade20k_150", ignore_value=255, count=count,
-            evaluators=("panoptic", "instance", "semantic"), measured_with=_WIDE,
+            name=f"ade20k_panoptic_{split}",
+            reader="coco",
+            images=images,
+            panoptic=f"{home}/ade20k_panoptic_{split}.json",
+            panoptic_images=f"{home}/ade20k_panoptic_{split}",
+            instances=f"{home}/ade20k_instance_{split}.json",
+            labels=f"{home}/annotations_detectron2/{folder}",
+            vocabulary="ade20k_150",
+            ignore_value=255,
+            count=count,
+            evaluators=("panoptic", "instance", "semantic"),
+            measured_with=_WIDE,
             protocol="150 classes by their first word; AP over the 100 kinds of objects; mIoU against the original labels; "
             "`python -m datasets.prepare ade20k` makes the files",
         ),
         DatasetSpec(
-            name=f"ade20k_sem_seg_{split}", reader="label_images", images=images, labels=f"{home}/annotations/{folder}",
-            vocabulary="ade20k_150", label_offset=1, ignore_value=0, count=count, evaluators=("semantic",), measured_with=_WIDE,
+            name=f"ade20k_sem_seg_{split}",
+            reader="label_images",
+            images=images,
+            labels=f"{home}/annotations/{folder}",
+            vocabulary="ade20k_150",
+            label_offset=1,
+            ignore_value=0,
+            count=count,
+            evaluators=("semantic",),
+            measured_with=_WIDE,
             protocol="150 classes by their first word, the labels as handed out",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _ade_full(split: str, folder: str, count: int) -> DatasetSpec:
     home = "ADE20K_2021_17_01"
     return DatasetSpec(
-        name=f"ade20k_full_sem_seg_{split}", reader="label_images", images=f"{home}/images_detectron2/{folder}",
-        labels=f"{home}/annotations_detectron2/{folder}", label_rename=((r"\.jpg$", ".tif"),), vocabulary="ade20k_847",
-        ignore_value=65535, count=count, evaluators=("semantic",), measured_with=_WIDE,
+        name=f"ade20k_full_sem_seg_{split}",
+        reader="label_images",
+        images=f"{home}/images_detectron2/{folder}",
+        labels=f"{home}/annotations_detectron2/{folder}",
+        label_rename=((r"\.jpg$", ".tif"),),
+        vocabulary="ade20k_847",
+        ignore_value=65535,
+        count=count,
+        evaluators=("semantic",),
+        measured_with=_WIDE,
         protocol="847 classes by their first word, which some share; pictures and labels were shrunk to a short side of 512 "
         "(`python -m datasets.prepare ade20k_full`)",
-    )  # fmt: skip
+    )
 
 
 def _scannet(number: int, vocabulary: str) -> DatasetSpec:
     return DatasetSpec(
-        name=f"scannet_{number}_val_seg", reader="label_images", images="scannet_frames_25k/images",
-        labels="scannet_frames_25k/images", split="scannet_frames_25k/meta/val.txt", image_rename=((r"\s.*", ""),),
-        label_rename=(("/color/", f"/label{number}/"), (r"\.jpg$", ".png")), vocabulary=vocabulary, label_offset=1,
-        ignore_value=0, count=5436, evaluators=("semantic",), measured_with=_ROOM,
+        name=f"scannet_{number}_val_seg",
+        reader="label_images",
+        images="scannet_frames_25k/images",
+        labels="scannet_frames_25k/images",
+        split="scannet_frames_25k/meta/val.txt",
+        image_rename=((r"\s.*", ""),),
+        label_rename=(("/color/", f"/label{number}/"), (r"\.jpg$", ".png")),
+        vocabulary=vocabulary,
+        label_offset=1,
+        ignore_value=0,
+        count=5436,
+        evaluators=("semantic",),
+        measured_with=_ROOM,
         protocol=f"{number - 1} classes of every hundredth frame" + _OLD_LIST,
-    )  # fmt: skip
+    )
 
 
 _SCANNET_PANOPTIC = DatasetSpec(
-    name="scannet_21_panoptic_val", reader="coco", images="scannet_frames_25k/images",
-    panoptic="scannet_frames_25k/scannet_panoptic.json", panoptic_images="scannet_frames_25k/scannet_panoptic",
-    image_rename=(("__", "/color/"), (r"\.png$", ".jpg")), vocabulary="scannet_20", label_ids=True, count=5436,
-    evaluators=("panoptic",), measured_with=_ROOM, protocol="20 classes, wall and floor are stuff" + _OLD_LIST,
-)  # fmt: skip
+    name="scannet_21_panoptic_val",
+    reader="coco",
+    images="scannet_frames_25k/images",
+    panoptic="scannet_frames_25k/scannet_panoptic.json",
+    panoptic_images="scannet_frames_25k/scannet_panoptic",
+    image_rename=(("__", "/color/"), (r"\.png$", ".jpg")),
+    vocabulary="scannet_20",
+    label_ids=True,
+    count=5436,
+    evaluators=("panoptic",),
+    measured_with=_ROOM,
+    protocol="20 classes, wall and floor are stuff" + _OLD_LIST,
+)
 
 _SUN = DatasetSpec(
-    name="sunrgbd_37_val_seg", reader="label_images", images="sun_rgbd/image/test", labels="sun_rgbd/label37/test",
-    pair_by_order=True, vocabulary="sunrgbd_37", label_offset=1, ignore_value=0, count=5050, evaluators=("semantic",),
-    measured_with=_ROOM, protocol="37 classes of the 5050 test pictures" + _OLD_LIST,
-)  # fmt: skip
+    name="sunrgbd_37_val_seg",
+    reader="label_images",
+    images="sun_rgbd/image/test",
+    labels="sun_rgbd/label37/test",
+    pair_by_order=True,
+    vocabulary="sunrgbd_37",
+    label_offset=1,
+    ignore_value=0,
+    count=5050,
+    evaluators=("semantic",),
+    measured_with=_ROOM,
+    protocol="37 classes of the 5050 test pictures" + _OLD_LIST,
+)
 
 
 def _cityscapes(split: str, count: int) -> list[DatasetSpec]:
     images, home = f"cityscapes/leftImg8bit/{split}", "cityscapes/gtFine"
     label_ids = {
-        "labels": f"{home}/{split}", "label_rename": ((r"_leftImg8bit\.png$", "_gtFine_labelIds.png"),), "label_ids": True,
+        "labels": f"{home}/{split}",
+        "label_rename": ((r"_leftImg8bit\.png$", "_gtFine_labelIds.png"),),
+        "label_ids": True,
         "ignore_value": "others",
-    }  # fmt: skip
+    }
     of_panoptic = (r"^([^_]+)_(.*)_gtFine_panoptic\.png$", r"\1/\1_\2_leftImg8bit.png")
     common = {"images": images, "count": count, "measured_with": _STREET}
     made = "`python -m datasets.prepare cityscapes` makes the files"
     return [
-        DatasetSpec.model_validate({
-            "name": f"cityscapes_fine_sem_seg_{split}", "reader": "label_images", **label_ids, "vocabulary": "cityscapes_19",
-            "evaluators": ("semantic",), "protocol": "19 classes, full resolution", **common,
-        }),
-        DatasetSpec.model_validate({
-            "name": f"cityscapes_fine_panoptic_{split}", "reader": "coco", **label_ids, "vocabulary": "cityscapes_19",
-            "panoptic": f"{home}/cityscapes_panoptic_{split}.json", "panoptic_images": f"{home}/cityscapes_panoptic_{split}",
-            "image_rename": (of_panoptic,), "evaluators": ("panoptic", "semantic"),
-            "protocol": f"19 classes, 8 of them things; {made}", **common,
-        }),
-        DatasetSpec.model_validate({
-            "name": f"cityscapes_fine_instance_seg_{split}", "reader": "coco", "vocabulary": "cityscapes_19:things",
-            "label_ids": True, "instances": f"{home}/cityscapes_instances_{split}.json", "evaluators": ("instance",),
-            "protocol": f"the 8 things alone are asked for; AP as on COCO, groups are crowds; {made}", **common,
-        }),
-    ]  # fmt: skip
+        DatasetSpec.model_validate(
+            {
+                "name": f"cityscapes_fine_sem_seg_{split}",
+                "reader": "label_images",
+                **label_ids,
+                "vocabulary": "cityscapes_19",
+                "evaluators": ("semantic",),
+                "protocol": "19 classes, full resolution",
+                **common,
+            }
+        ),
+        DatasetSpec.model_validate(
+            {
+                "name": f"cityscapes_fine_panoptic_{split}",
+                "reader": "coco",
+                **label_ids,
+                "vocabulary": "cityscapes_19",
+                "panoptic": f"{home}/cityscapes_panoptic_{split}.json",
+                "panoptic_images": f"{home}/cityscapes_panoptic_{split}",
+                "image_rename": (of_panoptic,),
+                "evaluators": ("panoptic", "semantic"),
+                "protocol": f"19 classes, 8 of them things; {made}",
+                **common,
+            }
+        ),
+        DatasetSpec.model_validate(
+            {
+                "name": f"cityscapes_fine_instance_seg_{split}",
+                "reader": "coco",
+                "vocabulary": "cityscapes_19:things",
+                "label_ids": True,
+                "instances": f"{home}/cityscapes_instances_{split}.json",
+                "evaluators": ("instance",),
+                "protocol": f"the 8 things alone are asked for; AP as on COCO, groups are crowds; {made}",
+                **common,
+            }
+        ),
+    ]
 
 
 _BDD_SEMANTIC = DatasetSpec(
-    name="bdd10k_val_sem_seg", reader="label_images", images="bdd100k/images/10k/val",
-    labels="bdd100k/labels/sem_seg/masks/val", vocabulary="cityscapes_19", ignore_value=255, count=1000,
-    evaluators=("semantic",), measured_with=_BDD, protocol="the 19 classes of Cityscapes",
-)  # fmt: skip
+    name="bdd10k_val_sem_seg",
+    reader="label_images",
+    images="bdd100k/images/10k/val",
+    labels="bdd100k/labels/sem_seg/masks/val",
+    vocabulary="cityscapes_19",
+    ignore_value=255,
+    count=1000,
+    evaluators=("semantic",),
+    measured_with=_BDD,
+    protocol="the 19 classes of Cityscapes",
+)
 
 _BDD_PANOPTIC = DatasetSpec(
-    name="bdd10k_40_panoptic_val", reader="coco", images="bdd100k/images/10k/val",
-    panoptic="bdd100k/labels/pan_seg/meta/coco_val.json", panoptic_images="bdd100k/labels/pan_seg/coco_pano/val",
-    image_rename=((r"\.png$", ".jpg"),), vocabulary="bdd_40", label_ids=True, count=1000, evaluators=("panoptic",),
-    measured_with=_BDD, protocol="40 classes, those that BDD itself leaves out of its scores too; "
-    "`python -m datasets.prepare bdd` makes the files",
-)  # fmt: skip
+    name="bdd10k_40_panoptic_val",
+    reader="coco",
+    images="bdd100k/images/10k/val",
+    panoptic="bdd100k/labels/pan_seg/meta/coco_val.json",
+    panoptic_images="bdd100k/labels/pan_seg/coco_pano/val",
+    image_rename=((r"\.png$", ".jpg"),),
+    vocabulary="bdd_40",
+    label_ids=True,
+    count=1000,
+    evaluators=("panoptic",),
+    measured_with=_BDD,
+    protocol="40 classes, those that BDD itself leaves out of its scores too; `python -m datasets.prepare bdd` makes the files",
+)
 
 
 def _voc(name: str, vocabulary: str, ignored: int | str, fold: int | None, protocol: str) -> DatasetSpec:
-    return DatasetSpec.model_validate({
-        "name": name, "reader": "label_images", "images": "VOCdevkit/VOC2012/JPEGImages",
-        "labels": "VOCdevkit/VOC2012/SegmentationClass", "split": "VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt",
-        "image_rename": ((r"$", ".jpg"),), "vocabulary": vocabulary, "label_ids": True, "ignore_value": ignored,
-        "count": 1449, "evaluators": ("semantic",), "protocol": protocol,
-        "measured_with": _WIDE.model_copy(update={"fold": fold}),
-    })  # fmt: skip
+    return DatasetSpec.model_validate(
+        {
+            "name": name,
+            "reader": "label_images",
+            "images": "VOCdevkit/VOC2012/JPEGImages",
+            "labels": "VOCdevkit/VOC2012/SegmentationClass",
+            "split": "VOCdevkit/VOC2012/ImageSets/Segmentation/val.txt",
+            "image_rename": ((r"$", ".jpg"),),
+            "vocabulary": vocabulary,
+            "label_ids": True,
+            "ignore_value": ignored,
+            "count": 1449,
+            "evaluators": ("semantic",),
+            "protocol": protocol,
+            "measured_with": _WIDE.model_copy(update={"fold": fold}),
+        }
+    )
 
 
 def _context(classes: int, list_file: str, suffix: str, ignored: int, count: int) -> DatasetSpec:
     home = "VOCdevkit/VOC2010"
     return DatasetSpec(
-        name=f"context_{classes}_val_seg", reader="label_images", images=f"{home}/JPEGImages",
-        labels=f"{home}/annotations_detectron2/pc{classes}_val", split=f"{home}/{list_file}",
-        image_rename=((r"$", ".jpg"),), label_rename=((r"\.jpg$", suffix),), vocabulary=f"pascal_context_{classes}",
-        ignore_value=ignored, count=count, evaluators=("semantic",), measured_with=_WIDE,
+        name=f"context_{classes}_val_seg",
+        reader="label_images",
+        images=f"{home}/JPEGImages",
+        labels=f"{home}/annotations_detectron2/pc{classes}_val",
+        split=f"{home}/{list_file}",
+        image_rename=((r"$", ".jpg"),),
+        label_rename=((r"\.jpg$", suffix),),
+        vocabulary=f"pascal_context_{classes}",
+        ignore_value=ignored,
+        count=count,
+        evaluators=("semantic",),
+        measured_with=_WIDE,
         protocol=f"{classes} classes of the validation pictures of VOC 2010; what none of them is does not count "
         f"(`python -m datasets.prepare context_{classes}`)",
-    )  # fmt: skip
+    )
 
 
 SPECS: tuple[DatasetSpec, ...] = (

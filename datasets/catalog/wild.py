@@ -6,20 +6,47 @@ from datasets.spec import DatasetSpec, Protocol
 from datasets.transforms import ShortestSide
 
 NAMES: tuple[str, ...] = (
-    "Elephants", "Hand-Metal", "Watermelon", "House-Parts", "HouseHold-Items", "Strawberry", "Fruits", "Nutterfly-Squireel",
-    "Hand", "Garbage", "Chicken", "Rail", "Airplane-Parts", "Brain-Tumor", "Poles", "Electric-Shaver", "Bottles", "Toolkits",
-    "Trash", "Salmon-Fillet", "Puppies", "Tablets", "Phones", "Cows", "Ginger-Garlic",
-)  # fmt: skip
+    "Elephants",
+    "Hand-Metal",
+    "Watermelon",
+    "House-Parts",
+    "HouseHold-Items",
+    "Strawberry",
+    "Fruits",
+    "Nutterfly-Squireel",
+    "Hand",
+    "Garbage",
+    "Chicken",
+    "Rail",
+    "Airplane-Parts",
+    "Brain-Tumor",
+    "Poles",
+    "Electric-Shaver",
+    "Bottles",
+    "Toolkits",
+    "Trash",
+    "Salmon-Fillet",
+    "Puppies",
+    "Tablets",
+    "Phones",
+    "Cows",
+    "Ginger-Garlic",
+)
 """In the order of the published average."""
 
 
 def _set(name: str, split: str, folder: str) -> DatasetSpec:
     home = f"seginw/{name}/{folder}"
     return DatasetSpec(
-        name=f"seginw_{name}_{split}", reader="coco", images=home, instances=f"{home}/_annotations_min1cat.coco.json",
-        vocabulary=f"seginw:{name}", evaluators=("instance",), measured_with=Protocol(transform=ShortestSide(size=512)),
+        name=f"seginw_{name}_{split}",
+        reader="coco",
+        images=home,
+        instances=f"{home}/_annotations_min1cat.coco.json",
+        vocabulary=f"seginw:{name}",
+        evaluators=("instance",),
+        measured_with=Protocol(transform=ShortestSide(size=512)),
         protocol="its own classes, category ids from 0; the benchmark's score is the mean AP of the 25 validation sets",
-    )  # fmt: skip
+    )
 
 
 _FOLDERS = {"val": "valid", "train": "train", "train_10shot": "train_10shot"}

@@ -156,9 +156,11 @@ def main(arguments: list[str] | None = None) -> int:
     description = "What is wrong with a data set on this machine, and what to do."
     parser = argparse.ArgumentParser(prog="python -m datasets.check", description=description)
     parser.add_argument(
-        "names", nargs="+", metavar="NAME",
+        "names",
+        nargs="+",
+        metavar="NAME",
         help="a name of the catalog, an experiment's YAML (key.sub=value items may follow), or the path of your own data",
-    )  # fmt: skip
+    )
     parser.add_argument("--root", type=Path, help="folder of all data sets (default: the experiment's data.root, or data)")
     parser.add_argument("--all", action="store_true", help="decode every picture; without, 200 spread over the set")
     options = parser.parse_args(arguments)

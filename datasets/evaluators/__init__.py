@@ -42,7 +42,7 @@ TASKS: dict[TaskName, tuple[EvaluatorName, ...]] = {
     "classification": ("classification",),
     "vqa": ("vqa",),
 }
-GENERATED_POOL = 100    # captions of generated scenes repeat themselves; among too many pictures no caption means only one
+GENERATED_POOL = 100  # captions of generated scenes repeat themselves; among too many pictures no caption means only one
 
 
 def evaluators_for(
@@ -82,7 +82,7 @@ def _of_language(name: str, spec: DatasetSpec, root: Path) -> Evaluator[Any, Any
         case "referring":
             return ReferringEvaluator()
         case "captioning":
-            return CaptionEvaluator(java=spec.scenes is None)     # of generated captions synonyms say nothing
+            return CaptionEvaluator(java=spec.scenes is None)  # of generated captions synonyms say nothing
         case "retrieval":
             return RetrievalEvaluator(GENERATED_POOL if spec.scenes else None)
         case "vqa":

@@ -12,7 +12,7 @@ from xdecoder.files import read_json
 from xdecoder.types import CaptionResult, Sample
 
 ColourShape = tuple[str, str]
-Named = tuple[bool, int, int]    # of one caption's pairs: is the first in the picture, how many are named, how many are there
+Named = tuple[bool, int, int]  # of one caption's pairs: is the first in the picture, how many are named, how many are there
 
 
 class AttributeEvaluator(Evaluator[CaptionResult, Named]):

@@ -16,7 +16,7 @@ Flags = NDArray[np.bool_]
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
-AREAS = ((0.0, 1e10), (0.0, 32.0**2), (32.0**2, 96.0**2), (96.0**2, 1e10))    # all, small, medium, large; in pixels
+AREAS = ((0.0, 1e10), (0.0, 32.0**2), (32.0**2, 96.0**2), (96.0**2, 1e10))  # all, small, medium, large; in pixels
 DETECTIONS = (1, 10, 100)
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
@@ -24,10 +24,10 @@ NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs
 class Matches(NamedTuple):
     """The objects of one class in one picture. A = areas, T = thresholds, D = found objects, the likeliest first."""
 
-    scores: Floats      # (D,)
-    hit: Flags          # (A, T, D): is it one of the true objects?
-    ignored: Flags      # (A, T, D): does it count neither as right nor as wrong?
-    truths: NDArray[np.int64]    # (A,) true objects that count
+    scores: Floats  # (D,)
+    hit: Flags  # (A, T, D): is it one of the true objects?
+    ignored: Flags  # (A, T, D): does it count neither as right nor as wrong?
+    truths: NDArray[np.int64]  # (A,) true objects that count
 
 
 def match(overlaps: Floats, scores: Floats, areas: Floats, true_areas: Floats, crowd: Flags) -> Matches:
@@ -41,8 +41,8 @@ def match(overlaps: Floats, scores: Floats, areas: Floats, true_areas: Floats, c
     order = np.argsort(-scores, kind="stable")[: DETECTIONS[-1]]
     scores, areas = scores[order], areas[order]
     low, high = (np.array(limits)[:, None] for limits in zip(*AREAS, strict=True))
-    outside = (areas < low) | (areas > high)                                                # (A, D)
-    apart = crowd | (true_areas < low) | (true_areas > high)                                # (A, G)
+    outside = (areas < low) | (areas > high)  # (A, D)
+    apart = crowd | (true_areas < low) | (true_areas > high)  # (A, G)
     hit = np.zeros((len(AREAS), len(THRESHOLDS), len(order)), dtype=bool)
     ignored = np.zeros_like(hit)
     if len(true_areas):
@@ -54,11 +54,11 @@ def match(overlaps: Floats, scores: Floats, areas: Floats, true_areas: Floats, c
 def _assign(overlaps: Floats, apart: Flags, crowd: Flags, hit: Flags, ignored: Flags) -> None:
     """Fill `hit` and `ignored` (A, T, D); of equal overlaps the later object is taken."""
     enough = np.minimum(THRESHOLDS, 1 - 1e-10)
-    free = np.ones((*hit.shape[:2], len(crowd)), dtype=bool)                                # (A, T, G)
-    counted = ~apart[:, None]                                                               # (A, 1, G)
+    free = np.ones((*hit.shape[:2], len(crowd)), dtype=bool)  # (A, T, G)
+    counted = ~apart[:, None]  # (A, 1, G)
     for number in np.flatnonzero((overlaps >= enough[0]).any(1)):
         overlap = overlaps[number]
-        open_ = free & (overlap >= enough[:, None])                                         # (A, T, G)
+        open_ = free & (overlap >= enough[:, None])  # (A, T, G)
         best, chosen = _last_best(overlap, open_ & counted)
         among_apart, second = _last_best(overlap, open_ & ~counted)
         chosen = np.where(best, chosen, second)
@@ -66,7 +66,7 @@ def _assign(overlaps: Floats, apart: Flags, crowd: Flags, hit: Flags, ignored: F
         ignored[..., number] = ~best & among_apart
         area, threshold = np.nonzero(hit[..., number])
         taken = chosen[area, threshold]
-        free[area, threshold, taken] = crowd[taken]                                         # a crowd holds any number
+        free[area, threshold, taken] = crowd[taken]  # a crowd holds any number
 
 
 def _last_best(overlap: Floats, open_: Flags) -> tuple[Flags, NDArray[np.int64]]:
@@ -119,6 +119,6 @@ def _interpolated(right: Floats, wrong: Floats, truths: int) -> Floats:
     reached = right / truths
     precision = right / (right + wrong + np.spacing(1))
     precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    padded = np.concatenate((precision, np.zeros((len(precision), 1))), axis=1)      # beyond the last detection
+    padded = np.concatenate((precision, np.zeros((len(precision), 1))), axis=1)  # beyond the last detection
     places = [np.searchsorted(row, RECALLS, side="left") for row in reached]
     return np.take_along_axis(padded, np.array(places), axis=1)

@@ -12,14 +12,15 @@ from datasets.evaluators.coco_caption_tools import MissingToolError
 from datasets.evaluators.evaluator import Evaluator, ImageId
 from xdecoder.types import CaptionResult, Sample
 
-Pair = tuple[str, tuple[str, ...]]    # a candidate and its references
+Pair = tuple[str, tuple[str, ...]]  # a candidate and its references
 Words = tuple[str, ...]
 NGrams = Counter[Words]
 
-LONGEST = 4    # words in an n-gram
+LONGEST = 4  # words in an n-gram
 JAVA: dict[str, Callable[[Sequence[str], Sequence[Sequence[str]]], float]] = {
-    "caption_METEOR": coco_caption_tools.meteor, "caption_SPICE": coco_caption_tools.spice,
-}  # fmt: skip
+    "caption_METEOR": coco_caption_tools.meteor,
+    "caption_SPICE": coco_caption_tools.spice,
+}
 
 
 class CaptionEvaluator(Evaluator[CaptionResult, Pair]):
@@ -166,7 +167,7 @@ class _Weighted:
         for ngram, weight in self.weights.items():
             squares[len(ngram) - 1] += weight * weight
         self.norms = [math.sqrt(square) for square in squares]
-        self.length = sum(count for ngram, count in counts.items() if len(ngram) == 2)    # the official tool's length: bigrams
+        self.length = sum(count for ngram, count in counts.items() if len(ngram) == 2)  # the official tool's length: bigrams
 
     def similarity(self, reference: _Weighted, sigma: float) -> float:
         products = [0.0] * LONGEST

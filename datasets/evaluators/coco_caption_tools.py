@@ -44,9 +44,13 @@ def meteor(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> fl
     command = ["java", "-Xmx2G", "-jar", str(_jar(_METEOR_JAR)), "-", "-", "-stdio", "-l", "en", "-norm"]
     try:
         with subprocess.Popen(
-            command, encoding="utf-8", cwd=tempfile.gettempdir(),
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        ) as program:  # fmt: skip
+            command,
+            encoding="utf-8",
+            cwd=tempfile.gettempdir(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        ) as program:
             return _meteor(program, candidates, references)
     except (BrokenPipeError, ValueError):
         raise MissingToolError(f"{' '.join(command[:4])} broke off; it needs 2 GB of memory") from None
@@ -64,7 +68,7 @@ def _meteor(program: subprocess.Popen[str], candidates: Sequence[str], reference
     bare = [candidate.replace("|||", "").replace("  ", " ") for candidate in candidates]
     counts = [ask(f"SCORE ||| {' ||| '.join(many)} ||| {one}") for one, many in zip(bare, references, strict=True)]
     ask(f"EVAL ||| {' ||| '.join(counts)}")
-    return float([answers.readline() for _ in candidates][-1])       # one a caption, of which `ask` took the first, then of all
+    return float([answers.readline() for _ in candidates][-1])  # one a caption, of which `ask` took the first, then of all
 
 
 def spice(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> float:

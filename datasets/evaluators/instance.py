@@ -17,7 +17,7 @@ from datasets.evaluators.evaluator import Evaluator, ImageId, Table, check_label
 from xdecoder.files import read_json
 from xdecoder.types import InstanceResult, Sample, SegmentationResult, Vocabulary
 
-Record = tuple[tuple[int, NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]], ...]    # a label and its `Matches`, repeated
+Record = tuple[tuple[int, NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]], ...]  # a label and its `Matches`, repeated
 
 
 class Objects:

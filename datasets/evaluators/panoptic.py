@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from datasets.evaluators.evaluator import Evaluator, ImageId, Table, check_labels, check_size, percent
 from xdecoder.types import PanopticResult, Sample, SegmentationResult, Segments, Vocabulary
 
-Row = tuple[int, tuple[float, ...], int, int]    # a label, the IoU of each match, segments missed, segments made up
+Row = tuple[int, tuple[float, ...], int, int]  # a label, the IoU of each match, segments missed, segments made up
 Map = NDArray[np.integer]
 
 

@@ -11,12 +11,12 @@ from datasets.evaluators.evaluator import Evaluator, ImageId, percent
 from xdecoder.types import RetrievalResult, Sample
 
 Vectors = NDArray[np.float32]
-Record = tuple[Vectors, Vectors]    # (V, D) views of the picture, (T, D) captions; as the network gave them
+Record = tuple[Vectors, Vectors]  # (V, D) views of the picture, (T, D) captions; as the network gave them
 Unit = NDArray[np.float64]
 Numbers = NDArray[np.int64]
 DEPTHS = (1, 5, 10)
-QUERIES_AT_ONCE = 256    # bounds the memory of a full 5 000 x 25 000 comparison
-DIGITS = 12              # similarities nearer than that are equal: sums of equal vectors differ by their rounding
+QUERIES_AT_ONCE = 256  # bounds the memory of a full 5 000 x 25 000 comparison
+DIGITS = 12  # similarities nearer than that are equal: sums of equal vectors differ by their rounding
 
 
 class RetrievalEvaluator(Evaluator[RetrievalResult, Record]):
@@ -77,7 +77,7 @@ class RetrievalEvaluator(Evaluator[RetrievalResult, Record]):
 
 def _pool_ranks(pool: Sequence[Record]) -> tuple[Numbers, Numbers]:
     """Rank from 0 of each caption's picture, and of each picture's best caption."""
-    images = np.stack([_unit(views).mean(0) for views, _ in pool])      # the mean of cosines is the cosine with the mean
+    images = np.stack([_unit(views).mean(0) for views, _ in pool])  # the mean of cosines is the cosine with the mean
     texts = np.concatenate([_unit(captions) for _, captions in pool])
     owner = np.repeat(np.arange(len(pool)), [len(captions) for _, captions in pool])
     return _ranks(texts, owner, images, np.arange(len(pool))), _ranks(images, np.arange(len(pool)), texts, owner)
@@ -88,7 +88,7 @@ def _ranks(queries: Unit, query_owner: Numbers, items: Unit, item_owner: Numbers
     ranks = []
     for start in range(0, len(queries), QUERIES_AT_ONCE):
         part = slice(start, start + QUERIES_AT_ONCE)
-        scores = (queries[part] @ items.T).round(DIGITS)                                  # (q, N)
+        scores = (queries[part] @ items.T).round(DIGITS)  # (q, N)
         own = np.where(query_owner[part, None] == item_owner, scores, -np.inf)
         first = own.argmax(1)
         best = np.take_along_axis(own, first[:, None], 1)

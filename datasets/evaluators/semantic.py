@@ -11,7 +11,7 @@ from datasets.evaluators.evaluator import Evaluator, ImageId, Table, check_label
 from xdecoder.types import Sample, SegmentationResult, Segments, Vocabulary
 
 Numbers = NDArray[np.int64]
-Cells = tuple[Numbers, Numbers, Numbers]    # true class, predicted class, and how many pixels, of each cell that occurs
+Cells = tuple[Numbers, Numbers, Numbers]  # true class, predicted class, and how many pixels, of each cell that occurs
 
 
 class SemanticEvaluator(Evaluator[SegmentationResult, Cells]):

@@ -11,8 +11,8 @@ from xdecoder.types import AnswerResult, Sample
 _NUMBERS = "zero one two three four five six seven eight nine ten"
 NUMBERS = {"none": "0", **{word: str(value) for value, word in enumerate(_NUMBERS.split())}}
 ARTICLES = ("a", "an", "the")
-PUNCTUATION = ";/[]\"{}()=+\\_-><@`,?!"
-STOPS = 32      # the official tool hands a flag of this value over where the number of replacements is expected
+PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
+STOPS = 32  # the official tool hands a flag of this value over where the number of replacements is expected
 
 # Right spellings; a word that lacks one of the apostrophes is mended.
 _CONTRACTIONS = """
@@ -29,7 +29,7 @@ CONTRACTIONS = {
     "somebody'd": "somebodyd",
 }
 
-Record = tuple[float, ...]    # the accuracy of each question
+Record = tuple[float, ...]  # the accuracy of each question
 
 
 class VqaEvaluator(Evaluator[AnswerResult, Record]):

@@ -24,7 +24,7 @@ from datasets.prepare.work import (
     segments_info,
     write_image,
     write_panoptic,
-)  # fmt: skip
+)
 from xdecoder.files import write_json
 from xdecoder.language import vocabularies
 
@@ -70,9 +70,9 @@ def _picture(home: Path, split: str, stem: str) -> Json:
         raise ValueError(f"{path}: expected class numbers 0 to 150, as in ADEChallengeData2016.zip")
     if drawn.shape[:2] != raw.shape or drawn.ndim != 3:
         raise ValueError(f"{home / 'annotations_instance' / folder / path.name}: expected an RGB image of the size of {path}")
-    labels = raw - 1        # -1 = unlabelled
+    labels = raw - 1  # -1 = unlabelled
     write_image(home / "annotations_detectron2" / folder / f"{stem}.png", Image.fromarray((labels % 256).astype(np.uint8)))
-    is_thing = np.array([*vocabularies.load("ade20k_150").vocabulary.is_thing, True])     # the last entry is for -1
+    is_thing = np.array([*vocabularies.load("ade20k_150").vocabulary.is_thing, True])  # the last entry is for -1
     thing_label = np.flatnonzero(is_thing[:-1])
     ids = np.where(is_thing[labels], 0, labels + 1)
     classes = {label + 1: (label, 0) for label in range(150)}
@@ -87,10 +87,16 @@ def _picture(home: Path, split: str, stem: str) -> Json:
         label = int(thing_label[kind - 1])
         ids[mask] = 1000 + number
         classes[1000 + number] = (label, 0)
-        objects.append({
-            "image_id": stem, "category_id": label, "iscrowd": 0, "area": int(mask.sum()), "bbox": box(mask),
-            "segmentation": outline(mask),
-        })                                                                              # fmt: skip
+        objects.append(
+            {
+                "image_id": stem,
+                "category_id": label,
+                "iscrowd": 0,
+                "area": int(mask.sum()),
+                "bbox": box(mask),
+                "segmentation": outline(mask),
+            }
+        )
     write_panoptic(home / f"ade20k_panoptic_{split}" / f"{stem}.png", ids)
     return {
         "image": {"id": stem, "file_name": f"{stem}.jpg", "height": raw.shape[0], "width": raw.shape[1]},
@@ -110,7 +116,9 @@ def prepare_full(root: Path, workers: int = 1) -> list[Path]:
         paths = files_below(source, "**/*_seg.png", "unpack ADE20K_2021_17_01.zip there")
         target = home / "annotations_detectron2" / folder
         made.append(target)
-        make_images({target / f"{path.name.removesuffix('_seg.png')}.tif": path for path in paths}, _full_image, folder, workers)
+        make_images(
+            {target / f"{path.name.removesuffix('_seg.png')}.tif": path for path in paths}, _full_image, folder, workers
+        )
     if not made:
         raise ValueError(f"{home / 'images/ADE'}: has neither training nor validation; unpack ADE20K_2021_17_01.zip there")
     return made

@@ -15,7 +15,7 @@ from datasets.readers.refer import refs
 from xdecoder.files import atomic, read_json, write_json
 from xdecoder.language import vocabularies
 
-_ROWS_AT_ONCE = 256      # of an arrow file
+_ROWS_AT_ONCE = 256  # of an arrow file
 
 
 def prepare_semantic(root: Path, workers: int = 1) -> list[Path]:
@@ -75,8 +75,9 @@ def prepare_refs(root: Path, workers: int = 1) -> list[Path]:
             seen = {row["image_id"] for row in merged}
             images = [
                 {**row, "file_name": renamed(row["file_name"], (("COCO_train2014_", ""),))}
-                for row in instances["images"] if row["id"] in seen
-            ]                                                                           # fmt: skip
+                for row in instances["images"]
+                if row["id"] in seen
+            ]
             target = root / "coco/annotations" / f"{name}_{by}_{split}.json"
             write_json(target, {"images": images, "annotations": merged})
             made.append(target)

@@ -11,26 +11,32 @@ import numpy as np
 
 from datasets.shapes import SHAPES, SIZES, Pair, Scene, Thing
 
-RADII = {"small": (13.0, 14.5), "medium": (19.0, 22.0), "large": (28.0, 32.0)}    # at 128 pixels
+RADII = {"small": (13.0, 14.5), "medium": (19.0, 22.0), "large": (28.0, 32.0)}  # at 128 pixels
 TEXTURES = ("plain", "stripes", "dots", "noise")
 UPPER = ("sky", "brick", "wood", "water")
 LOWER = ("grass", "sand", "water", "wood", "brick")
 RGB = {
-    "red": (214, 36, 40), "orange": (247, 134, 20), "yellow": (250, 218, 40), "green": (28, 160, 72),
-    "blue": (36, 84, 222), "purple": (142, 58, 178), "white": (240, 240, 240), "black": (42, 42, 46),
-}  # fmt: skip
+    "red": (214, 36, 40),
+    "orange": (247, 134, 20),
+    "yellow": (250, 218, 40),
+    "green": (28, 160, 72),
+    "blue": (36, 84, 222),
+    "purple": (142, 58, 178),
+    "white": (240, 240, 240),
+    "black": (42, 42, 46),
+}
 
-_VISIBLE = 0.65         # share of each thing that must stay uncovered and inside
+_VISIBLE = 0.65  # share of each thing that must stay uncovered and inside
 _OVERSAMPLING = 4
-_LIGHT = np.array([-0.6, -0.8])     # where it comes from, y downwards
+_LIGHT = np.array([-0.6, -0.8])  # where it comes from, y downwards
 
 
 @dataclass(frozen=True)
 class Stencil:
     """Coverage of a thing in its square patch, whose corner is (left, top) in the picture."""
 
-    alpha: np.ndarray   # (S, S) float32, 0 to 1
-    shade: np.ndarray   # (S, S) float32 brightness of faces
+    alpha: np.ndarray  # (S, S) float32, 0 to 1
+    shade: np.ndarray  # (S, S) float32 brightness of faces
     left: int
     top: int
 
@@ -40,8 +46,8 @@ class Painting:
     """A drawn scene."""
 
     scene: Scene
-    pixels: np.ndarray      # (H, W, 3) uint8 RGB
-    ids: np.ndarray         # (H, W) uint8: thing k is k + 1, then the upper stuff, then the lower
+    pixels: np.ndarray  # (H, W, 3) uint8 RGB
+    ids: np.ndarray  # (H, W) uint8: thing k is k + 1, then the upper stuff, then the lower
 
 
 def compose(rng: np.random.Generator, side: int, first: Sequence[Pair], others: Sequence[Pair]) -> tuple[Scene, list[Stencil]]:
@@ -75,9 +81,15 @@ def _place(rng: np.random.Generator, side: int, pair: Pair, things: list[Thing],
     size = SIZES[rng.integers(len(SIZES))]
     radius = rng.uniform(*RADII[size]) * side / 128
     thing = Thing(
-        shape=pair[1], colour=pair[0], size=size, x=0.0, y=0.0, radius=radius,
-        angle=rng.uniform(-0.15, 0.15), texture=TEXTURES[rng.integers(len(TEXTURES))],
-    )  # fmt: skip
+        shape=pair[1],
+        colour=pair[0],
+        size=size,
+        x=0.0,
+        y=0.0,
+        radius=radius,
+        angle=rng.uniform(-0.15, 0.15),
+        texture=TEXTURES[rng.integers(len(TEXTURES))],
+    )
     for _ in range(12):
         x, y = rng.uniform(0.8 * radius, side - 0.8 * radius, 2)
         moved = replace(thing, x=float(x), y=float(y))
@@ -251,7 +263,7 @@ def _rim(stencil: Stencil) -> np.ndarray:
 def _texture(rng: np.random.Generator, texture: str, x: np.ndarray, y: np.ndarray, radius: float) -> np.ndarray:
     angle, phase = rng.uniform(0, np.pi), rng.random()
     along, across = x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)
-    waves = min(2.5, radius / 6) * 2 * np.pi       # no finer than the pixels can show
+    waves = min(2.5, radius / 6) * 2 * np.pi  # no finer than the pixels can show
     if texture == "stripes":
         return np.asarray(1 + 0.08 * np.tanh(3 * np.sin(waves * along + 6.28 * phase)))
     if texture == "dots":

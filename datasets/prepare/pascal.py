@@ -46,7 +46,7 @@ def _paint(item: tuple[Path, tuple[int, int, list[tuple[int, Any]]]]) -> None:
     for label, key in enumerate(vocabularies.load("pascal_context_59").ids):
         label_of[int(key or 0)] = label
     values = np.zeros((height, width), dtype=np.int64)
-    for category, outline in objects:      # later ones lie above
+    for category, outline in objects:  # later ones lie above
         values[outline_mask(outline, height, width, f"trainval_merged.json, picture {target.stem}")] = category
     write_image(target, Image.fromarray(label_of[values]))
 

@@ -19,7 +19,7 @@ from datasets.prepare.painting import Painting, compose, paint
 from datasets.shapes import HELD_OUT, SEEN, SHAPES, STUFF, Thing, captions, phrases
 from xdecoder.files import read_json
 
-VERSION = 4     # of the pictures: another number when the same seed draws something else
+VERSION = 4  # of the pictures: another number when the same seed draws something else
 SPLITS = ("train", "val", "novel")
 
 Json = dict[str, Any]
@@ -125,7 +125,7 @@ def _write_split(folder: Path, split: str, count: int, side: int, seed: int, pro
         quality = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
         _write_image_file(images / f"{number:06d}.jpg", painting.pixels[..., ::-1], quality)
         red = np.zeros_like(painting.pixels)
-        red[..., 2] = painting.ids      # ids below 256 are in the red channel, which OpenCV counts last
+        red[..., 2] = painting.ids  # ids below 256 are in the red channel, which OpenCV counts last
         _write_image_file(maps / f"{number:06d}.png", red, [cv2.IMWRITE_PNG_COMPRESSION, 3])
         _annotate(files, painting, number, split, rng)
         progress.update()

@@ -17,11 +17,11 @@ from datasets.prepare.work import (
     read_values,
     segments_info,
     write_panoptic,
-)  # fmt: skip
+)
 from xdecoder.files import write_json
 from xdecoder.language import vocabularies
 
-GROUP = 1000       # in Cityscapes, smaller values are classes as a whole, larger ones 1000 times the class plus a number
+GROUP = 1000  # in Cityscapes, smaller values are classes as a whole, larger ones 1000 times the class plus a number
 
 
 def prepare_cityscapes(root: Path, workers: int = 1) -> list[Path]:
@@ -66,19 +66,27 @@ def _cityscapes_image(home: Path, split: str, name: str) -> Json:
         classes[value] = (category, crowd)
         if thing[category]:
             mask = ids == value
-            objects.append({
-                "image_id": stem, "category_id": category, "iscrowd": crowd, "area": int(mask.sum()), "bbox": box(mask),
-                "segmentation": outline(mask),
-            })                                                                          # fmt: skip
+            objects.append(
+                {
+                    "image_id": stem,
+                    "category_id": category,
+                    "iscrowd": crowd,
+                    "area": int(mask.sum()),
+                    "bbox": box(mask),
+                    "segmentation": outline(mask),
+                }
+            )
     write_panoptic(home / f"cityscapes_panoptic_{split}" / f"{stem}_gtFine_panoptic.png", ids)
     image = Path(name).parent / f"{stem}_leftImg8bit.png"
     return {
         "image": {"id": stem, "file_name": image.as_posix(), "height": ids.shape[0], "width": ids.shape[1]},
         "panoptic": {
-            "image_id": stem, "file_name": f"{stem}_gtFine_panoptic.png", "segments_info": segments_info(ids, classes),
+            "image_id": stem,
+            "file_name": f"{stem}_gtFine_panoptic.png",
+            "segments_info": segments_info(ids, classes),
         },
         "objects": objects,
-    }                                                                                   # fmt: skip
+    }
 
 
 def prepare_bdd(root: Path, workers: int = 1) -> list[Path]:

@@ -18,7 +18,7 @@ class Source:
 
     spec: DatasetSpec
     vocabulary: Vocabulary | None
-    records: Sequence[Record]       # all of them, or `Pairs` that are read one by one
+    records: Sequence[Record]  # all of them, or `Pairs` that are read one by one
 
 
 def read(spec: DatasetSpec, root: str | Path) -> Source:
@@ -33,11 +33,18 @@ def read(spec: DatasetSpec, root: str | Path) -> Source:
     if not (root / spec.images).is_dir():
         raise ValueError(f"{root / spec.images}: no such folder; data set {spec.name!r} has its pictures there{_hint(spec)}")
     readers = {
-        "coco": coco.read, "label_images": label_images.read, "captions": captions.read,
-        "karpathy": karpathy.read, "refer": refer.read, "vqa": vqa.read,
-        "yolo": yolo.read, "class_folders": class_folders.read,
-        "arrow": columns.read_arrow, "parquet": columns.read_parquet, "tar": tar.read,
-    }  # fmt: skip
+        "coco": coco.read,
+        "label_images": label_images.read,
+        "captions": captions.read,
+        "karpathy": karpathy.read,
+        "refer": refer.read,
+        "vqa": vqa.read,
+        "yolo": yolo.read,
+        "class_folders": class_folders.read,
+        "arrow": columns.read_arrow,
+        "parquet": columns.read_parquet,
+        "tar": tar.read,
+    }
     vocabulary: Vocabulary | None
     records: Sequence[Record]
     vocabulary, records = readers[spec.reader](spec, root)
@@ -53,7 +60,7 @@ def read(spec: DatasetSpec, root: str | Path) -> Source:
 
 def _check_counts(spec: DatasetSpec, root: Path, records: Sequence[Record]) -> None:
     known = {what: expected for what, expected in spec.counts if expected is not None}
-    found = counts(records) if known else Counts()      # pictures by the million are not counted for nothing
+    found = counts(records) if known else Counts()  # pictures by the million are not counted for nothing
     for what, expected in known.items():
         if getattr(found, what) != expected:
             raise ValueError(f"data set {spec.name!r} under {root} has {getattr(found, what)} {what}; expected {expected}")

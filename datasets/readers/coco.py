@@ -30,7 +30,7 @@ def read(spec: DatasetSpec, root: Path) -> tuple[Vocabulary | None, list[Record]
     """
     paths = {kind: root / name for kind in ("panoptic", "instances", "phrases", "captions") if (name := getattr(spec, kind))}
     if "panoptic" in paths:
-        paths.pop("instances", None)        # these serve the evaluator, which reads them itself
+        paths.pop("instances", None)  # these serve the evaluator, which reads them itself
     files = {kind: _read(path) for kind, path in paths.items()}
     main = next(iter(files))
     vocabulary: Vocabulary | None = None
@@ -88,7 +88,7 @@ def outline_mask(outline: Any, height: int, width: int, where: str) -> np.ndarra
 
 def _decode(code: Any) -> np.ndarray:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)     # pycocotools has not caught up with NumPy 2
+        warnings.simplefilter("ignore", DeprecationWarning)  # pycocotools has not caught up with NumPy 2
         return np.asarray(rle.decode(code).astype(bool))
 
 

@@ -17,16 +17,16 @@ from datasets.order import WINDOW
 from datasets.readers.pairs import Pairs, files, record
 from datasets.spec import DatasetSpec, Record
 
-LARGEST_GROUP = 2**30       # bytes of a parquet row group, which is held in memory as a whole
+LARGEST_GROUP = 2**30  # bytes of a parquet row group, which is held in memory as a whole
 
 
 @dataclass(frozen=True)
 class Rows:
     """Neighbouring rows of a file."""
 
-    load: Callable[[], Any]     # an Arrow table or record batch with the columns
+    load: Callable[[], Any]  # an Arrow table or record batch with the columns
     count: int
-    first: int                  # number of the first row in its file
+    first: int  # number of the first row in its file
     path: Path
     spec: DatasetSpec
     folder: Path

@@ -22,9 +22,9 @@ from xdecoder.types import Vocabulary
 class Regions:
     """Regions of one picture: as one map where they do not overlap, as one plane each where they may."""
 
-    planes: np.ndarray      # (1, H, W) uint8 or int32 map: 0 = void, k + 1 = region k; or (N, H, W) bool
-    labels: np.ndarray      # (N,) int64
-    crowd: np.ndarray       # (N,) bool
+    planes: np.ndarray  # (1, H, W) uint8 or int32 map: 0 = void, k + 1 = region k; or (N, H, W) bool
+    labels: np.ndarray  # (N,) int64
+    crowd: np.ndarray  # (N,) bool
 
     def masks(self, planes: np.ndarray | None = None, numbers: np.ndarray | None = None) -> np.ndarray:
         """(N, h, w) bool masks of all regions or of those with the given numbers, of `planes` after a transform if given."""
@@ -77,9 +77,9 @@ def _panoptic(record: Record, path: Path, size: tuple[int, int]) -> np.ndarray:
             raise ValueError(f"{path}: is a {image.mode} image; a panoptic PNG is RGB (id = R + 256 G + 65536 B)")
         colours = _pixels(image)
     _check_size(path, colours, size)
-    ids = cv2.cvtColor(colours, cv2.COLOR_RGB2RGBA).view("<u4")[..., 0] & 0xFFFFFF      # a pixel's four bytes as one number
+    ids = cv2.cvtColor(colours, cv2.COLOR_RGB2RGBA).view("<u4")[..., 0] & 0xFFFFFF  # a pixel's four bytes as one number
     listed = np.array([region.id for region in record.regions or ()], dtype=np.int64)
-    number_of = np.zeros(1 << 24, dtype=np.uint8 if len(listed) < 256 else np.int32)    # untouched pages cost nothing
+    number_of = np.zeros(1 << 24, dtype=np.uint8 if len(listed) < 256 else np.int32)  # untouched pages cost nothing
     number_of[listed] = np.arange(1, len(listed) + 1)
     numbers = number_of.take(ids)
     void = ids[numbers == 0]

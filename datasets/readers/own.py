@@ -83,9 +83,11 @@ def _coco(files: list[Path], part: str, folder: Path | None, split: bool) -> Fie
     if "panoptic" in kinds:
         fields["panoptic_images"] = str(_panoptic_folder(*kinds["panoptic"]))
     measures = {
-        "panoptic": ("panoptic", "instance", "semantic"), "instances": ("instance",),
-        "phrases": ("referring",), "captions": ("captioning", "retrieval"),
-    }  # fmt: skip
+        "panoptic": ("panoptic", "instance", "semantic"),
+        "instances": ("instance",),
+        "phrases": ("referring",),
+        "captions": ("captioning", "retrieval"),
+    }
     main = next(kind for kind in measures if kind in kinds)
     names = [path.name for path, _ in kinds.values()]
     return {
@@ -148,9 +150,15 @@ def _yolo(folder: Path, part: str) -> Fields | None:
     if labels is None:
         raise ValueError(f"{_swapped(images, 'labels')}: no such folder; it should hold a .txt for each picture of {images}")
     return {
-        "reader": "yolo", "images": str(images), "labels": str(labels), "classes": classes, "things": classes,
-        "part": None if split else part, "evaluators": ("instance",), "protocol": _told("YOLO polygons", split),
-    }  # fmt: skip
+        "reader": "yolo",
+        "images": str(images),
+        "labels": str(labels),
+        "classes": classes,
+        "things": classes,
+        "part": None if split else part,
+        "evaluators": ("instance",),
+        "protocol": _told("YOLO polygons", split),
+    }
 
 
 def _names_of(path: Path) -> tuple[str, ...]:
@@ -174,10 +182,15 @@ def _masks(folder: Path, part: str) -> Fields | None:
             classes = _class_list(folder, "the class of value 0 in the masks, of value 1, and so on")
             _refuse_black_and_white(masks, classes)
             return {
-                "reader": "label_images", "images": str(images), "labels": str(masks), "classes": classes,
-                "ignore_value": UNLABELLED, "part": None if split else part, "evaluators": ("semantic",),
+                "reader": "label_images",
+                "images": str(images),
+                "labels": str(masks),
+                "classes": classes,
+                "ignore_value": UNLABELLED,
+                "part": None if split else part,
+                "evaluators": ("semantic",),
                 "protocol": _told(f"mask PNGs, value {UNLABELLED} is unlabelled", split),
-            }  # fmt: skip
+            }
     return None
 
 
@@ -225,9 +238,13 @@ def _class_folders(folder: Path, part: str) -> Fields | None:
     if len(kinds) < 2:
         return None
     return {
-        "reader": "class_folders", "images": str(home.absolute()), "classes": tuple(kinds), "part": None if split else part,
-        "evaluators": ("classification",), "protocol": _told("a folder per class", bool(split)),
-    }  # fmt: skip
+        "reader": "class_folders",
+        "images": str(home.absolute()),
+        "classes": tuple(kinds),
+        "part": None if split else part,
+        "evaluators": ("classification",),
+        "protocol": _told("a folder per class", bool(split)),
+    }
 
 
 def _folder_of(folder: Path, name: str, part: str) -> tuple[Path | None, bool]:

@@ -60,9 +60,10 @@ def refs(path: Path, split: str) -> list[Json]:
         raise ValueError(f"{path}: expected a list of expressions with an ann_id, sentences and a split each")
     letter = split.removeprefix("test")
     wanted = [
-        row for row in rows
+        row
+        for row in rows
         if row["split"] == split or (split.startswith("test") and "test" in row["split"] and letter in row["split"])
-    ]  # fmt: skip
+    ]
     if not wanted:
         raise ValueError(f"{path}: has no split {split!r}; its splits are {', '.join(sorted({row['split'] for row in rows}))}")
     return wanted
@@ -78,10 +79,10 @@ class _PlainUnpickler(pickle.Unpickler):
 def _plain_pickle(path: Path) -> Any:
     try:
         with open(path, "rb") as file:
-            return _PlainUnpickler(file, encoding="utf-8", errors="replace").load()    # written by Python 2
+            return _PlainUnpickler(file, encoding="utf-8", errors="replace").load()  # written by Python 2
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
-    except Exception as error:      # a damaged pickle fails in every way there is
+    except Exception as error:  # a damaged pickle fails in every way there is
         raise ValueError(f"{path}: expected a pickle of plain lists and texts, as RefCOCO's authors made ({error})") from None
 
 

@@ -9,9 +9,9 @@ from typing import TypeVar
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-TIMEOUT = 30        # seconds
+TIMEOUT = 30  # seconds
 ATTEMPTS = 4
-CHUNK = 1 << 20     # bytes
+CHUNK = 1 << 20  # bytes
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ class Stream:
         """The next `size` bytes, fewer at the end."""
         data = b""
         while len(data) < size:
-            data += (more := _patiently(self.address, lambda: self._some(size - len(data))))     # noqa: B023
+            data += (more := _patiently(self.address, lambda: self._some(size - len(data))))  # noqa: B023
             if not more:
                 break
         return data

@@ -28,17 +28,17 @@ from xdecoder.files import atomic
 IMAGES = ("jpg", "jpeg", "png", "webp")
 TEXTS = ("txt", "json")
 BLOCK = 512
-READERS = 8         # shards that are indexed at a time
+READERS = 8  # shards that are indexed at a time
 
 
 @dataclass(frozen=True)
 class Index:
     """Where the samples of a shard lie; all numbers in bytes from its start."""
 
-    keys: np.ndarray        # (N,) bytes: the samples' names
-    spans: np.ndarray       # (N, 4) int64: start and size of the picture, start and size of the text; 0 0 = no text
-    is_json: np.ndarray     # (N,) bool: whether the text is JSON
-    size: int               # of the shard
+    keys: np.ndarray  # (N,) bytes: the samples' names
+    spans: np.ndarray  # (N, 4) int64: start and size of the picture, start and size of the text; 0 0 = no text
+    is_json: np.ndarray  # (N,) bool: whether the text is JSON
+    size: int  # of the shard
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Shard:
         name = self.index.keys[row].decode("utf-8", "replace")
         where = f"{self.place}: {name}"
         image, size, text, length = self.index.spans[row].tolist()
-        first, last = min(image, text or image), max(image + size, text + length)     # neighbours, so one read gets both
+        first, last = min(image, text or image), max(image + size, text + length)  # neighbours, so one read gets both
         data = self._bytes(first, last - first)
         captions: Any = data[text - first : text - first + length].decode("utf-8", "replace") if length else None
         if captions is not None and self.index.is_json[row]:
@@ -93,10 +93,10 @@ def _index(folder: Path, place: Path | str) -> Index:
             return kept
         with _open(place) as stream:
             index = _learn(stream, place)
-        with suppress(OSError), atomic(path) as file:       # a folder that cannot be written costs time at the next start
+        with suppress(OSError), atomic(path) as file:  # a folder that cannot be written costs time at the next start
             np.savez(
                 file, keys=index.keys, spans=index.spans, is_json=index.is_json, size=np.int64(index.size), stamp=np.str_(stamp)
-            )  # fmt: skip
+            )
         return index
 
 

@@ -21,7 +21,7 @@ from scipy.io import savemat
 from datasets.prepare.__main__ import main as prepare_command
 
 HEIGHT, WIDTH = 16, 24
-Found = dict[str, Any]      # picture id -> what is known of it
+Found = dict[str, Any]  # picture id -> what is known of it
 LEFT, RIGHT, BELOW = ((slice(0, 8), slice(0, 12)), (slice(0, 8), slice(12, 24)), (slice(8, 16), slice(0, 12)))
 
 
@@ -99,9 +99,7 @@ def coco_panoptic(root: Path, split: str) -> Found:
             for key, category in zip((70000, 300, 5), COCO_IDS, strict=True)
         ]
         annotations.append({"image_id": image["id"], "file_name": name, "segments_info": infos})
-    categories = [
-        {"id": key, "name": name, "isthing": int(key <= 90)} for key, name in zip(COCO_IDS, COCO_NAMES, strict=True)
-    ]
+    categories = [{"id": key, "name": name, "isthing": int(key <= 90)} for key, name in zip(COCO_IDS, COCO_NAMES, strict=True)]
     content = {"images": images, "annotations": annotations, "categories": categories}
     write_json(root / f"coco/annotations/panoptic_{split}2017.json", content)
     coco_instances(root, split)
@@ -118,15 +116,25 @@ def coco_instances(root: Path, split: str) -> Found:
         for i, image in enumerate(images)
         for row in (
             {
-                "id": 2 * i + 1, "image_id": image["id"], "category_id": 1, "iscrowd": 0, "area": 96.0, "bbox": [0, 0, 12, 8],
+                "id": 2 * i + 1,
+                "image_id": image["id"],
+                "category_id": 1,
+                "iscrowd": 0,
+                "area": 96.0,
+                "bbox": [0, 0, 12, 8],
                 "segmentation": polygon(0, 0, 8, 12),
             },
             {
-                "id": 2 * i + 2, "image_id": image["id"], "category_id": 90, "iscrowd": 1, "area": 96.0, "bbox": [12, 0, 12, 8],
+                "id": 2 * i + 2,
+                "image_id": image["id"],
+                "category_id": 90,
+                "iscrowd": 1,
+                "area": 96.0,
+                "bbox": [12, 0, 12, 8],
                 "segmentation": {"size": [HEIGHT, WIDTH], "counts": _counts(quarters(0, 1, 0, 0))},
             },
         )
-    ]  # fmt: skip
+    ]
     categories = [{"id": 1, "name": "person"}, {"id": 90, "name": "toothbrush"}]
     content = {"images": images, "annotations": annotations, "categories": categories}
     write_json(root / f"coco/annotations/instances_{split}2017.json", content)
@@ -183,20 +191,30 @@ def refer(root: Path, folder: str, by: str, split: str, merged: bool) -> Found:
     places = {key: (image, polygon(*box)) for key, (image, *box) in corners.items()}
     annotations = [
         {
-            "id": key, "image_id": image, "category_id": 1, "iscrowd": 0, "area": 96, "bbox": [0, 0, 1, 1],
+            "id": key,
+            "image_id": image,
+            "category_id": 1,
+            "iscrowd": 0,
+            "area": 96,
+            "bbox": [0, 0, 1, 1],
             "segmentation": outline,
         }
         for key, (image, outline) in places.items()
-    ]  # fmt: skip
+    ]
     said = {10: ("The LEFT dog", "a dog"), 11: ("cat",), 12: ("bird below",), 13: ("elsewhere",)}
     refs = [
         {
-            "ref_id": key, "ann_id": key, "image_id": places[key][0], "category_id": 1, "sent_ids": [key], "file_name": "x.jpg",
+            "ref_id": key,
+            "ann_id": key,
+            "image_id": places[key][0],
+            "category_id": 1,
+            "sent_ids": [key],
+            "file_name": "x.jpg",
             "split": "train" if key == 13 and split != "train" else "val" if key == 13 else split,
             "sentences": [{"raw": text, "sent": text.lower(), "tokens": text.split(), "sent_id": key} for text in texts],
         }
         for key, texts in said.items()
-    ]  # fmt: skip
+    ]
     home = root / "refcocoseg" / folder
     categories = [{"id": 1, "name": "dog"}]
     write_json(home / "instances.json", {"images": images, "annotations": annotations, "categories": categories})
@@ -244,8 +262,8 @@ def ade(root: Path, split: str, panoptic: bool) -> Found:
         painted(root / ADE / "images" / SIDES[split] / f"{stem}.jpg", i)
         save(root / ADE / "annotations" / SIDES[split] / f"{stem}.png", quarters(8, 1, 150, 0))
         drawn = np.zeros((HEIGHT, WIDTH, 3))
-        drawn[0:8, 0:6] = (1, 1, 0)             # half of the bed
-        drawn[0:2, 12:24] = (100, 2, 0)         # a flag over the wall
+        drawn[0:8, 0:6] = (1, 1, 0)  # half of the bed
+        drawn[0:2, 12:24] = (100, 2, 0)  # a flag over the wall
         save(root / ADE / "annotations_instance" / SIDES[split] / f"{stem}.png", drawn)
     if not panoptic:
         return all_alike(stems, labelled(("bed", "wall", "flag")))
@@ -329,7 +347,7 @@ def voc(root: Path, background: bool) -> Found:
     stems = ("2007_000033", "2007_000042")
     for i, stem in enumerate(stems):
         painted(home / f"JPEGImages/{stem}.jpg", i)
-        painted(home / "JPEGImages/2007_000001.jpg")                     # of no split
+        painted(home / "JPEGImages/2007_000001.jpg")  # of no split
         image = Image.fromarray(quarters(1, 20, 0, 255).astype(np.uint8))
         image.putpalette([(7 * i) % 256 for i in range(768)])
         (home / "SegmentationClass").mkdir(parents=True, exist_ok=True)
@@ -368,8 +386,19 @@ def context(root: Path, classes: int) -> Found:
 
 def camvid(root: Path, split: str) -> Found:
     names = (
-        "sky", "building", "pole", "road", "sidewalk", "tree", "sign", "fence", "car", "pedestrian", "bicyclist", "unlabelled",
-    )  # fmt: skip
+        "sky",
+        "building",
+        "pole",
+        "road",
+        "sidewalk",
+        "tree",
+        "sign",
+        "fence",
+        "car",
+        "pedestrian",
+        "bicyclist",
+        "unlabelled",
+    )
     rows = []
     for i in (1, 2):
         painted(root / f"camvid/{split}/{i}.jpg", i)
@@ -388,11 +417,16 @@ def seginw(root: Path, name: str, split: str, last: str, classes: int) -> Found:
         painted(home / image["file_name"], image["id"])
     annotations = [
         {
-            "id": i, "image_id": i, "category_id": classes - 1, "iscrowd": 0, "area": 96, "bbox": [0, 0, 12, 8],
+            "id": i,
+            "image_id": i,
+            "category_id": classes - 1,
+            "iscrowd": 0,
+            "area": 96,
+            "bbox": [0, 0, 12, 8],
             "segmentation": polygon(0, 0, 8, 12),
         }
         for i in (0, 1)
-    ]  # fmt: skip
+    ]
     categories = [{"id": i, "name": f"{name}-{i}", "supercategory": "none"} for i in range(classes)]
     content = {"images": images, "annotations": annotations, "categories": categories}
     write_json(home / "_annotations_min1cat.coco.json", content)

@@ -89,7 +89,7 @@ class Handler(SimpleHTTPRequestHandler):
     """Serves files and, as object stores do, parts of them; may break off or refuse on demand."""
 
     parts = True
-    fails: list[int] = []       # how many requests are still to fail, shared by all
+    fails: list[int] = []  # how many requests are still to fail, shared by all
 
     def do_GET(self) -> None:
         data = (Path(self.directory) / self.path.lstrip("/")).read_bytes()

@@ -48,9 +48,7 @@ def corpus(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_bad_samples_are_replaced_counted_and_named_once(
-    corpus: Path, workers: int, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_bad_samples_are_replaced_counted_and_named_once(corpus: Path, workers: int, caplog: pytest.LogCaptureFixture) -> None:
     bad = BadSamples(limit=2)
     with caplog.at_level(logging.WARNING):
         samples = _samples(train_loader(_stream(CORPUS), corpus, workers=workers, bad=bad), 60)
@@ -122,7 +120,7 @@ def test_ten_thousand_pairs_three_times(tmp_path: Path, monkeypatch: pytest.Monk
     seen: Counter[int | str] = Counter()
     for rank in range(2):
         start = 0
-        for end in (37, 81, 120):       # the process ends there and another one begins
+        for end in (37, 81, 120):  # the process ends there and another one begins
             batches = train_loader(stream, tmp_path, rank=rank, world_size=2, workers=2, start=start)
             for batch in itertools.islice(batches, end - start):
                 assert len(batch) == 125
@@ -160,9 +158,9 @@ def test_strange_samples_train_through(tmp_path: Path) -> None:
     stream = _stream(spec, tasks=["segmentation", "referring", "captioning", "retrieval"], batch_size=3, transform=transform)
     batch = next(train_loader(stream, tmp_path))
     segments = {sample.id: sample.segments for sample in batch.samples}
-    assert [len(segments[number].labels) for number in range(3)] == [0, 300, 1]     # type: ignore[union-attr]
-    assert segments[0].masks.shape == (0, 64, 64)                                   # type: ignore[union-attr]
-    assert torch.equal(segments[1].masks.sum(0), (segments[1].masks.any(0)).long())     # type: ignore[union-attr]
+    assert [len(segments[number].labels) for number in range(3)] == [0, 300, 1]  # type: ignore[union-attr]
+    assert segments[0].masks.shape == (0, 64, 64)  # type: ignore[union-attr]
+    assert torch.equal(segments[1].masks.sum(0), (segments[1].masks.any(0)).long())  # type: ignore[union-attr]
     model = tiny_model().train()
     built = tiny_tasks().build(("segmentation", "referring", "captioning", "retrieval"))
     for samples in (batch.samples, batch.samples[:1], tuple(s for s in batch.samples if s.id == 0)):

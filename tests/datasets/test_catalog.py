@@ -36,17 +36,20 @@ def test_inline_specification() -> None:
         parse(EvaluationConfig, wrong)
 
 
-@pytest.mark.parametrize(("fields", "sentence"), [
-    ({"reader": "coco"}, "needs panoptic or instances or phrases or captions"),
-    ({"reader": "coco", "panoptic": "p.json"}, "panoptic and panoptic_images come together"),
-    ({"reader": "label_images", "labels": "b"}, "needs classes or vocabulary"),
-    ({"reader": "label_images", "classes": ("a",)}, "needs split or labels"),
-    ({"reader": "refer", "phrases": "r.p", "instances": "i.json"}, "needs subset"),
-    ({"reader": "coco", "instances": "i.json", "vocabulary": "coco_13"}, "list 'coco_13'; did you mean 'coco_133'"),
-    ({"reader": "coco", "instances": "i.json", "label_ids": True}, "label_ids needs a vocabulary"),
-    ({"reader": "yolo", "classes": ("a",), "vocabulary": "voc_20"}, "by vocabulary or by classes, not both"),
-    ({"reader": "captions"}, "needs captions"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"reader": "coco"}, "needs panoptic or instances or phrases or captions"),
+        ({"reader": "coco", "panoptic": "p.json"}, "panoptic and panoptic_images come together"),
+        ({"reader": "label_images", "labels": "b"}, "needs classes or vocabulary"),
+        ({"reader": "label_images", "classes": ("a",)}, "needs split or labels"),
+        ({"reader": "refer", "phrases": "r.p", "instances": "i.json"}, "needs subset"),
+        ({"reader": "coco", "instances": "i.json", "vocabulary": "coco_13"}, "list 'coco_13'; did you mean 'coco_133'"),
+        ({"reader": "coco", "instances": "i.json", "label_ids": True}, "label_ids needs a vocabulary"),
+        ({"reader": "yolo", "classes": ("a",), "vocabulary": "voc_20"}, "by vocabulary or by classes, not both"),
+        ({"reader": "captions"}, "needs captions"),
+    ],
+)
 def test_incomplete_specification(fields: dict[str, str], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         DatasetSpec(name="x", images="i", **fields)  # type: ignore[arg-type]

@@ -109,8 +109,11 @@ def test_captions_only_where_asked(root: Path) -> None:
 def test_captions_take_turns(root: Path) -> None:
     """A picture shows another caption every epoch until it has shown them all."""
     stream = _stream(tasks=["retrieval"], transform={"name": "stretch", "size": 16}, limit=2, batch_size=2)
-    every = {sample.id: sample.captions for batch in evaluation_loader(
-        _entry(dataset="shapes_train", tasks=["retrieval"], limit=2), root) for sample in batch.samples}    # fmt: skip
+    every = {
+        sample.id: sample.captions
+        for batch in evaluation_loader(_entry(dataset="shapes_train", tasks=["retrieval"], limit=2), root)
+        for sample in batch.samples
+    }
     said: dict[int | str, list[str]] = {}
     for batch in itertools.islice(train_loader(stream, root), 12):
         for sample in batch.samples:
@@ -123,9 +126,12 @@ def test_captions_take_turns(root: Path) -> None:
 
 def test_class_names_stand_in_for_phrases(root: Path) -> None:
     spec = {
-        "name": "plain", "reader": "coco", "images": "shapes/images/train",
-        "panoptic": "shapes/annotations/panoptic_train.json", "panoptic_images": "shapes/annotations/panoptic_train",
-    }  # fmt: skip
+        "name": "plain",
+        "reader": "coco",
+        "images": "shapes/images/train",
+        "panoptic": "shapes/annotations/panoptic_train.json",
+        "panoptic_images": "shapes/annotations/panoptic_train",
+    }
     batch = next(train_loader(_stream(dataset=spec, max_phrases=3, batch_size=20), root))
     counts = set()
     for sample in batch.samples:
@@ -146,9 +152,10 @@ def test_coco_to_pretrain_on(tmp_path: Path) -> None:
     prepare(tmp_path / "made", train=6, val=1, novel=1)
     made, coco = tmp_path / "made/shapes", tmp_path / "coco"
     files = {
-        "panoptic": "panoptic_train2017_filtrefgumdval_filtvlp", "captions": "captions_train2017_filtrefgumdval_filtvlp",
+        "panoptic": "panoptic_train2017_filtrefgumdval_filtvlp",
+        "captions": "captions_train2017_filtrefgumdval_filtvlp",
         "phrases": "grounding_train2017_filtrefgumdval_filtvlp",
-    }  # fmt: skip
+    }
     (coco / "annotations").mkdir(parents=True)
     (coco / "train2017").symlink_to(made / "images/train")
     (coco / "panoptic_train2017").symlink_to(made / "annotations/panoptic_train")

@@ -11,17 +11,20 @@ from datasets.nouns import nouns_of
 from datasets.prepare.shapes import prepare
 
 
-@pytest.mark.parametrize(("caption", "nouns"), [
-    ("A small brown dog sits on a wooden bench.", "dog bench"),
-    ("Two men riding horses along the beach at sunset", "men horses beach sunset"),
-    ("a bus parked next to an old brick building", "bus brick building"),
-    ("The KITCHEN has white cabinets, a stove and the oven.", "KITCHEN cabinets stove oven"),
-    ("She takes a ride on the train that is waiting.", "ride train"),
-    ("A man rides a skateboard down the street's railing.", "man skateboard street railing"),
-    ("A cat and a cat.", "cat cat"),
-    ("there is nothing here", ""),
-    ("", ""),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("caption", "nouns"),
+    [
+        ("A small brown dog sits on a wooden bench.", "dog bench"),
+        ("Two men riding horses along the beach at sunset", "men horses beach sunset"),
+        ("a bus parked next to an old brick building", "bus brick building"),
+        ("The KITCHEN has white cabinets, a stove and the oven.", "KITCHEN cabinets stove oven"),
+        ("She takes a ride on the train that is waiting.", "ride train"),
+        ("A man rides a skateboard down the street's railing.", "man skateboard street railing"),
+        ("A cat and a cat.", "cat cat"),
+        ("there is nothing here", ""),
+        ("", ""),
+    ],
+)
 def test_nouns(caption: str, nouns: str) -> None:
     assert " ".join(nouns_of(caption)) == nouns
 

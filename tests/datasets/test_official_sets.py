@@ -32,21 +32,32 @@ from xdecoder.types import (
     RetrievalResult,
     Sample,
     SegmentationResult,
-)  # fmt: skip
+)
 
 WILD = {name: vocabularies.load(f"seginw:{name}").vocabulary.names for name in NAMES}
 WRITERS = writers(tuple(str(key) for key in vocabularies.load("imagenet_1000").ids), WILD)
-ELSEWHERE = ("shapes_", "coco_kit_", "own_", "vlp_", "coco_2017_train_panoptic_filt")    # other tests have them
+ELSEWHERE = ("shapes_", "coco_kit_", "own_", "vlp_", "coco_2017_train_panoptic_filt")  # other tests have them
 SECOND_ROWS = ("train", "10shot", "refer_", "restval")  # of one format, for which the network need not run again
 TASK_OF = {
-    "panoptic": "segmentation", "instance": "segmentation", "semantic": "segmentation", "referring": "referring",
-    "captioning": "captioning", "retrieval": "retrieval", "classification": "classification", "vqa": "vqa",
-}  # fmt: skip
+    "panoptic": "segmentation",
+    "instance": "segmentation",
+    "semantic": "segmentation",
+    "referring": "referring",
+    "captioning": "captioning",
+    "retrieval": "retrieval",
+    "classification": "classification",
+    "vqa": "vqa",
+}
 EXPECTED = {
-    "panoptic": ("PQ", "SQ", "RQ"), "instance": ("AP", "AP50"), "semantic": ("mIoU", "pACC"), "referring": ("referring_cIoU",),
-    "captioning": (), "retrieval": ("retrieval_IR@1", "retrieval_TR@1"), "classification": ("top1", "top5"),
+    "panoptic": ("PQ", "SQ", "RQ"),
+    "instance": ("AP", "AP50"),
+    "semantic": ("mIoU", "pACC"),
+    "referring": ("referring_cIoU",),
+    "captioning": (),
+    "retrieval": ("retrieval_IR@1", "retrieval_TR@1"),
+    "classification": ("top1", "top5"),
     "vqa": ("vqa_accuracy",),
-}  # fmt: skip
+}
 """Scores that must be 100 for answers that are the truth."""
 
 
@@ -86,7 +97,7 @@ def test_from_disk_to_score(name: str, tmp_path: Path, model: XDecoder) -> None:
     found = WRITERS[name](tmp_path)
     spec = tiny(name)
     if not spec.all_sentences:
-        found = {key: tuple(text for text in texts if text != "a dog") for key, texts in found.items()}     # said second
+        found = {key: tuple(text for text in texts if text != "a dog") for key, texts in found.items()}  # said second
     batch = batch_of(spec, tmp_path)
     assert {sample.id: said_of(sample, batch) for sample in batch.samples} == found
     truth = {task: [TRUTHS[task](sample, batch) for sample in batch.samples] for task in tasks_of(spec)}
@@ -202,13 +213,16 @@ def test_the_background_of_pascal_voc_is_one_class(tmp_path: Path) -> None:
     assert set(evaluator.per_class()) == {"aeroplane", "tvmonitor", "background"}
 
 
-@pytest.mark.parametrize(("name", "what"), [
-    ("coco_karpathy_test", {"count": 5000, "captions": 25010}),
-    ("refcocog_val_umd", {"count": 1300, "sentences": 4896}),
-    ("ade20k_panoptic_val", {"count": 2000}),
-    ("scannet_21_panoptic_val", {"count": 5436}),
-    ("vqav2_val2014", {"count": 40504, "questions": 214354}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("coco_karpathy_test", {"count": 5000, "captions": 25010}),
+        ("refcocog_val_umd", {"count": 1300, "sentences": 4896}),
+        ("ade20k_panoptic_val", {"count": 2000}),
+        ("scannet_21_panoptic_val", {"count": 5436}),
+        ("vqav2_val2014", {"count": 40504, "questions": 214354}),
+    ],
+)
 def test_expected_counts_are_held_to(name: str, what: dict[str, int], tmp_path: Path) -> None:
     spec = find(name)
     stated = {"count": spec.count, **{k: v for k, v in spec.counts if v is not None}}
@@ -222,9 +236,15 @@ def test_expected_counts_are_held_to(name: str, what: dict[str, int], tmp_path: 
             batch_of(fewer, tmp_path)
 
 
-@pytest.mark.parametrize(("name", "threshold"), [
-    ("coco_2017_val_panoptic", 0.8), ("ade20k_panoptic_val", 0.4), ("cityscapes_fine_panoptic_val", 0.4),
-    ("scannet_21_panoptic_val", 0.4), ("bdd10k_40_panoptic_val", 0.4),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "threshold"),
+    [
+        ("coco_2017_val_panoptic", 0.8),
+        ("ade20k_panoptic_val", 0.4),
+        ("cityscapes_fine_panoptic_val", 0.4),
+        ("scannet_21_panoptic_val", 0.4),
+        ("bdd10k_40_panoptic_val", 0.4),
+    ],
+)
 def test_thresholds_of_published_panoptic_numbers(name: str, threshold: float) -> None:
     assert find(name).measured_with.object_threshold == threshold

@@ -244,7 +244,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], Path], str]] = {
     "gap in names": (lambda f: yolo_folder(f, names="names: {0: a, 2: b}\n"), "a mapping from 0, 1, 2, … to them"),
     "no YAML": (lambda f: yolo_folder(f, names="names: [a\n"), "data.yaml: not valid YAML"),
     "turned": (_turned, r"1.jpg: is stored turned \(EXIF orientation 6\)"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", MISTAKES)

@@ -27,7 +27,7 @@ from tests.datasets.packed import (
     write_arrow,
     write_parquet,
     write_tar,
-)  # fmt: skip
+)
 from xdecoder.config import ConfigError, parse
 from xdecoder.types import Sample
 
@@ -96,9 +96,15 @@ def test_epochs_of_every_format(tmp_path: Path, kind: str, workers: int) -> None
 
 
 def test_evaluation_reads_in_order_with_all_captions(tmp_path: Path) -> None:
-    entry = parse(EvaluationConfig, {
-        "dataset": _write(tmp_path, "arrow").model_dump(), "tasks": ["retrieval"], "transform": STRETCH, "batch_size": 4,
-    })  # fmt: skip
+    entry = parse(
+        EvaluationConfig,
+        {
+            "dataset": _write(tmp_path, "arrow").model_dump(),
+            "tasks": ["retrieval"],
+            "transform": STRETCH,
+            "batch_size": 4,
+        },
+    )
     samples = [sample for batch in evaluation_loader(entry, tmp_path) for sample in batch.samples]
     assert [sample.id for sample in samples] == list(range(COUNT))
     assert [len(sample.captions) for sample in samples] == [1 + (number % 3 == 0) for number in range(COUNT)]

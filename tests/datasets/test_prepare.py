@@ -41,12 +41,15 @@ def _truncated(root: Path) -> None:
     path.write_bytes(path.read_bytes()[:30])
 
 
-@pytest.mark.parametrize(("damage", "sentence"), [
-    (_grey_instances, "annotations_instance.*expected an RGB image"),
-    (_large_labels, "expected class numbers 0 to 150"),
-    (_unknown_category, "object 1 has category 101; expected 1 to 100"),
-    (_truncated, "is damaged or no image"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (_grey_instances, "annotations_instance.*expected an RGB image"),
+        (_large_labels, "expected class numbers 0 to 150"),
+        (_unknown_category, "object 1 has category 101; expected 1 to 100"),
+        (_truncated, "is damaged or no image"),
+    ],
+)
 def test_wrong_input(damage: Callable[[Path], None], sentence: str, tmp_path: Path) -> None:
     official.ade(tmp_path, "val", False)
     damage(tmp_path)
@@ -69,7 +72,7 @@ def test_an_interrupted_preparation_goes_on(tmp_path: Path) -> None:
     assert notes.read_text().count("\n") == 1
     notes.write_text(notes.read_text() + '["ADE_val_00000002", {"ima')
     label.write_bytes(kept)
-    (home / "annotations_instance/validation/ADE_val_00000001.png").unlink()       # is not looked at again
+    (home / "annotations_instance/validation/ADE_val_00000001.png").unlink()  # is not looked at again
     ade20k.prepare(tmp_path / "part")
     for name in ("ade20k_panoptic_val.json", "ade20k_instance_val.json"):
         assert (home / name).read_text() == (tmp_path / "whole" / official.ADE / name).read_text()
@@ -97,7 +100,7 @@ def test_full_ade_is_shrunk(tmp_path: Path) -> None:
     home = tmp_path / "ADE20K_2021_17_01/images/ADE/validation/urban/street"
     official.save(home / "ADE_val_00000001.jpg", np.zeros((600, 900, 3)))
     coded = np.zeros((600, 900, 3))
-    coded[:, 450:] = (2978 // 256 * 10, 2978 % 256, 0)      # wall
+    coded[:, 450:] = (2978 // 256 * 10, 2978 % 256, 0)  # wall
     official.save(home / "ADE_val_00000001_seg.png", coded)
     ade20k.prepare_full(tmp_path)
     out = tmp_path / "ADE20K_2021_17_01"

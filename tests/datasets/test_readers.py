@@ -53,9 +53,12 @@ def root(tmp_path: Path) -> Path:
     _json(tmp_path / "p.json", {"images": images, "annotations": annotations, "categories": CATEGORIES})
     _json(tmp_path / "c.json", {"annotations": [{"image_id": 11, "caption": " A dog. "}, {"image_id": 12, "caption": "x"}]})
     refs = {
-        "id": 3, "image_id": 11, "category_id": 1, "segmentation": [[0, 0, 3, 0, 3, 2, 0, 2]],
+        "id": 3,
+        "image_id": 11,
+        "category_id": 1,
+        "segmentation": [[0, 0, 3, 0, 3, 2, 0, 2]],
         "sentences": [{"raw": "The DOG", "sent": "dog"}, {"sent": "left one"}],
-    }  # fmt: skip
+    }
     apart = {"ann_id": 3, "sentences": [{"sent": "it"}]}
     _json(tmp_path / "r.json", {"images": images, "annotations": [refs], "refs": [apart]})
     return tmp_path
@@ -81,7 +84,7 @@ def _decode(root: Path, spec: DatasetSpec) -> Any:
 
 def test_panoptic(root: Path) -> None:
     source = read(PANOPTIC, root)
-    assert source.vocabulary == Vocabulary(("dog", "cat", "sky"), (True, True, False))     # in the order of category ids
+    assert source.vocabulary == Vocabulary(("dog", "cat", "sky"), (True, True, False))  # in the order of category ids
     record = source.records[0]
     assert (record.id, record.height, record.width, record.captions) == (11, 6, 8, ("A dog.",))
     assert record.references[0].sentences == ("the dog", "left one", "it")
@@ -121,7 +124,7 @@ def test_instances(root: Path) -> None:
     regions = _decode(root, DatasetSpec(name="tiny", reader="coco", images="images", instances="i.json"))
     assert regions.labels.tolist() == [0, 1] and regions.crowd.tolist() == [False, True]
     assert regions.masks()[0, 1:4, 1:5].all() and regions.masks()[0].sum() == 12
-    assert regions.masks()[1, :, :2].all() and regions.masks()[1].sum() == 12          # RLE counts run down the columns
+    assert regions.masks()[1, :, :2].all() and regions.masks()[1].sum() == 12  # RLE counts run down the columns
 
 
 def test_overlapping_polygons_are_united() -> None:
@@ -171,7 +174,7 @@ def test_caption_files(root: Path) -> None:
 
 def test_orientation_tag_only_where_nothing_is_annotated(tmp_path: Path) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6      # the camera was turned
+    exif[0x0112] = 6  # the camera was turned
     Image.fromarray(np.zeros((6, 8, 3), dtype=np.uint8)).save(tmp_path / "a.jpg", exif=exif)
     assert read_image(Record("a", tmp_path / "a.jpg")).shape == (8, 6, 3)
     assert read_image(Record("a", tmp_path / "a.jpg", regions=())).shape == (6, 8, 3)
@@ -235,22 +238,25 @@ def _no_folder(root: Path) -> None:
     (root / "images").rmdir()
 
 
-@pytest.mark.parametrize(("damage", "sentence"), [
-    (_missing, r"one.jpg: no such picture"),
-    (_truncated, r"one.jpg: the picture is damaged or incomplete"),
-    (_text_as_image, r"one.jpg: the picture is damaged or incomplete"),
-    (_web_page, r"p.json: expected JSON, found an HTML page"),
-    (_other_size, r"one.jpg: is 8x6 pixels, but its annotation says 9x6"),
-    (_unknown_category, r"p.json: picture 11 has category 55, which is none of the set's classes"),
-    (_unlisted_id, r"one.png: holds id 70000, which its JSON's segments_info does not list"),
-    (_absent_id, r"one.png: holds no pixel of id 77"),
-    (_twice, r"p.json: class names must differ, but 'dog'"),
-    (_no_segments, r"p.json: an annotation lacks 'segments_info'"),
-    (_a_list, r"p.json: expected a COCO JSON"),
-    (_grey_map, r"one.png: is a L image; a panoptic PNG is RGB"),
-    (_small_map, r"one.png: is 4x3 pixels, but its picture is 8x6"),
-    (_no_folder, r"images: no such folder; data set 'tiny' has its pictures there"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (_missing, r"one.jpg: no such picture"),
+        (_truncated, r"one.jpg: the picture is damaged or incomplete"),
+        (_text_as_image, r"one.jpg: the picture is damaged or incomplete"),
+        (_web_page, r"p.json: expected JSON, found an HTML page"),
+        (_other_size, r"one.jpg: is 8x6 pixels, but its annotation says 9x6"),
+        (_unknown_category, r"p.json: picture 11 has category 55, which is none of the set's classes"),
+        (_unlisted_id, r"one.png: holds id 70000, which its JSON's segments_info does not list"),
+        (_absent_id, r"one.png: holds no pixel of id 77"),
+        (_twice, r"p.json: class names must differ, but 'dog'"),
+        (_no_segments, r"p.json: an annotation lacks 'segments_info'"),
+        (_a_list, r"p.json: expected a COCO JSON"),
+        (_grey_map, r"one.png: is a L image; a panoptic PNG is RGB"),
+        (_small_map, r"one.png: is 4x3 pixels, but its picture is 8x6"),
+        (_no_folder, r"images: no such folder; data set 'tiny' has its pictures there"),
+    ],
+)
 def test_damage_is_one_sentence(root: Path, damage: Any, sentence: str) -> None:
     damage(root)
     with pytest.raises(ValueError, match=sentence) as caught:
@@ -294,7 +300,7 @@ def test_real_phrases() -> None:
     for record in source.records[:10]:
         for reference in record.references:
             mask = outline_mask(reference.outline, record.height or 0, record.width or 0, "kit")
-            assert mask.sum() == pytest.approx(area[reference.id], rel=0.1)      # polygons' area against rasterised
+            assert mask.sum() == pytest.approx(area[reference.id], rel=0.1)  # polygons' area against rasterised
 
 
 @needs_kit

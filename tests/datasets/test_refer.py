@@ -15,9 +15,14 @@ from datasets.spec import DatasetSpec
 from tests.datasets.official import refer
 
 SPEC = DatasetSpec(
-    name="tiny", reader="refer", images="coco/train2017", phrases="refcocoseg/refcoco/refs(unc).p", subset="testA",
-    instances="refcocoseg/refcoco/instances.json", image_rename=(("COCO_train2014_", ""),),
-)  # fmt: skip
+    name="tiny",
+    reader="refer",
+    images="coco/train2017",
+    phrases="refcocoseg/refcoco/refs(unc).p",
+    subset="testA",
+    instances="refcocoseg/refcoco/instances.json",
+    image_rename=(("COCO_train2014_", ""),),
+)
 
 
 class Attack:
@@ -39,9 +44,16 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "taken").exists() and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [
-    b"", b"<!DOCTYPE html>", pickle.dumps([1, 2])[:-3], pickle.dumps({"a": 1}), pickle.dumps([3]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"<!DOCTYPE html>",
+        pickle.dumps([1, 2])[:-3],
+        pickle.dumps({"a": 1}),
+        pickle.dumps([3]),
+    ],
+)
 def test_other_files_are_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "refs(unc).p"
     path.write_bytes(content)

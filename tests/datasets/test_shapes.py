@@ -140,7 +140,7 @@ def test_pixels_have_the_colour_named(root: Path) -> None:
         pixels = np.asarray(Image.open(root / "shapes/images/train" / file.replace("png", "jpg"))).astype(float)
         for number, described in enumerate(scene["objects"], start=1):
             whole = ids == number
-            inner = binary_erosion(whole, iterations=3)      # within the dark rim
+            inner = binary_erosion(whole, iterations=3)  # within the dark rim
             mean = np.median(pixels[inner if inner.sum() > 5 else binary_erosion(whole, iterations=2)], axis=0)
             right += names[int(np.argmin(((reference - mean) ** 2).sum(1)))] == described["colour"]
             total += 1

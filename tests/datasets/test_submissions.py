@@ -33,9 +33,13 @@ from xdecoder.types import (
 VOCABULARY = Vocabulary(("cat", "grass"), (True, False))
 NUMBERS = (17, 193)
 SPEC = DatasetSpec(
-    name="fields", reader="coco", images="images", panoptic="panoptic.json", panoptic_images="panoptic",
+    name="fields",
+    reader="coco",
+    images="images",
+    panoptic="panoptic.json",
+    panoptic_images="panoptic",
     evaluators=("panoptic", "instance", "semantic"),
-)  # fmt: skip
+)
 
 
 @pytest.fixture

@@ -58,12 +58,15 @@ def test_maps_as_pillow_nearest(size: tuple[int, int], mirrored: bool) -> None:
     assert np.array_equal(view.maps(map_[None])[0], expected[5:25, 7:37])
 
 
-@pytest.mark.parametrize("config", [
-    LargeScaleJitter(size=48, min_scale=0.4, max_scale=2.0, flip=0.5),
-    RandomCrop(size=(40, 56), min_scale=0.5, max_scale=1.5, flip=0.5),
-    Stretch(size=40),
-    ShortestEdge(size=40, max_size=80),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "config",
+    [
+        LargeScaleJitter(size=48, min_scale=0.4, max_scale=2.0, flip=0.5),
+        RandomCrop(size=(40, 56), min_scale=0.5, max_scale=1.5, flip=0.5),
+        Stretch(size=40),
+        ShortestEdge(size=40, max_size=80),
+    ],
+)
 def test_pixels_and_maps_move_alike(config: TransformConfig) -> None:
     """A smooth picture and its threshold stay together through every transform; padding is grey and false."""
     y, x = np.mgrid[:80, :120]
@@ -110,7 +113,7 @@ def test_colour_jitter_keeps_range_and_grey() -> None:
     jittered = Transform(RandomCrop(size=(20, 20), min_scale=1, max_scale=1, flip=0.0, colour=0.5))
     grey = np.full((20, 20, 3), 100, dtype=np.uint8)
     values = [jittered(grey, [], np.random.default_rng(seed))[0] for seed in range(20)]
-    assert all(int(v.max()) - int(v.min()) <= 1 for v in values)      # saturation leaves grey grey
+    assert all(int(v.max()) - int(v.min()) <= 1 for v in values)  # saturation leaves grey grey
     assert len({int(v[0, 0, 0]) for v in values}) > 5 and all(45 <= int(v[0, 0, 0]) <= 155 for v in values)
     padded = Transform(RandomCrop(size=(30, 20), min_scale=1, max_scale=1, colour=0.5))(grey, [], np.random.default_rng(3))[0]
     assert (padded[:, 20:] == 128).all()
@@ -127,11 +130,14 @@ def test_settings_are_checked() -> None:
         parse(Holder, {"transform": {"name": "shortest_edge", "maxsize": 3}})
 
 
-@pytest.mark.parametrize("config", [
-    LargeScaleJitter(size=64, min_scale=0.1, max_scale=2.0, flip=0.5),
-    RandomCrop(size=(40, 56), min_scale=0.5, max_scale=3.0, flip=0.5),
-    Stretch(size=40),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "config",
+    [
+        LargeScaleJitter(size=64, min_scale=0.1, max_scale=2.0, flip=0.5),
+        RandomCrop(size=(40, 56), min_scale=0.5, max_scale=3.0, flip=0.5),
+        Stretch(size=40),
+    ],
+)
 def test_fast_pixels_are_pillows_but_for_rounding(config: TransformConfig) -> None:
     """Twice as fast to learn from, not another picture: at most two levels away, seldom more than one."""
     smooth = np.array(Image.fromarray(_picture(12, 18)).resize((90, 60), Image.Resampling.BICUBIC))

@@ -17,9 +17,13 @@ from tests.tiny import tiny_model
 from xdecoder.inference.predictor import Predictor
 
 TEXTS = Texts(
-    things="cat, dog", stuff="sky", classes="cat, dog\nsky", phrases="the left cat\na dog", sentences="a cat\na dog\nno dog",
+    things="cat, dog",
+    stuff="sky",
+    classes="cat, dog\nsky",
+    phrases="the left cat\na dog",
+    sentences="a cat\na dog\nno dog",
     threshold=0.0,
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +42,7 @@ def test_regions_have_masks_labels_and_colours(task: answers.Ask, model: Predict
     content = json.loads(reply.json)
     shown = [region for region in content["regions"] if region["area"]]
     labels = [label for _, label in reply.regions]
-    assert len(labels) == len(set(labels)) == len(shown) > 0       # told apart by name, as the pointer must
+    assert len(labels) == len(set(labels)) == len(shown) > 0  # told apart by name, as the pointer must
     assert dict(reply.colours).keys() == set(labels) and all(len(colour) == 7 for _, colour in reply.colours)
     for (mask, _), region in zip(reply.regions, shown, strict=True):
         assert mask.shape == (48, 64) and int((mask > 0).sum()) == region["area"]
@@ -71,7 +75,7 @@ def test_what_a_visitor_can_mend(model: Predictor, picture: Image.Image) -> None
 
 def test_uploads_come_upright_opaque_and_small(tmp_path: Path) -> None:
     rotated = Image.Exif()
-    rotated[274] = 6                                               # the camera was held on its side
+    rotated[274] = 6  # the camera was held on its side
     Image.new("RGB", (2000, 1000), "red").save(tmp_path / "photo.jpg", exif=rotated)
     assert open_upload(tmp_path / "photo.jpg").size == (SHOWN_SIDE // 2, SHOWN_SIDE)
     Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "clear.png")

@@ -14,7 +14,7 @@ from PIL import Image
 from tests.tiny import tiny_model
 from xdecoder import checkpoint
 
-pytestmark = pytest.mark.filterwarnings("ignore")       # diffusers and transformers warn of each other's changes
+pytestmark = pytest.mark.filterwarnings("ignore")  # diffusers and transformers warn of each other's changes
 
 
 @pytest.fixture(scope="module")
@@ -29,22 +29,43 @@ def inpainter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "merges.txt").write_text("#version: 0.2\n")
     tokenizer = transformers.CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=16)
     text = transformers.CLIPTextConfig(
-        vocab_size=len(words), hidden_size=32, intermediate_size=37, num_hidden_layers=1, num_attention_heads=4,
-        max_position_embeddings=16, projection_dim=32, bos_token_id=0, eos_token_id=1,
-    )  # fmt: skip
+        vocab_size=len(words),
+        hidden_size=32,
+        intermediate_size=37,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        max_position_embeddings=16,
+        projection_dim=32,
+        bos_token_id=0,
+        eos_token_id=1,
+    )
     blocks = {"block_out_channels": (32, 64), "layers_per_block": 1}
     pipeline = diffusers.StableDiffusionInpaintPipeline(
         vae=diffusers.AutoencoderKL(
-            in_channels=3, out_channels=3, latent_channels=4, **blocks,
-            down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+            in_channels=3,
+            out_channels=3,
+            latent_channels=4,
+            **blocks,
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
         ),
         unet=diffusers.UNet2DConditionModel(
-            sample_size=32, in_channels=9, out_channels=4, cross_attention_dim=32, attention_head_dim=8, **blocks,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            sample_size=32,
+            in_channels=9,
+            out_channels=4,
+            cross_attention_dim=32,
+            attention_head_dim=8,
+            **blocks,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         ),
-        text_encoder=transformers.CLIPTextModel(text), tokenizer=tokenizer, scheduler=diffusers.DDIMScheduler(),
-        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-    )  # fmt: skip
+        text_encoder=transformers.CLIPTextModel(text),
+        tokenizer=tokenizer,
+        scheduler=diffusers.DDIMScheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
     pipeline.save_pretrained(folder / "pipeline")
     return folder / "pipeline"
 
@@ -63,7 +84,7 @@ def test_only_what_is_masked_is_painted_anew(inpainter: Path, monkeypatch: pytes
     assert edited.shape == (72, 100, 3)
     assert changed[24:46, 34:66].mean() > 0.95
     outside = np.ones_like(mask)
-    outside[18:52, 28:72] = False                       # the mask is grown by a pixel
+    outside[18:52, 28:72] = False  # the mask is grown by a pixel
     assert not changed[outside].any()
 
 

@@ -25,9 +25,9 @@ playwright = pytest.importorskip("playwright.sync_api", reason="a browser is led
 import httpx  # noqa: E402 (gradio brings it)
 import web  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore")       # gradio's and its server's own
-PATIENCE = 60_000                                       # milliseconds; machines under load are slow
-TASKS = {       # and how their headlines begin; neighbours must differ, for an old answer is no answer
+pytestmark = pytest.mark.filterwarnings("ignore")  # gradio's and its server's own
+PATIENCE = 60_000  # milliseconds; machines under load are slow
+TASKS = {  # and how their headlines begin; neighbours must differ, for an old answer is no answer
     "Caption": "^(“|The network found no words)",
     "Panoptic": r"^(\d+ segments? found|Nothing was found)",
     "Semantic": r"^\d+ class(es)? found",
@@ -189,7 +189,7 @@ def test_find_a_picture_and_examples(browser: Any, address: str, files: Path) ->
         page.click("#ask")
         headline(page, "^“|no words")
         page.get_by_role("tab", name="Find a picture").click()
-        with page.expect_file_chooser() as chooser:         # this field comes to life when its tab is opened
+        with page.expect_file_chooser() as chooser:  # this field comes to life when its tab is opened
             page.locator("#pictures button").first.click()
         chooser.value.set_files([files / "photo.png", files / "other.png"])
         page.locator("#pictures").get_by_text("other").wait_for()

@@ -20,7 +20,7 @@ from xdecoder.published.names import convert
 def model(oracle: Path, seeded: ModuleType) -> XDecoder:
     names = json.loads((oracle / "names/focalt_state_dict.json").read_text())
     model = XDecoder(XDecoderConfig(published_quirks=True))
-    model.load_state_dict(convert(seeded.seeded_state_dict(names)))     # strict: every name is mapped, every shape equal
+    model.load_state_dict(convert(seeded.seeded_state_dict(names)))  # strict: every name is mapped, every shape equal
     return model.eval().requires_grad_(False)
 
 

@@ -70,9 +70,7 @@ def segmentation_batch(inputs: dict[str, Any], vocabulary: Vocabulary, texts: Se
                 image["image"],
                 tuple(image["image"].shape[1:]),
                 Segments(image["gt_masks"], image["gt_classes"], torch.zeros(len(image["gt_classes"]), dtype=torch.bool)),
-                Phrases(
-                    tuple(asked["texts"]), asked["masks"].bool(), asked["mode"] == "text", tuple(map(str, asked["hash"]))
-                ),
+                Phrases(tuple(asked["texts"]), asked["masks"].bool(), asked["mode"] == "text", tuple(map(str, asked["hash"]))),
                 (image["captions"][drawn],),
                 (tuple(image["captions_noun"][drawn]),),
             )
@@ -81,7 +79,7 @@ def segmentation_batch(inputs: dict[str, Any], vocabulary: Vocabulary, texts: Se
 
 
 Rand = Callable[..., Tensor]
-COUNTS = {"default": (5, 3), "grounding": (3, 2)}      # masks per picture
+COUNTS = {"default": (5, 3), "grounding": (3, 2)}  # masks per picture
 
 
 def by_image(layers: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
@@ -136,14 +134,12 @@ class Step:
     """The recorded training step, computed by us."""
 
     terms: dict[str, Tensor]
-    matches: list[Matches]      # of segmentation and of referring
+    matches: list[Matches]  # of segmentation and of referring
 
 
 @pytest.fixture(scope="module")
 def batches(inputs: dict[str, Any], vocabulary: Vocabulary, recorded: dict[str, Any]) -> tuple[Batch, Batch]:
-    pairs = [
-        Sample(i, pair["image"], (224, 224), captions=tuple(pair["captions"])) for i, pair in enumerate(inputs["vlp"])
-    ]
+    pairs = [Sample(i, pair["image"], (224, 224), captions=tuple(pair["captions"])) for i, pair in enumerate(inputs["vlp"])]
     return (
         segmentation_batch(inputs, vocabulary, recorded["text_log_seg_vlp"]),
         Batch(tuple(pairs), None, "recorded pairs"),
@@ -182,9 +178,7 @@ def assert_equal_terms(ours: dict[str, Tensor], theirs: dict[str, float]) -> Non
 
 
 @torch.no_grad()
-def test_terms_and_matches(
-    model: XDecoder, batches: tuple[Batch, Batch], recorded: dict[str, Any], seeded: ModuleType
-) -> None:
+def test_terms_and_matches(model: XDecoder, batches: tuple[Batch, Batch], recorded: dict[str, Any], seeded: ModuleType) -> None:
     rand, record = keyed(torch.rand, seeded.keyed_rand), recorded["keyed_rand_variant"]
     ours = step(model, batches, recorded["text_log_seg_vlp"], rand, match)
     for kind, found in zip(COUNTS, ours.matches, strict=True):

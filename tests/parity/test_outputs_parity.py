@@ -45,9 +45,12 @@ def batch(read: Read) -> Batch:
     inputs = read("inputs")
     phrases = tuple(text for group in inputs["ground_texts"] for text in group)
     sample = Sample(
-        "street", inputs["eval_img"], tuple(inputs["eval_out_hw"]),
-        phrases=Phrases(phrases, torch.zeros(len(phrases), 1, 1, dtype=torch.bool)), captions=tuple(inputs["ret_captions"]),
-    )                                                                                               # fmt: skip
+        "street",
+        inputs["eval_img"],
+        tuple(inputs["eval_out_hw"]),
+        phrases=Phrases(phrases, torch.zeros(len(phrases), 1, 1, dtype=torch.bool)),
+        captions=tuple(inputs["ret_captions"]),
+    )
     return Batch((sample,), None, "recorded picture")
 
 
@@ -72,7 +75,9 @@ def test_grounding(model: XDecoder, features: Features, batch: Batch, read: Read
     assert_near(prompt.groups[1].content[0], recorded["grounding_tokens"])
     object_and_image, rows = last.object_and_image(), last.grounding
     assert_near(torch.cat((object_and_image.semantic, rows.semantic), dim=1), recorded["grd_pred_captions"])
-    assert_near(torch.cat((object_and_image.masks(features.mask), rows.masks(features.mask)), dim=1), recorded["grd_pred_masks"])
+    assert_near(
+        torch.cat((object_and_image.masks(features.mask), rows.masks(features.mask)), dim=1), recorded["grd_pred_masks"]
+    )
     similarity = F.normalize(rows.semantic[0], dim=-1) @ F.normalize(prompt.vectors[0], dim=-1).T
     assert_near(model.language.logit_scale.exp().clamp(max=100) * similarity, recorded["grd_sim"])
     assert similarity.argmax(dim=0).tolist() == recorded["grd_matched"].tolist()

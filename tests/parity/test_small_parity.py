@@ -15,7 +15,7 @@ from xdecoder.layers import Attention
 from xdecoder.model import Features, XDecoder
 from xdecoder.published import checkpoints
 
-HEADS = 8    # published files do not say how many; all published networks have eight
+HEADS = 8  # published files do not say how many; all published networks have eight
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def by_the_book(model: XDecoder, features: Features) -> list[tuple[Tensor, Tenso
 
     results = [heads(x)]
     alone = torch.zeros(x.shape[1], x.shape[1], dtype=torch.bool)
-    alone[-1, :-1] = alone[:-1, -1] = True       # objects see objects, the image token sees itself
+    alone[-1, :-1] = alone[:-1, -1] = True  # objects see objects, the image token sees itself
     for i, layer in enumerate(decoder.layers):
         level = features.maps[i % 3]
         values = (level + decoder.level_embedding.weight[i % 3][:, None, None]).flatten(2).transpose(1, 2)

@@ -102,7 +102,7 @@ def test_only_the_named_modules_are_adapted() -> None:
     model = tiny_model()
     adapt(model, LoraConfig(rank=2, modules=("*.cross_attention",)))
     adapted = {name for name, p in model.named_parameters() if p.requires_grad}
-    assert len(adapted) == 4 * 2 * 2       # layers, projections, up and down
+    assert len(adapted) == 4 * 2 * 2  # layers, projections, up and down
     assert all(".cross_attention." in name for name in adapted)
 
 
@@ -115,4 +115,4 @@ def test_lora_where_there_is_no_attention_is_refused() -> None:
 
 def test_every_attention_of_the_network_is_known() -> None:
     names = {name for name, _ in attention_projections(tiny_model())}
-    assert len(names) == 2 + 4 * 4 + 2     # pixel decoder, decoder layers with two attentions, text encoder
+    assert len(names) == 2 + 4 * 4 + 2  # pixel decoder, decoder layers with two attentions, text encoder

@@ -42,7 +42,7 @@ def test_a_full_disk_leaves_the_old_states_alone(tmp_path: Path) -> None:
     checkpointing.save({"step": 1}, tmp_path, 1, keep_last=1)
     before = (tmp_path / "step_00000001.pt").read_bytes()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))      # no file may grow beyond: a write fails half-way
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))  # no file may grow beyond: a write fails half-way
     try:
         with pytest.raises(OSError, match=r"step_00000002\.pt could not be written \(.+\); nothing was changed"):
             checkpointing.save({"weights": torch.zeros(100_000)}, tmp_path, 2, keep_last=1)

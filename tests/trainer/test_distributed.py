@@ -28,8 +28,8 @@ CPU = torch.device("cpu")
         ({"PMIX_RANK": "1", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2", "SLURM_LOCALID": "0"}, (1, 2, 0)),
         ({"SLURM_PROCID": "5", "SLURM_NTASKS": "6", "SLURM_LOCALID": "2"}, (5, 6, 2)),
         ({"RANK": "0", "WORLD_SIZE": "2", "SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, (0, 2, 0)),
-        ({"PMI_RANK": "1", "PMI_SIZE": "2", "MPI_LOCALRANKID": "0", "MPI_LOCALNRANKS": "1"}, (1, 2, 0)),    # MPICH, Intel MPI
-        ({"SLURM_PROCID": "0", "SLURM_LOCALID": "0"}, (0, 1, 0)),      # a batch script, in which nothing was started yet
+        ({"PMI_RANK": "1", "PMI_SIZE": "2", "MPI_LOCALRANKID": "0", "MPI_LOCALNRANKS": "1"}, (1, 2, 0)),  # MPICH, Intel MPI
+        ({"SLURM_PROCID": "0", "SLURM_LOCALID": "0"}, (0, 1, 0)),  # a batch script, in which nothing was started yet
         ({"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "1", "SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, (0, 1, 0)),
     ],
 )
@@ -68,7 +68,7 @@ def test_alone_nothing_is_joined() -> None:
         assert not distributed.anywhere(False, ALONE)
 
 
-@pytest.mark.filterwarnings("ignore")        # torch's own, about the socket
+@pytest.mark.filterwarnings("ignore")  # torch's own, about the socket
 def test_processes_that_do_not_come_are_one_sentence() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

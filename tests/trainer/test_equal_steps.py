@@ -21,7 +21,7 @@ from xdecoder.tasks import TasksConfig
 from xdecoder.types import Batch, Phrases, Sample, Segments
 
 STEPS = 20
-IMAGES = 4        # of a step
+IMAGES = 4  # of a step
 NOUNS = ("cat", "dog", "sky", "lamp")
 
 
@@ -56,13 +56,18 @@ def stream(size: int, world: World, start: int) -> Iterator[Batch]:
 def trainer(folder: Path, world: World, **changes: Any) -> Trainer:
     """Of the whole model on all tasks, with all that is drawn."""
     settings = {
-        "steps": STEPS, "learning_rate": 1e-4, "schedule": {"name": "constant"}, "log_every": 1, "save_every": STEPS,
-        "device": "cpu", **changes,
-    }  # fmt: skip
+        "steps": STEPS,
+        "learning_rate": 1e-4,
+        "schedule": {"name": "constant"},
+        "log_every": 1,
+        "save_every": STEPS,
+        "device": "cpu",
+        **changes,
+    }
     config = tiny_config()
     torch.manual_seed(0)
     model = XDecoder(config.model_copy(update={"backbone": config.backbone.model_copy(update={"drop_path": 0.5})}))
-    torch.manual_seed(world.rank)       # what processes draw from their own generators must not matter
+    torch.manual_seed(world.rank)  # what processes draw from their own generators must not matter
     masks = {"points": 32, "matching": {"points": 32}}
     tasks = parse(TasksConfig, {"segmentation": {**masks, "noun_weight": 1.0}, "referring": masks})
     open_stream = partial(stream, IMAGES // settings.get("accumulation", 1), world)
@@ -73,7 +78,7 @@ def trainer(folder: Path, world: World, **changes: Any) -> Trainer:
 
     def evaluate(model: XDecoder, names: Any) -> dict[str, float]:
         if not world.is_main:
-            return {}               # processes measure on different numbers of pictures
+            return {}  # processes measure on different numbers of pictures
         with torch.inference_mode():
             rows = model.eval().decode(model.encode([image]))[-1].object
         return {"made/semantic": rows.semantic.abs().mean().item(), "made/mask": rows.mask.abs().mean().item()}

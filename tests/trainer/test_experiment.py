@@ -277,8 +277,11 @@ def test_launched_processes_learn_what_one_learns(experiment: Path, train: Progr
     assert train(experiment, *settings, f"output={experiment.parent / 'alone'}") == 0
     done = subprocess.run(
         [*map(str, command), str(root / "train.py"), str(experiment), *settings],
-        cwd=root, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
     logs = [(experiment.parent / run / "log.jsonl").read_text().splitlines() for run in ("run", "alone")]
     ours, theirs = ([json.loads(line) for line in log] for log in logs)
@@ -303,8 +306,11 @@ def test_errors_as_sentences() -> None:
 
 def test_the_table_is_aligned() -> None:
     assert table({"a/x": 1.0, "a/longer": 22.5, "b/x": 100.0}).splitlines() == [
-        "a/x          1.00", "a/longer    22.50", "", "b/x        100.00",
-    ]  # fmt: skip
+        "a/x          1.00",
+        "a/longer    22.50",
+        "",
+        "b/x        100.00",
+    ]
 
 
 def test_lora_is_resumed_and_ends_as_an_ordinary_network(experiment: Path, train: Program, measure: Program) -> None:
@@ -333,9 +339,7 @@ def test_a_profile_leaves_a_trace(experiment: Path, train: Program) -> None:
     assert any("convolution" in event.get("name", "") for event in json.loads(trace.read_text())["traceEvents"])
 
 
-def test_evaluations_during_training_by_name(
-    experiment: Path, train: Program, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_evaluations_during_training_by_name(experiment: Path, train: Program, capsys: pytest.CaptureFixture[str]) -> None:
     assert train(experiment, "trainer.evaluate_every={pairs: 2}") == 0
     (line,) = (experiment.parent / "run" / "evaluations.jsonl").read_text().splitlines()
     found = json.loads(line)

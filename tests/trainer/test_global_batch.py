@@ -15,7 +15,7 @@ from xdecoder.losses.context import StepContext
 from xdecoder.losses.contrastive import symmetric_contrast, word_contrast
 from xdecoder.types import Batch, Sample
 
-PAIRS, WORDS = 8, (3, 5, 2, 4, 1, 6, 2, 3)      # words of each caption
+PAIRS, WORDS = 8, (3, 5, 2, 4, 1, 6, 2, 3)  # words of each caption
 
 
 def rows(numbers: range) -> dict[str, Tensor]:
@@ -32,7 +32,7 @@ def rows(numbers: range) -> dict[str, Tensor]:
 
 def contrast(own: dict[str, Tensor], numbers: range, context: StepContext, scale: Tensor) -> Tensor:
     every = {name: context.everyone(value) for name, value in own.items()}
-    texts = context.everyones([f"caption {n % 7}" for n in numbers])      # the first and the last say the same
+    texts = context.everyones([f"caption {n % 7}" for n in numbers])  # the first and the last say the same
     same, scale = torch.tensor([[a == b for b in texts] for a in texts]), context.once(scale)
     whole = symmetric_contrast(every["images"], every["captions"], scale, same)
     return context.share(whole + word_contrast(every["images"], every["words"], every["present"], scale))

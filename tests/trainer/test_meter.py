@@ -28,7 +28,7 @@ def test_means_over_steps_and_parts() -> None:
     assert figures["gradient_norm"] == 2.0
     assert figures["data_seconds"] < 0.01
     assert figures["compute_seconds"] == pytest.approx(0.5, rel=0.05)
-    assert figures["images_per_second"] == pytest.approx(4, rel=0.05)      # 2 steps of 2 pictures in one second
+    assert figures["images_per_second"] == pytest.approx(4, rel=0.05)  # 2 steps of 2 pictures in one second
     meter.add_terms({"b": torch.tensor(1.0)})
     meter.add_step(3, torch.tensor(1.0), torch.tensor(1.0), [])
     assert meter.flush(ALONE)["losses"] == {"b": 1.0}, "a flush starts afresh"
@@ -81,8 +81,13 @@ def test_overflowing_gradients_of_fp16_are_let_pass() -> None:
 
 def test_the_summary_sums_by_task() -> None:
     figures = {
-        "loss": 6.0, "losses": {"a/x/layer0": 1.0, "a/y": 2.0, "b/x": 3.0}, "gradient_norm": 1.25, "images_per_second": 7.0,
-        "data_seconds": 0.1, "compute_seconds": 0.3, "memory_gib": 2.04,
-    }  # fmt: skip
+        "loss": 6.0,
+        "losses": {"a/x/layer0": 1.0, "a/y": 2.0, "b/x": 3.0},
+        "gradient_norm": 1.25,
+        "images_per_second": 7.0,
+        "data_seconds": 0.1,
+        "compute_seconds": 0.3,
+        "memory_gib": 2.04,
+    }
     told = "loss 6.000  a 3.000  b 3.000  gradient 1.25  7.0 images/s, 25% of it waiting for data  2.0 GiB"
     assert summary(figures) == told

@@ -52,7 +52,7 @@ def test_rates_and_decay_follow_the_rules() -> None:
         "language.out.bias": (0.1, 0.0),
         "language.out.weight2": (0.1, 0.05),
         "language.position_embedding": (0.1, 0.0),
-        "backbone_proj": (1.0, 0.05),       # not part of the backbone
+        "backbone_proj": (1.0, 0.05),  # not part of the backbone
         "logit_scale": (1.0, 0.0),
     }
 

@@ -65,9 +65,19 @@ def test_a_whole_run(tmp_path: Path) -> None:
     log = log_of(tmp_path)
     assert [line["step"] for line in log] == [2, 4, 6, 8, 10]
     assert set(log[0]) == {
-        "step", "seconds", "loss", "losses", "learning_rate", "learning_rates", "gradient_norm", "images_per_second",
-        "data_seconds", "compute_seconds", "memory_gib", "bad_samples",
-    }  # fmt: skip
+        "step",
+        "seconds",
+        "loss",
+        "losses",
+        "learning_rate",
+        "learning_rates",
+        "gradient_norm",
+        "images_per_second",
+        "data_seconds",
+        "compute_seconds",
+        "memory_gib",
+        "bad_samples",
+    }
     assert log[0]["learning_rates"] == {name: pytest.approx(0.0002) for name in ("backbone", "language")}
     assert set(log[0]["losses"]) == {"a/square", "b/square"}
     assert log[0]["loss"] == pytest.approx(sum(log[0]["losses"].values()))
@@ -189,7 +199,8 @@ def test_a_signal_saves_and_the_same_command_goes_on(tmp_path: Path, number: int
 
     handlers = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
     stopped = trainer(
-        tmp_path / "run", config(),
+        tmp_path / "run",
+        config(),
         streams=[Stream([Task("a")], asked_to_stop), Stream([Task("a"), Task("b")], batches, weight=0.5)],
     )
     assert not stopped.train()
@@ -247,7 +258,7 @@ def test_waiting_for_data_is_told_apart_from_computing(tmp_path: Path) -> None:
 def test_the_best_network_is_kept_also_over_a_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[tuple[Path, Tensor]] = []
     monkeypatch.setattr(loop.checkpoint, "save", lambda model, path, found: kept.append((path, found["head.bias"].clone())))
-    scores = iter([1.0, 3.0, 2.0, 2.5])      # after steps 2, 4, 6 and 8
+    scores = iter([1.0, 3.0, 2.0, 2.5])  # after steps 2, 4, 6 and 8
     for steps in (5, 10):
         settings = config(steps=steps, evaluate_every=2, keep_best="set/PQ")
         watched = trainer(tmp_path, settings, evaluate=lambda model, names: {"set/PQ": next(scores)})

@@ -76,14 +76,14 @@ def test_a_run_that_fails_is_told_so(tmp_path: Path, package: Package) -> None:
 
 
 def test_refusals_are_one_sentence(tmp_path: Path, package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match="no run of project \"nobody's\" could be opened .permission denied.; log in"):
+    with pytest.raises(ConfigError, match='no run of project "nobody\'s" could be opened .permission denied.; log in'):
         RunLog(tmp_path, wandb=WandbConfig(project="nobody's"))
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ConfigError, match=r"package is missing; pip install 'xdecoder\[wandb\]'"):
         RunLog(tmp_path, wandb=WandbConfig(project="ours"))
 
 
-@pytest.mark.filterwarnings("default")     # wandb's own
+@pytest.mark.filterwarnings("default")  # wandb's own
 def test_the_real_package_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("wandb", reason="wandb is not installed")
     monkeypatch.setenv("WANDB_SILENT", "true")

@@ -122,7 +122,7 @@ def test_one_bad_picture_does_not_keep_the_others_from_their_answers(photos: Pat
 def refused(line: list[str], capsys: Any) -> str:
     try:
         status = cli.main(line)
-    except SystemExit as stop:      # argparse's own
+    except SystemExit as stop:  # argparse's own
         status = int(str(stop.code))
     captured = capsys.readouterr()
     assert status == 2 and captured.out == "" and captured.err.startswith("error: ") and captured.err.count("\n") == 1

@@ -33,7 +33,7 @@ def test_round_trip(folder: Path) -> None:
     model = PretrainedXDecoder.from_pretrained(folder)
     assert model.config == tiny_model().config and not model.training
     assert_equal(model, tiny_model())
-    assert_equal(xdecoder.load(folder).model, tiny_model())                         # the file alone says all
+    assert_equal(xdecoder.load(folder).model, tiny_model())  # the file alone says all
     assert_equal(xdecoder.load(folder / "model.safetensors").model, tiny_model())
     assert xdecoder.PretrainedXDecoder is PretrainedXDecoder
 

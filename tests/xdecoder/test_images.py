@@ -37,7 +37,7 @@ def test_too_large_a_picture_is_refused_before_it_is_read(tmp_path: Path, monkey
     with pytest.raises(ValueError, match=r"photo\.png: too large a picture, 60 × 40; at most 2399 pixels"):
         open_image(tmp_path / "photo.png")
     monkeypatch.setattr(images, "MAX_PIXELS", 2400)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)        # Pillow warns beyond this, and refuses twice as many
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)  # Pillow warns beyond this, and refuses twice as many
     assert open_image(tmp_path / "photo.png").size == (60, 40)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(ValueError, match=r"photo\.png: not a readable picture"):
@@ -46,7 +46,7 @@ def test_too_large_a_picture_is_refused_before_it_is_read(tmp_path: Path, monkey
 
 def test_a_picture_is_turned_as_the_camera_was_held(tmp_path: Path) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6      # to be turned clockwise
+    exif[0x0112] = 6  # to be turned clockwise
     Image.fromarray(PIXELS).save(tmp_path / "photo.png", exif=exif)
     assert np.array_equal(np.asarray(open_image(tmp_path / "photo.png")), np.rot90(PIXELS, -1))
 

@@ -71,7 +71,7 @@ def test_resize_undoes_padding():
 @pytest.mark.parametrize("classes", [5, 300, 1500])
 def test_semantic_map_of_many_classes_is_that_of_all_sums_at_once(classes: int, scale: float) -> None:
     logits = scale * torch.randn(21, classes + 1)
-    logits[:, classes // 2] = logits[:, 1]      # two names of one meaning: the first one wins
+    logits[:, classes // 2] = logits[:, 1]  # two names of one meaning: the first one wins
     masks = 4 * torch.randn(21, 130, 150)
     plain = torch.einsum("nk,nhw->khw", logits.softmax(-1)[:, :-1].double(), masks.sigmoid().double())
     found = semantic_map(logits.softmax(-1), masks)

@@ -116,7 +116,7 @@ def test_the_word_to_image_part_fades_with_the_number_of_words(plain, quirky):
     objects, words, present = mean_direction(torch.randn(2, 3, 8)), torch.randn(2, 5, 8), torch.ones(2, 5, dtype=torch.bool)
     scale = torch.tensor(1.0)
     full, faded = (word_contrast(objects, words, present, scale, twice) for twice in (False, True))
-    to_words = (5 * faded - full) / 4           # full = w + i, faded = w + i / 5
+    to_words = (5 * faded - full) / 4  # full = w + i, faded = w + i / 5
     assert 0 < to_words < faded < full
     ours, published = (losses(m, tiny_tasks().build(["retrieval"]), with_nouns()) for m in (plain, quirky))
     assert ours["retrieval/pair/layer0"].item() == pytest.approx(published["retrieval/pair/layer0"].item(), rel=1e-4)

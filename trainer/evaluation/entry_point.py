@@ -26,15 +26,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--datasets", type=_names, default=(), metavar="NAME,...", help=names)
     parser.add_argument("--limit", type=_count, metavar="N", help="measure on the first N pictures of each set")
     parser.add_argument(
-        "--save-predictions", action="store_true",
+        "--save-predictions",
+        action="store_true",
         help="save what the network says in the official formats, under OUTPUT/predictions",
-    )  # fmt: skip
+    )
     parser.add_argument("--predictions", type=Path, metavar="DIR", help="score: where predictions lie (OUTPUT/predictions)")
     parser.add_argument("--fresh", action="store_true", help="begin anew instead of going on with what was interrupted")
     parser.add_argument(
-        "--images", type=int, default=4, metavar="N",
+        "--images",
+        type=int,
+        default=4,
+        metavar="N",
         help="worst and best pictures of each task that the report shows (default: 4; 0 = no report)",
-    )  # fmt: skip
+    )
 
 
 def source(

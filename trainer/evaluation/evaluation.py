@@ -81,7 +81,7 @@ class Network:
             with autocast():
                 found = to_device(predict(self.model, tasks, to_device(batch, self.device)), "cpu")
             if self.device.type == "cuda":
-                torch.cuda.synchronize(self.device)     # the copies above do not wait for the GPU
+                torch.cuda.synchronize(self.device)  # the copies above do not wait for the GPU
             return found
 
         return answer
@@ -152,7 +152,9 @@ def settings_for(spec: DatasetSpec, tasks: TasksConfig) -> TasksConfig:
     segmentation = _filled(tasks.segmentation, templates=wanted.templates, background=wanted.background)
     return tasks.model_copy(
         update={
-            "segmentation": segmentation.model_copy(update={"postprocessing": _filled(tasks.segmentation.postprocessing, **postprocessing)}),
+            "segmentation": segmentation.model_copy(
+                update={"postprocessing": _filled(tasks.segmentation.postprocessing, **postprocessing)}
+            ),
             "retrieval": _filled(tasks.retrieval, backbone_view=wanted.backbone_view),
             "classification": _filled(tasks.classification, templates=wanted.templates),
         }
@@ -182,7 +184,7 @@ class _Entry:
         folder = keeping.resume and keeping.resume / _fingerprint(config, entry, keeping)
         self.resume = PartialResults(folder, world)
         kept = self.resume.found()
-        distributed.barrier(world)      # nobody may write a part before all have read what is there
+        distributed.barrier(world)  # nobody may write a part before all have read what is there
         self.seen: dict[ImageId, bool] = dict(kept.get("seen", {}))
         self.loader = evaluation_loader(
             entry, root, rank=world.rank, world_size=world.size, workers=config.data.workers, done=self.seen
@@ -203,7 +205,7 @@ class _Entry:
 
     def run(self) -> None:
         """Measure what is left of this process's share, and bring all shares together."""
-        fresh: set[ImageId] = set()      # measured, but in no part yet
+        fresh: set[ImageId] = set()  # measured, but in no part yet
         total, label = len(self.loader) + self.done, f"measuring {self.entry.prefix}"
         progress = Progress(total, label, done=self.done, show=self.world.is_main)
         try:
@@ -248,7 +250,7 @@ class _Entry:
         for name, results in self.answers(self.entry.tasks, batch).items():
             for result, sample in zip(results, batch.samples, strict=True):
                 if not _has_truth(name, sample):
-                    continue      # a picture may lack what one of the entry's tasks is measured against
+                    continue  # a picture may lack what one of the entry's tasks is measured against
                 for evaluator in self.evaluators[name]:  # type: ignore[index]
                     evaluator.update(result, sample)
                 if self.submission:

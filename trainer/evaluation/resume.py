@@ -16,8 +16,8 @@ import torch
 from trainer.distributed import World
 from xdecoder.files import atomic
 
-States = dict[str, dict[int | str, Any]]    # by the name of who keeps it: picture id -> its record
-SECONDS = 30.0     # between two parts
+States = dict[str, dict[int | str, Any]]  # by the name of who keeps it: picture id -> its record
+SECONDS = 30.0  # between two parts
 
 
 class PartialResults:
@@ -39,7 +39,7 @@ class PartialResults:
             try:
                 part = _with_arrays(torch.load(path, weights_only=True))
             except Exception:
-                continue        # whatever is wrong with it, it can be made again
+                continue  # whatever is wrong with it, it can be made again
             for name, records in part.items():
                 states.setdefault(name, {}).update(records)
         return states

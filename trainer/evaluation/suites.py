@@ -38,10 +38,20 @@ COLUMNS = {
 """Sets of the paper and what their columns are called, in its order; others follow under their own names."""
 
 HEADLINES = {
-    "PQ": "PQ", "AP": "AP", "mIoU": "mIoU", "AP_mean": "AP", "referring_cIoU": "cIoU", "referring_mIoU": "mIoU",
-    "referring_precision@0.5": "P@0.5", "retrieval_IR@1": "IR@1", "retrieval_TR@1": "TR@1", "caption_BLEU-4": "B-4",
-    "caption_CIDEr": "CIDEr", "top1": "top-1", "vqa_accuracy": "accuracy",
-}  # fmt: skip
+    "PQ": "PQ",
+    "AP": "AP",
+    "mIoU": "mIoU",
+    "AP_mean": "AP",
+    "referring_cIoU": "cIoU",
+    "referring_mIoU": "mIoU",
+    "referring_precision@0.5": "P@0.5",
+    "retrieval_IR@1": "IR@1",
+    "retrieval_TR@1": "TR@1",
+    "caption_BLEU-4": "B-4",
+    "caption_CIDEr": "CIDEr",
+    "top1": "top-1",
+    "vqa_accuracy": "accuracy",
+}
 """The figures of a set that the table shows."""
 
 SEGINW = tuple(name for name in CATALOG if name.startswith("seginw_") and name.endswith("_val"))

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-SMOOTHING = 40          # a loss is averaged with this fraction of the run on either side
+SMOOTHING = 40  # a loss is averaged with this fraction of the run on either side
 SERIES = ("#3b82f6", "#f97316", "#10b981", "#a855f7", "#ef4444", "#0ea5a4", "#eab308", "#64748b")
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from trainer.report.curves import training_section
 
-MAX_SIDE = 640          # an embedded picture's longer side, in pixels
+MAX_SIDE = 640  # an embedded picture's longer side, in pixels
 
 # What a score's name says, for readers who do not live in the field.
 MEANINGS = {
@@ -77,10 +77,10 @@ class Report:
 
     title: str
     command: str
-    results: Mapping[str, float | None]               # flat: "shapes_val/PQ", "seconds/train"; None: not a number
-    protocol: Mapping[str, Mapping[str, Any]]         # by data set
-    log: Sequence[Mapping[str, Any]]                  # rows of log.jsonl
-    configuration: str                                # YAML text
+    results: Mapping[str, float | None]  # flat: "shapes_val/PQ", "seconds/train"; None: not a number
+    protocol: Mapping[str, Mapping[str, Any]]  # by data set
+    log: Sequence[Mapping[str, Any]]  # rows of log.jsonl
+    configuration: str  # YAML text
     sections: Sequence[Section] = field(default_factory=tuple)
 
 

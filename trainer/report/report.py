@@ -39,13 +39,13 @@ from xdecoder.types import (
     to_device,
 )
 
-SHEET_SIDE = 400          # longer side of a picture on a contact sheet, in pixels
-POOL = 100                # pictures among which a caption looks for its own
-THUMBNAIL = 320           # longer side of a picture that is one of many, in pixels
-TOP = 5                   # pictures shown for a caption
-PHRASES = 3               # phrases shown of a picture
-CROWD = -1                # label of pixels that count as nothing
-RIGHT = (34, 197, 94)     # frame of the right picture
+SHEET_SIDE = 400  # longer side of a picture on a contact sheet, in pixels
+POOL = 100  # pictures among which a caption looks for its own
+THUMBNAIL = 320  # longer side of a picture that is one of many, in pixels
+TOP = 5  # pictures shown for a caption
+PHRASES = 3  # phrases shown of a picture
+CROWD = -1  # label of pixels that count as nothing
+RIGHT = (34, 197, 94)  # frame of the right picture
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,7 @@ def write_report(run_folder: str | Path, images_per_task: int = 8, command: str 
     return folder / "report.html"
 
 
-def write_evaluation_report(
-    settings: ExperimentConfig, network: Network, found: Evaluation, images: int, command: str
-) -> Path:
+def write_evaluation_report(settings: ExperimentConfig, network: Network, found: Evaluation, images: int, command: str) -> Path:
     """Write `evaluation.html` into the run folder: scores with their protocol, the worst and the best pictures of each task.
 
     Args:
@@ -290,10 +288,10 @@ def retrieval_figures(seen: Sequence[Seen]) -> list[Figure]:
     pool = [item for item in seen if item.sample.captions and len(item.result.texts)]
     if not pool:
         return []
-    images = torch.stack([item.result.image for item in pool]).float()                     # (N, V, D)
+    images = torch.stack([item.result.image for item in pool]).float()  # (N, V, D)
     figures = []
     for right, item in enumerate(pool):
-        similarity = (images @ item.result.texts[0].float()).mean(dim=1)                   # (N,)
+        similarity = (images @ item.result.texts[0].float()).mean(dim=1)  # (N,)
         order = similarity.argsort(descending=True, stable=True).tolist()
         rank = order.index(right) + 1
         panels = []

@@ -64,13 +64,13 @@ class Davit(nn.Module):
             nn.ModuleList(BlockPair(width, config, next(rates), next(rates)) for _ in range(depth))
             for width, depth in zip(config.widths, config.depths, strict=True)
         )
-        self.paths = 4 * sum(config.depths)     # branches that a picture may skip
+        self.paths = 4 * sum(config.depths)  # branches that a picture may skip
         self.apply(_initialise)
 
     def forward(self, images: Tensor, drawn: Tensor | None = None) -> tuple[Tensor, ...]:
         """drawn: (B, paths) uniform numbers that decide which branches each picture skips in training; None: drawn here."""
         rng = iter([None] * self.paths if drawn is None else drawn.unbind(1))
-        x = images.permute(0, 2, 3, 1)                      # (B, h, w, C) from here on
+        x = images.permute(0, 2, 3, 1)  # (B, h, w, C) from here on
         maps = []
         for embedding, stage in zip(self.embeddings, self.stages, strict=True):
             x = embedding(x)
@@ -144,7 +144,7 @@ class WindowAttention(nn.Module):
         x = F.pad(x, (0, 0, 0, -width % side, 0, -height % side))
         rows, columns = x.shape[1] // side, x.shape[2] // side
         windows = x.view(batch, rows, side, columns, side, channels).transpose(2, 3).reshape(-1, side * side, channels)
-        q, k, v = self.qkv(windows).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)     # (B·windows, heads, n, d)
+        q, k, v = self.qkv(windows).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (B·windows, heads, n, d)
         mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
         mixed = self.proj(mixed).view(batch, rows, columns, side, side, channels).transpose(2, 3)
         return mixed.reshape(batch, rows * side, columns * side, channels)[:, :height, :width]
@@ -160,7 +160,7 @@ class ChannelAttention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.qkv(x).flatten(1, 2).unflatten(-1, (3, self.groups, -1)).permute(2, 0, 3, 4, 1)   # (B, groups, d, h·w)
+        q, k, v = self.qkv(x).flatten(1, 2).unflatten(-1, (3, self.groups, -1)).permute(2, 0, 3, 4, 1)  # (B, groups, d, h·w)
         # A channel is a token of h·w numbers. Scaled before the product, whose sum over many pixels could overflow in 16 bits.
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(2, 3)
         return self.proj((scores.softmax(dim=-1) @ v).flatten(1, 2).transpose(1, 2).unflatten(1, x.shape[1:3]))

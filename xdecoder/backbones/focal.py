@@ -60,17 +60,15 @@ class FocalNet(nn.Module):
             nn.ModuleList(FocalBlock(width, config, next(rates)) for _ in range(depth))
             for width, depth in zip(widths, config.depths, strict=True)
         )
-        self.downsamples = nn.ModuleList(
-            Downsample(a, b, kernel=3, stride=2, padding=1) for a, b in pairwise(widths)
-        )
+        self.downsamples = nn.ModuleList(Downsample(a, b, kernel=3, stride=2, padding=1) for a, b in pairwise(widths))
         self.norms = nn.ModuleList(nn.LayerNorm(width) for width in widths)
-        self.paths = 2 * total      # branches that a picture may skip
+        self.paths = 2 * total  # branches that a picture may skip
         self.apply(_initialise)
 
     def forward(self, images: Tensor, drawn: Tensor | None = None) -> tuple[Tensor, ...]:
         """drawn: (B, paths) uniform numbers that decide which branches each picture skips in training; None: drawn here."""
         rng = iter([None] * self.paths if drawn is None else drawn.unbind(1))
-        x = self.stem(images.permute(0, 2, 3, 1))                       # (B, h, w, C) from here on
+        x = self.stem(images.permute(0, 2, 3, 1))  # (B, h, w, C) from here on
         maps = []
         for i, (stage, norm) in enumerate(zip(self.stages, self.norms, strict=True)):
             if i:
@@ -147,7 +145,7 @@ class FocalModulation(nn.Module):
             modulator = modulator + context * gates[..., level, None]
         everywhere = F.gelu(context.mean(dim=(1, 2), keepdim=True))
         modulator = (modulator + everywhere * gates[..., self.levels, None]) / (self.levels + 1)
-        mixed = F.linear(modulator, self.h.weight[:, :, 0, 0], self.h.bias)     # faster than the convolution it is
+        mixed = F.linear(modulator, self.h.weight[:, :, 0, 0], self.h.bias)  # faster than the convolution it is
         return self.proj(query * mixed)
 
 

@@ -64,7 +64,7 @@ class TimmBackbone(nn.Module):
             **({"pretrained_cfg_overlay": weights} if weights else {}),
         )
 
-    paths = 0       # timm's networks draw what they skip from torch's own generator
+    paths = 0  # timm's networks draw what they skip from torch's own generator
 
     def forward(self, images: Tensor, drawn: Tensor | None = None) -> tuple[Tensor, ...]:
         every = self.network(images)

@@ -49,11 +49,11 @@ CROSS_ATTENTION: Mapping[str, str] = {
 class TokenGroup:
     """Tokens that a task brings along with the latent queries."""
 
-    name: str                       # one of GROUPS
-    content: Tensor                 # (B, N, C)
-    position: Tensor                # (B, N, C), added to queries and keys
-    present: Tensor | None = None   # (B, N) bool; None = all. Absent tokens are seen by nobody
-    region: Tensor | None = None    # (B, 1 or N, H, W) bool, over the canvas at any resolution: where "everywhere" ends
+    name: str  # one of GROUPS
+    content: Tensor  # (B, N, C)
+    position: Tensor  # (B, N, C), added to queries and keys
+    present: Tensor | None = None  # (B, N) bool; None = all. Absent tokens are seen by nobody
+    region: Tensor | None = None  # (B, 1 or N, H, W) bool, over the canvas at any resolution: where "everywhere" ends
 
 
 def self_attention_mask(sizes: Mapping[str, int], present: Mapping[str, Tensor], device: torch.device) -> Tensor:

@@ -1,6 +1,7 @@
 """Asking a picture many questions: what decoder layers read of it is projected once, and only what is asked for is computed.
 
-Latent queries never see what tasks bring, and phrases never see latent queries (`xdecoder.decoder.attention`): each is decoded alone.
+Latent queries never see what tasks bring, and phrases never see latent queries (`xdecoder.decoder.attention`), so that each is
+decoded alone.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from xdecoder.decoder.decoder import Decoder, DecoderLayer
 from xdecoder.decoder.heads import QueryOutputs
 from xdecoder.model import Features, XDecoder
 
-Pair = tuple[Tensor, Tensor]    # projected keys and values, each (B, heads, M, C / heads)
+Pair = tuple[Tensor, Tensor]  # projected keys and values, each (B, heads, M, C / heads)
 
 
 class KeyValueCache:
@@ -65,8 +66,8 @@ class KeyValueCache:
 class Decoded:
     """Tokens after the last layer, and what others may hear of them on the way."""
 
-    content: dict[str, Tensor]      # by group, (B, N, C)
-    keys_values: tuple[Pair, ...]         # per layer, keys and values of its self-attention
+    content: dict[str, Tensor]  # by group, (B, N, C)
+    keys_values: tuple[Pair, ...]  # per layer, keys and values of its self-attention
 
 
 def decode_group(decoder: Decoder, memory: KeyValueCache, groups: Sequence[TokenGroup]) -> Decoded:
@@ -79,10 +80,10 @@ def decode_group(decoder: Decoder, memory: KeyValueCache, groups: Sequence[Token
     names = [name for name in GROUPS if name in tokens]
     cross_attending = [name for name in names if name in CROSS_ATTENTION]
     content = {name: tokens[name].content for name in names}
-    kind = memory.features.mask.dtype       # texts come in full precision
+    kind = memory.features.mask.dtype  # texts come in full precision
     position = torch.cat([tokens[name].position for name in names], dim=1).to(kind)
     sizes = {name: content[name].shape[1] for name in names}
-    cross_attending_count = sum(sizes[name] for name in cross_attending)      # GROUPS lists those that look first
+    cross_attending_count = sum(sizes[name] for name in cross_attending)  # GROUPS lists those that look first
     present = {name: group.present for name, group in tokens.items() if group.present is not None}
     visible = self_attention_mask(sizes, present, position.device)
     together = torch.cat([content[name] for name in names], dim=1).to(kind)
@@ -91,8 +92,12 @@ def decode_group(decoder: Decoder, memory: KeyValueCache, groups: Sequence[Token
         assert isinstance(layer, DecoderLayer)
         parts = dict(zip(names, together.split(list(sizes.values()), dim=1), strict=True))
         mask_embeddings = {name: decoder.heads.mask(tokens) for name, tokens in decoder.heads.normed(parts).items()}
-        visible = decoder.visible(mask_embeddings, [tokens[name] for name in cross_attending], memory.painted_on(i), memory.size(i))
-        attended = layer.cross_attend_cached(together[:, :cross_attending_count], position[:, :cross_attending_count], memory.seen(i), visible)
+        visible = decoder.visible(
+            mask_embeddings, [tokens[name] for name in cross_attending], memory.painted_on(i), memory.size(i)
+        )
+        attended = layer.cross_attend_cached(
+            together[:, :cross_attending_count], position[:, :cross_attending_count], memory.seen(i), visible
+        )
         together = torch.cat((attended, together[:, cross_attending_count:]), dim=1)
         placed = together + position
         keys_values.append(layer.self_attention.project(placed, together))

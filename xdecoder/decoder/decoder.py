@@ -62,9 +62,7 @@ class Decoder(nn.Module):
         content, position = self.query_content.weight[:-1], self.query_position.weight[:-1]
         return TokenGroup("grounding", content.expand(batch, -1, -1), position.expand(batch, -1, -1))
 
-    def forward(
-        self, mask_features: Tensor, maps: Sequence[Tensor], groups: Sequence[TokenGroup] = ()
-    ) -> Iterator[Prediction]:
+    def forward(self, mask_features: Tensor, maps: Sequence[Tensor], groups: Sequence[TokenGroup] = ()) -> Iterator[Prediction]:
         """Predictions before the first layer and after each one, made as they are asked for.
 
         Args:
@@ -81,7 +79,7 @@ class Decoder(nn.Module):
         sizes = {name: content[name].shape[1] for name in names}
         present = {name: group.present for name, group in tokens.items() if group.present is not None}
         if self.published_quirks:
-            present.pop("word", None)      # the weights learnt among unmasked zero vectors behind a batch's shorter phrases
+            present.pop("word", None)  # the weights learnt among unmasked zero vectors behind a batch's shorter phrases
         visible = self_attention_mask(sizes, present, mask_features.device)
         levels = self.levels(mask_features, maps, exact=self.published_quirks)
 
@@ -95,8 +93,10 @@ class Decoder(nn.Module):
             attended = layer.cross_attend(
                 torch.cat([content[name] for name in cross_attending], dim=1),
                 torch.cat([position[name] for name in cross_attending], dim=1),
-                keys, values, visible,
-            )                                                                                       # fmt: skip
+                keys,
+                values,
+                visible,
+            )
             content |= _split(attended, cross_attending, sizes)
             mixed = layer.self_attend(
                 torch.cat([content[name] for name in names], dim=1),
@@ -131,7 +131,7 @@ class Decoder(nn.Module):
         """
         levels: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         if not exact:
-            mask_features = mask_features.contiguous()      # what lies channels last is resized several times slower
+            mask_features = mask_features.contiguous()  # what lies channels last is resized several times slower
         for i in sorted({self.map_of(layer) for layer in range(len(self.layers))}):
             x = maps[i]
             size = x.shape[-2:]
@@ -146,7 +146,11 @@ class Decoder(nn.Module):
 
     @torch.no_grad()
     def visible(
-        self, mask_embeddings: Mapping[str, Tensor], cross_attending: Sequence[TokenGroup], features: Tensor, size: tuple[int, int]
+        self,
+        mask_embeddings: Mapping[str, Tensor],
+        cross_attending: Sequence[TokenGroup],
+        features: Tensor,
+        size: tuple[int, int],
     ) -> Tensor:
         """Where each looking token may look on a map of `size`, (B, N, h·w) bool.
 
@@ -185,7 +189,9 @@ class DecoderLayer(nn.Module):
         """Tokens (B, N, C) read the picture where `visible` (B, N, h·w) lets them."""
         return self.cross_attend_cached(tokens, position, self.cross_attention.project(keys, values), visible)
 
-    def cross_attend_cached(self, tokens: Tensor, position: Tensor, seen: tuple[Tensor, Tensor], visible: Tensor | None) -> Tensor:
+    def cross_attend_cached(
+        self, tokens: Tensor, position: Tensor, seen: tuple[Tensor, Tensor], visible: Tensor | None
+    ) -> Tensor:
         """The same from what `cross_attention.project` made of the picture before."""
         return self.norm1(tokens + self.cross_attention.read(tokens + position, *seen, visible))
 

@@ -29,7 +29,9 @@ class GenerationConfig(Config):
     """No run of this many tokens is written twice; 0 allows it."""
 
 
-def generate(model: XDecoder, memory: KeyValueCache, latents: Decoded, config: GenerationConfig, region: Tensor | None = None) -> Tensor:
+def generate(
+    model: XDecoder, memory: KeyValueCache, latents: Decoded, config: GenerationConfig, region: Tensor | None = None
+) -> Tensor:
     """Captions as token numbers (B, 1 + max_length), start token first; shorter when all have come to their end.
 
     Args:
@@ -51,7 +53,7 @@ class CaptionGenerator:
         self.model, self.memory = model, memory
         self.images, self.rows = len(memory), rows
         self.texts = model.language.text_cache(rows * len(memory), max_length)
-        self.fixed = latents.keys_values[0][0].shape[2] if latents.keys_values else 0       # latent tokens, which all captions hear
+        self.fixed = latents.keys_values[0][0].shape[2] if latents.keys_values else 0  # latent tokens, which all captions hear
         self.keys_values = [tuple(self._with_room(x, max_length) for x in pair) for pair in latents.keys_values]
         layers = range(len(model.decoder.layers))
         self.visible = [_visible(region, memory.size(layer), rows) for layer in layers]
@@ -125,11 +127,11 @@ def _search(generator: CaptionGenerator, config: GenerationConfig, max_length: i
     end, images, beams = generator.model.language.tokenizer.end, generator.images, generator.rows
     ids = generator.start[:, None]
     likely = torch.full((images, beams), float("-inf"), device=ids.device)
-    likely[:, 0] = 0                                        # all beams begin alike: only one of them counts
+    likely[:, 0] = 0  # all beams begin alike: only one of them counts
     best = [_Finished() for _ in range(images)]
     for step in range(1, max_length + 1):
         logits = forbid_repeats(generator.next(ids[:, -1]), ids, config.no_repeat_ngram_size)
-        every = likely[..., None] + logits.float().log_softmax(dim=-1).unflatten(0, (images, beams))      # (B, R, V)
+        every = likely[..., None] + logits.float().log_softmax(dim=-1).unflatten(0, (images, beams))  # (B, R, V)
         # Twice as many as are pursued: each beam may end, and still there are enough to go on.
         values, flat = every.flatten(1).topk(min(2 * beams, every[0].numel()))
         beam, word = flat // every.shape[2], flat % every.shape[2]
@@ -165,7 +167,7 @@ def forbid_repeats(logits: Tensor, ids: Tensor, length: int) -> Tensor:
     """Logits (R, V) in which no word completes a run of `length` tokens that stands in ids (R, n) already; 0 = as they are."""
     if length < 1 or ids.shape[1] <= length:
         return logits
-    runs = ids[:, 1:].unfold(1, length, 1)                                  # (R, runs, length); the start token is no word
+    runs = ids[:, 1:].unfold(1, length, 1)  # (R, runs, length); the start token is no word
     same = (runs[:, :, :-1] == ids[:, None, ids.shape[1] - length + 1 :]).all(dim=2)
     banned = torch.zeros_like(logits, dtype=torch.bool)
     row, run = same.nonzero(as_tuple=True)

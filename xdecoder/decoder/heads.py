@@ -16,8 +16,8 @@ from xdecoder.layers import Mlp
 class QueryOutputs:
     """Predictions of N queries."""
 
-    semantic: Tensor   # (B, N, D) in the joint space of pictures and texts, not normalised
-    mask: Tensor       # (B, N, C); times the mask features this is the mask's logits
+    semantic: Tensor  # (B, N, D) in the joint space of pictures and texts, not normalised
+    mask: Tensor  # (B, N, C); times the mask features this is the mask's logits
 
     def masks(self, mask_features: Tensor) -> Tensor:
         """Mask logits (B, N, h, w) from mask features (B, C, h, w)."""
@@ -29,10 +29,10 @@ class Prediction:
     """What one decoder layer says, by token group."""
 
     object: QueryOutputs
-    image: QueryOutputs                   # one row: the whole picture
-    grounding: QueryOutputs | None        # present with phrases
-    caption: Tensor | None        # (B, N, C) ready to be compared with the word embeddings
-    denoising: QueryOutputs | None = None     # present where annotated regions are shown in training
+    image: QueryOutputs  # one row: the whole picture
+    grounding: QueryOutputs | None  # present with phrases
+    caption: Tensor | None  # (B, N, C) ready to be compared with the word embeddings
+    denoising: QueryOutputs | None = None  # present where annotated regions are shown in training
 
     def mask_embeddings(self) -> dict[str, Tensor]:
         """Mask embeddings (B, N, C) by group."""
@@ -62,7 +62,7 @@ class Heads(nn.Module):
         self.caption = nn.Parameter(torch.empty(width, joint_width))
         self.mask = Mlp(width, width, width, width)
         for projection in (self.semantic, self.caption):
-            nn.init.trunc_normal_(projection, std=width**-0.5)      # keeps the size of what it projects, at any width
+            nn.init.trunc_normal_(projection, std=width**-0.5)  # keeps the size of what it projects, at any width
 
     def forward(self, groups: dict[str, Tensor]) -> Prediction:
         """groups: decoder tokens by name, each (B, N, C)."""

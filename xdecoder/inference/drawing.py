@@ -22,17 +22,17 @@ from torch import Tensor
 from xdecoder.language.prompts import clean
 from xdecoder.types import InstanceResult, PanopticResult, Vocabulary
 
-Picture: TypeAlias = "Image.Image | NDArray[np.uint8] | Tensor"    # PIL, (H, W, 3) uint8 or (3, H, W) uint8
+Picture: TypeAlias = "Image.Image | NDArray[np.uint8] | Tensor"  # PIL, (H, W, 3) uint8 or (3, H, W) uint8
 Array: TypeAlias = "NDArray[Any] | Tensor"
 Colour: TypeAlias = tuple[int, int, int]
-Box: TypeAlias = tuple[int, int, int, int]                         # left, top, right, bottom
+Box: TypeAlias = tuple[int, int, int, int]  # left, top, right, bottom
 
-MIN_SIDE = 360            # a picture whose longer side is shorter than this is scaled up
+MIN_SIDE = 360  # a picture whose longer side is shorter than this is scaled up
 GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
-TONES = ((0.72, 0.16), (0.58, 0.17), (0.84, 0.13))     # (lightness, chroma) in OKLCH, taken in turn
-SLOTS = 192               # colours of the palette
+TONES = ((0.72, 0.16), (0.58, 0.17), (0.84, 0.13))  # (lightness, chroma) in OKLCH, taken in turn
+SLOTS = 192  # colours of the palette
 NIGHT = (16, 18, 24)
-DISTINCT = (0.15, 0.11, 0.08)   # distances at which colours are told apart at a glance; the next where one cannot be had
+DISTINCT = (0.15, 0.11, 0.08)  # distances at which colours are told apart at a glance; the next where one cannot be had
 
 
 def class_colours(names: Sequence[str]) -> list[Colour]:
@@ -47,14 +47,14 @@ def class_colours(names: Sequence[str]) -> list[Colour]:
 @lru_cache(maxsize=64)
 def _class_colours(names: tuple[str, ...]) -> tuple[Colour, ...]:
     lab, rgb = _palette()
-    gap = np.full(SLOTS, np.inf)                       # of every slot, the distance to the nearest colour in use
+    gap = np.full(SLOTS, np.inf)  # of every slot, the distance to the nearest colour in use
     slot_of: dict[str, int] = {}
     for name in dict.fromkeys(names):
         first = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
         turn = (first + np.arange(SLOTS)) % SLOTS
         distinct = next((free for limit in DISTINCT if len(free := turn[gap[turn] >= limit])), turn[[gap[turn].argmax()]])
         slot_of[name] = int(distinct[0])
-        gap = np.minimum(gap, np.linalg.norm((lab - lab[slot_of[name]]) * (0.5, 1, 1), axis=1))   # the ground varies lightness
+        gap = np.minimum(gap, np.linalg.norm((lab - lab[slot_of[name]]) * (0.5, 1, 1), axis=1))  # the ground varies lightness
     return tuple((int(r), int(g), int(b)) for r, g, b in (rgb[slot_of[name]] for name in names))
 
 
@@ -79,7 +79,7 @@ def _palette() -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
 
 @dataclass(frozen=True)
 class _Region:
-    mask: NDArray[np.bool_]     # (H, W)
+    mask: NDArray[np.bool_]  # (H, W)
     colour: Colour
     text: str
     opacity: float
@@ -242,14 +242,14 @@ def _write_labels(overlay: Image.Image, regions: Sequence[_Region], factor: int)
     font = _font(max(12, round(max(overlay.size) / 38)))
     taken: list[Box] = []
     hidden = np.zeros((overlay.height // factor, overlay.width // factor), bool)
-    for region in reversed(regions):                          # the topmost first: it has the first choice of a place
+    for region in reversed(regions):  # the topmost first: it has the first choice of a place
         visible, hidden = region.mask & ~hidden, hidden | region.mask
         text = _shorten(region.text, font, overlay.width - font.size)
         if not text or not visible.any():
             continue
         size = (round(font.getlength(text) + 0.8 * font.size), round(1.45 * font.size))
         if visible.sum() * factor**2 < 1.2 * size[1] ** 2:
-            continue                                          # its label would hide more of the picture than it explains
+            continue  # its label would hide more of the picture than it explains
         box = _free_box(_anchor(visible, factor, size), size, overlay.size, taken, visible)
         if box is None:
             continue
@@ -341,7 +341,7 @@ def _mix(colour: Colour, brightness: float) -> Colour:
 
 def _font(size: int) -> ImageFont.FreeTypeFont:
     font = ImageFont.load_default(size)
-    assert isinstance(font, ImageFont.FreeTypeFont)           # asked for by size, it can be no other
+    assert isinstance(font, ImageFont.FreeTypeFont)  # asked for by size, it can be no other
     return font
 
 

@@ -33,7 +33,7 @@ from xdecoder.tasks.referring import word_tokens
 from xdecoder.tasks.segmentation import BACKGROUND
 from xdecoder.types import Vocabulary
 
-BATCH = 8       # pictures encoded, and phrases decoded, at a time
+BATCH = 8  # pictures encoded, and phrases decoded, at a time
 
 Answered = TypeVar("Answered")
 
@@ -43,7 +43,7 @@ class View:
     """A picture at one size, encoded; what several questions need is computed when the first asks for it."""
 
     model: XDecoder
-    features: Features      # of this picture alone
+    features: Features  # of this picture alone
 
     @cached_property
     def memory(self) -> KeyValueCache:
@@ -90,7 +90,7 @@ class Picture:
 
 
 One = ImageLike | Picture
-Many = list[Any] | tuple[Any, ...]      # of the former
+Many = list[Any] | tuple[Any, ...]  # of the former
 Mask = Tensor | np.ndarray
 
 
@@ -128,9 +128,7 @@ class Predictor:
     @overload
     def segment(self, image: One, names: Sequence[str], threshold: float = 0.0, tile: int | None = None) -> Semantic: ...
     @overload
-    def segment(
-        self, image: Many, names: Sequence[str], threshold: float = 0.0, tile: int | None = None
-    ) -> list[Semantic]: ...
+    def segment(self, image: Many, names: Sequence[str], threshold: float = 0.0, tile: int | None = None) -> list[Semantic]: ...
     def segment(self, image: Any, names: Sequence[str], threshold: float = 0.0, tile: int | None = None) -> Any:
         """The class of each pixel.
 
@@ -155,9 +153,13 @@ class Predictor:
     ) -> Panoptic: ...
     @overload
     def panoptic(
-        self, image: Many, things: Sequence[str], stuff: Sequence[str] = (), threshold: float = 0.4,
+        self,
+        image: Many,
+        things: Sequence[str],
+        stuff: Sequence[str] = (),
+        threshold: float = 0.4,
         tile: int | None = None,
-    ) -> list[Panoptic]: ...                                                                        # fmt: skip
+    ) -> list[Panoptic]: ...
     def panoptic(
         self, image: Any, things: Sequence[str], stuff: Sequence[str] = (), threshold: float = 0.4, tile: int | None = None
     ) -> Any:
@@ -227,7 +229,8 @@ class Predictor:
 
         Args:
             region: at the picture's size; for a list of pictures a list, in which None stands for all of a picture.
-            generation: fields of `xdecoder.decoder.generation.GenerationConfig`: max_length, beams, length_penalty, no_repeat_ngram_size.
+            generation: fields of `xdecoder.decoder.generation.GenerationConfig`: max_length, beams, length_penalty,
+                no_repeat_ngram_size.
         """
         if not isinstance(image, (list, tuple)):
             return self.caption([image], [region], **generation)[0]

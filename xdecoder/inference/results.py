@@ -61,7 +61,7 @@ class Semantic(Drawable):
 
     image: Image.Image
     names: tuple[str, ...]
-    labels: Tensor              # (H, W) int64, index into names; -1 = none of them
+    labels: Tensor  # (H, W) int64, index into names; -1 = none of them
 
     def draw(self, overlay_only: bool = False) -> Image.Image:
         return drawing.draw_semantic(self.image, self.labels, _vocabulary(self.names), overlay_only)
@@ -79,7 +79,7 @@ class Panoptic(Drawable):
 
     image: Image.Image
     vocabulary: Vocabulary
-    ids: Tensor                              # (H, W) int32; 0 = void
+    ids: Tensor  # (H, W) int32; 0 = void
     segments: tuple[PanopticSegment, ...]
 
     def draw(self, overlay_only: bool = False) -> Image.Image:
@@ -97,9 +97,9 @@ class Instances(Drawable):
 
     image: Image.Image
     names: tuple[str, ...]
-    labels: Tensor              # (N,) int64, index into names
-    scores: Tensor              # (N,)
-    small: ResizedMasks         # N masks
+    labels: Tensor  # (N,) int64, index into names
+    scores: Tensor  # (N,)
+    small: ResizedMasks  # N masks
 
     @cached_property
     def masks(self) -> Tensor:
@@ -124,8 +124,8 @@ class Regions(Drawable):
 
     image: Image.Image
     phrases: tuple[str, ...]
-    scores: Tensor              # (P,) cosine of the phrase and what was found
-    small: ResizedMasks         # P masks
+    scores: Tensor  # (P,) cosine of the phrase and what was found
+    small: ResizedMasks  # P masks
 
     @cached_property
     def masks(self) -> Tensor:
@@ -144,8 +144,8 @@ class Regions(Drawable):
 class Ranking:
     """Pictures by how well they fit a text."""
 
-    order: tuple[int, ...]      # numbers of the pictures, the best first
-    scores: tuple[float, ...]   # cosine of each picture and the text, in the order of the pictures
+    order: tuple[int, ...]  # numbers of the pictures, the best first
+    scores: tuple[float, ...]  # cosine of each picture and the text, in the order of the pictures
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,15 @@ from torch import Tensor
 from xdecoder.inference.results import Panoptic, Semantic
 from xdecoder.types import PanopticSegment
 
-OVERLAP = 0.25      # share of a window that its neighbour sees as well
-SAME = 0.5          # things of one class are one if they share so much of what two windows see of them
+OVERLAP = 0.25  # share of a window that its neighbour sees as well
+SAME = 0.5  # things of one class are one if they share so much of what two windows see of them
 
 
 @dataclass(frozen=True)
 class Window:
     """A part of a picture in pixels, and the part of it that is its own: neighbours meet in the middle of their overlap."""
 
-    box: tuple[int, int, int, int]      # left, top, right, bottom
+    box: tuple[int, int, int, int]  # left, top, right, bottom
     own: tuple[int, int, int, int]
 
     @property
@@ -41,11 +41,7 @@ def windows(size: tuple[int, int], tile: int) -> list[Window]:
     if tile < 64:
         raise ValueError(f"tile must be at least 64 pixels, not {tile}")
     across, down = (_spans(length, tile) for length in size)
-    return [
-        Window((x[0], y[0], x[1], y[1]), (x[2], y[2], x[3], y[3]))
-        for y in down
-        for x in across
-    ]                                                                                               # fmt: skip
+    return [Window((x[0], y[0], x[1], y[1]), (x[2], y[2], x[3], y[3])) for y in down for x in across]
 
 
 def _spans(length: int, tile: int) -> list[tuple[int, int, int, int]]:
@@ -72,7 +68,7 @@ def join_panoptic(image: Image.Image, seen: list[tuple[Window, Panoptic]]) -> Pa
     firsts = [0]
     for _, part in seen:
         firsts.append(firsts[-1] + len(part.segments))
-    same = list(range(len(every)))      # a forest: each segment points to an earlier one that it is a part of
+    same = list(range(len(every)))  # a forest: each segment points to an earlier one that it is a part of
     stuff: dict[int, int] = {}
     for number, segment in enumerate(every):
         if not segment.is_thing:
@@ -90,9 +86,7 @@ def join_panoptic(image: Image.Image, seen: list[tuple[Window, Panoptic]]) -> Pa
 
 def _seen_twice(a: Window, first: Panoptic, b: Window, second: Panoptic) -> list[tuple[int, int]]:
     """Places in both lists of the things that are the same in what both windows see."""
-    left, top, right, bottom = (
-        pick(x, y) for pick, x, y in zip((max, max, min, min), a.box, b.box, strict=True)
-    )                                                                                               # fmt: skip
+    left, top, right, bottom = (pick(x, y) for pick, x, y in zip((max, max, min, min), a.box, b.box, strict=True))
     if left >= right or top >= bottom:
         return []
     one, two = (
@@ -104,9 +98,10 @@ def _seen_twice(a: Window, first: Panoptic, b: Window, second: Panoptic) -> list
     areas = shared.sum(dim=1)[:, None] + shared.sum(dim=0) - shared
     pairs = (shared > SAME * areas).nonzero().tolist()
     return [
-        (i - 1, j - 1) for i, j in pairs
+        (i - 1, j - 1)
+        for i, j in pairs
         if i and j and first.segments[i - 1].is_thing and first.segments[i - 1].label == second.segments[j - 1].label
-    ]                                                                                               # fmt: skip
+    ]
 
 
 def _root(same: list[int], number: int) -> int:

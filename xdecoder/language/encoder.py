@@ -19,10 +19,10 @@ from xdecoder.ops.linear import Linear
 Prompting = Literal["ensemble", "random", "none"]
 Self = TypeVar("Self", bound="LanguageEncoder")
 
-_BATCH = 256            # texts a pass when a vocabulary is encoded
-_PASS = 48              # and when it is learnt
-_MANY = 16              # names from which on texts are sorted by template
-_REMEMBERED = 20_000    # names whose vectors are kept
+_BATCH = 256  # texts a pass when a vocabulary is encoded
+_PASS = 48  # and when it is learnt
+_MANY = 16  # names from which on texts are sorted by template
+_REMEMBERED = 20_000  # names whose vectors are kept
 
 
 class LanguageConfig(Config):
@@ -54,11 +54,11 @@ class LanguageConfig(Config):
 class Texts:
     """Encoded texts, cut to the longest of them: T texts of n tokens."""
 
-    ids: Tensor        # (T, n) int64
-    tokens: Tensor     # (T, n, D) output of every token, in the joint space
-    vectors: Tensor    # (T, D) output at the first end token, not normalised
-    lengths: Tensor    # (T,) int64, start and end token included
-    present: Tensor    # (T, n) bool, False behind the first end token
+    ids: Tensor  # (T, n) int64
+    tokens: Tensor  # (T, n, D) output of every token, in the joint space
+    vectors: Tensor  # (T, D) output at the first end token, not normalised
+    lengths: Tensor  # (T,) int64, start and end token included
+    present: Tensor  # (T, n) bool, False behind the first end token
 
     def __len__(self) -> int:
         return self.ids.shape[0]
@@ -70,7 +70,7 @@ class TextCache:
 
     keys: list[Tensor]
     values: list[Tensor]
-    length: int = 0     # tokens read so far
+    length: int = 0  # tokens read so far
 
 
 class LanguageEncoder(nn.Module):
@@ -211,7 +211,7 @@ class LanguageEncoder(nn.Module):
         texts = [fill(name, template) for name in names for template in TEMPLATES] if ensemble else list(names)
         lengths = list(map(len, texts))
         groups = [range(len(texts))]
-        if ensemble and len(names) >= _MANY:     # the texts of one template begin alike
+        if ensemble and len(names) >= _MANY:  # the texts of one template begin alike
             groups = [range(i, len(texts), len(TEMPLATES)) for i in range(len(TEMPLATES))]
         # Remembered vectors must serve in training too, hence never as tensors of inference mode.
         with torch.inference_mode(False), torch.no_grad(), torch.autocast(self.projection.device.type, enabled=False):
@@ -298,7 +298,7 @@ class CausalAttention(nn.Module):
         return self.out_proj(mixed.transpose(1, 2).flatten(2))
 
     def _project(self, x: Tensor) -> Tensor:
-        return self.in_proj(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)    # 3 × (T, heads, n, width/heads)
+        return self.in_proj(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # 3 × (T, heads, n, width/heads)
 
 
 class QuickMlp(nn.Module):

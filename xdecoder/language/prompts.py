@@ -9,9 +9,18 @@ _SUFFIXES = ("-other", "-merged", "-stuff")
 
 _KINDS_OF_THING = ("hard to see", "clean", "dirty", "cool", "large", "nice", "weird", "small")
 _KINDS_OF_PHOTO = (
-    "bad", "good", "low resolution", "cropped", "bright", "dark", "blurry",
-    "close-up", "black and white", "pixelated", "jpeg corrupted",
-)  # fmt: skip
+    "bad",
+    "good",
+    "low resolution",
+    "cropped",
+    "bright",
+    "dark",
+    "blurry",
+    "close-up",
+    "black and white",
+    "pixelated",
+    "jpeg corrupted",
+)
 _KINDS_OF_WORK = ("sculpture", "rendering", "rendition", "tattoo", "drawing", "painting", "doodle", "sketch")
 _MATERIALS = ("embroidered", "plastic", "origami", "toy", "cartoon", "plushie")
 

@@ -90,7 +90,7 @@ def _byte_letters() -> str:
 
 def _read_merges(count: int) -> list[tuple[str, str]]:
     with gzip.open(_merges_file(), "rt", encoding="utf-8") as lines:
-        pairs = [tuple(line.split()) for line in islice(lines, 1, count + 1)]   # the first line is a heading
+        pairs = [tuple(line.split()) for line in islice(lines, 1, count + 1)]  # the first line is a heading
     return [(a, b) for a, b in pairs]
 
 

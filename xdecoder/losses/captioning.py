@@ -6,9 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def next_word_loss(
-    tokens: Tensor, word_embeddings: Tensor, ids: Tensor, present: Tensor, count: float | None = None
-) -> Tensor:
+def next_word_loss(tokens: Tensor, word_embeddings: Tensor, ids: Tensor, present: Tensor, count: float | None = None) -> Tensor:
     """Sum of next-word cross-entropies over (number of words + 1), for each of the leading dimensions (such as layers).
 
     Args:
@@ -19,7 +17,7 @@ def next_word_loss(
         count: the number of words to divide by; by default those given.
     """
     counted = present[:, 1:]
-    logits = tokens[..., :-1, :][..., counted, :] @ word_embeddings.T       # (…, W, V), all at once as the table is large
+    logits = tokens[..., :-1, :][..., counted, :] @ word_embeddings.T  # (…, W, V), all at once as the table is large
     wanted = ids[:, 1:][counted].expand(logits.shape[:-1])
     loss = F.cross_entropy(logits.float().flatten(0, -2), wanted.flatten(), reduction="none").view_as(wanted).sum(-1)
     return loss / ((counted.sum() if count is None else count) + 1)

@@ -17,8 +17,8 @@ class StepContext:
     sum divided by the step's total, and a comparison of samples with one another takes in everyone's.
     """
 
-    totals: Mapping[str, float]     # how many there are of what a loss is a mean over, in the whole step
-    batches: int = 1                # of which the step consists, over all processes
+    totals: Mapping[str, float]  # how many there are of what a loss is a mean over, in the whole step
+    batches: int = 1  # of which the step consists, over all processes
 
     def everyone(self, rows: Tensor) -> Tensor:
         """Rows (B, …), one a sample, of all samples of the step; this batch's carry a gradient. Padded with zeros behind."""

@@ -40,9 +40,7 @@ def mean_direction(queries: Tensor) -> Tensor:
     return F.normalize(queries.float(), dim=-1).mean(dim=1)
 
 
-def word_contrast(
-    directions: Tensor, words: Tensor, present: Tensor, logit_scale: Tensor, weigh_twice: bool = False
-) -> Tensor:
+def word_contrast(directions: Tensor, words: Tensor, present: Tensor, logit_scale: Tensor, weigh_twice: bool = False) -> Tensor:
     """Fine contrast: every query of a picture with every word of every caption of the batch.
 
     Words count in proportion to 1, 2, 3, … along their caption; 0.7 image→word plus 0.3 word→image.
@@ -53,11 +51,11 @@ def word_contrast(
         present: (B, T) bool.
         weigh_twice: divide the word→image part by the number of words, although a caption's weights sum to one already.
     """
-    logits = scale_of(logit_scale) * directions @ F.normalize(words[present].float(), dim=-1).T     # (B, W): pictures by words
+    logits = scale_of(logit_scale) * directions @ F.normalize(words[present].float(), dim=-1).T  # (B, W): pictures by words
     caption = torch.arange(len(words), device=words.device)[:, None].expand_as(present)[present]
     ranks = present.cumsum(dim=1) * present
-    weight = (ranks / ranks.sum(dim=1, keepdim=True))[present]                      # sums to 1 over a caption
-    own = caption[None] == torch.arange(len(words), device=words.device)[:, None]   # (B, W)
+    weight = (ranks / ranks.sum(dim=1, keepdim=True))[present]  # sums to 1 over a caption
+    own = caption[None] == torch.arange(len(words), device=words.device)[:, None]  # (B, W)
     to_words = -(logits.log_softmax(dim=1) * own * weight).sum(dim=1).mean()
     to_images = (F.cross_entropy(logits.T, caption, reduction="none") * weight).sum()
     to_images = to_images / (len(weight) if weigh_twice else len(words))

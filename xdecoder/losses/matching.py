@@ -29,10 +29,10 @@ class MatchingConfig(Config):
 class Matches:
     """Matched pairs of all pictures in all layers, M in number."""
 
-    layer: Tensor     # (M,) int64
-    image: Tensor   # (M,)
-    query: Tensor     # (M,)
-    target: Tensor    # (M,) index among the picture's targets
+    layer: Tensor  # (M,) int64
+    image: Tensor  # (M,)
+    query: Tensor  # (M,)
+    target: Tensor  # (M,) index among the picture's targets
 
 
 @torch.no_grad()
@@ -60,9 +60,9 @@ def match(
             continue
         own = generators[b : b + 1] if generators else None
         points = rand_by_image([1], config.points, 2, device=device, generators=own)
-        with torch.autocast(device.type, enabled=False):      # costs are differences of large sums, which 16 bits would lose
-            wanted = sample_points(masks[None].float(), points)[0]                    # (N, P)
-            features = sample_points(mask_features[b, None].float(), points)[0]       # (C, P)
+        with torch.autocast(device.type, enabled=False):  # costs are differences of large sums, which 16 bits would lose
+            wanted = sample_points(masks[None].float(), points)[0]  # (N, P)
+            features = sample_points(mask_features[b, None].float(), points)[0]  # (C, P)
             logits = torch.einsum("lqc,cp->lqp", mask_embeddings[:, b].float(), features)
             cost = (
                 -config.class_cost * class_scores[b].float()

@@ -16,8 +16,8 @@ from xdecoder.losses.contrastive import cosine_logits
 class Named:
     """Texts and the word that each stands for; equal words are one concept, whatever the sentence around them."""
 
-    vectors: Tensor             # (N, D)
-    words: tuple[str, ...]      # N
+    vectors: Tensor  # (N, D)
+    words: tuple[str, ...]  # N
 
 
 def noun_loss(
@@ -45,7 +45,7 @@ def noun_loss(
         vectors.append(nouns[b].vectors[noun])
         words += [nouns[b].words[n] for n in noun.tolist()]
     if not words:
-        return (queries.sum() + torch.cat(vectors).sum() + logit_scale.sum()) * 0       # reaches what it always reaches
+        return (queries.sum() + torch.cat(vectors).sum() + logit_scale.sum()) * 0  # reaches what it always reaches
     return _word_contrast(torch.cat(rows), torch.cat(vectors), words, logit_scale)
 
 

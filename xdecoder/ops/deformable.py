@@ -25,11 +25,11 @@ def deformable_attention(values: Tensor, shapes: Sequence[tuple[int, int]], plac
     device = values.device
     assert places.shape[3] == len(shapes) and pixels == sum(height * width for height, width in shapes)
     with torch.autocast(device.type, enabled=False):
-        heights, widths = (torch.tensor(sizes, device=device)[:, None] for sizes in zip(*shapes, strict=True))     # (L, 1)
+        heights, widths = (torch.tensor(sizes, device=device)[:, None] for sizes in zip(*shapes, strict=True))  # (L, 1)
         starts = (heights * widths).cumsum(0) - heights * widths
-        x, x_shares = _neighbours(places[..., 0].float(), widths)               # (B, N, heads, L, P, 2)
+        x, x_shares = _neighbours(places[..., 0].float(), widths)  # (B, N, heads, L, P, 2)
         y, y_shares = _neighbours(places[..., 1].float(), heights)
-        corners = (y * widths[..., None] + starts[..., None])[..., None] + x[..., None, :]          # (…, P, 2, 2)
+        corners = (y * widths[..., None] + starts[..., None])[..., None] + x[..., None, :]  # (…, P, 2, 2)
         shares = (y_shares * weights.float()[..., None])[..., None] * x_shares[..., None, :]
         # What a token's head reads is one bag of rows of a table: the samples themselves are never stored.
         image = torch.arange(batch, device=device).view(-1, 1, 1, 1)

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-FEW = 8         # tokens up to which it is worth while
-_PARTS = 8      # products into which one is cut
+FEW = 8  # tokens up to which it is worth while
+_PARTS = 8  # products into which one is cut
 
 
 class Linear(nn.Linear):

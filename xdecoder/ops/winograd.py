@@ -10,18 +10,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SMALLEST = 64       # side of the maps from which on the transforms are worth their time
-_ROWS = 2           # rows of patches at a time: what is made of them stays in the processor's cache
+SMALLEST = 64  # side of the maps from which on the transforms are worth their time
+_ROWS = 2  # rows of patches at a time: what is made of them stays in the processor's cache
 
 # The paper's F(4 × 4, 3 × 3): transforms of the map, of the kernel, and back.
 _MAP = (
-    (4, 0, -5, 0, 1, 0), (0, -4, -4, 1, 1, 0), (0, 4, -4, -1, 1, 0),
-    (0, -2, -1, 2, 1, 0), (0, 2, -1, -2, 1, 0), (0, 4, 0, -5, 0, 1),
-)  # fmt: skip
+    (4, 0, -5, 0, 1, 0),
+    (0, -4, -4, 1, 1, 0),
+    (0, 4, -4, -1, 1, 0),
+    (0, -2, -1, 2, 1, 0),
+    (0, 2, -1, -2, 1, 0),
+    (0, 4, 0, -5, 0, 1),
+)
 _KERNEL = (
-    (1 / 4, 0, 0), (-1 / 6, -1 / 6, -1 / 6), (-1 / 6, 1 / 6, -1 / 6),
-    (1 / 24, 1 / 12, 1 / 6), (1 / 24, -1 / 12, 1 / 6), (0, 0, 1),
-)  # fmt: skip
+    (1 / 4, 0, 0),
+    (-1 / 6, -1 / 6, -1 / 6),
+    (-1 / 6, 1 / 6, -1 / 6),
+    (1 / 24, 1 / 12, 1 / 6),
+    (1 / 24, -1 / 12, 1 / 6),
+    (0, 0, 1),
+)
 _BACK = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
 
 
@@ -57,7 +65,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     outputs, down, across = weight.shape[0], -(-height // 4), -(-width // 4)
     to_map, to_kernel, back = (torch.tensor(rows, dtype=x.dtype) for rows in (_MAP, _KERNEL, _BACK))
     kernel = torch.einsum("ij,dcjk,lk->ilcd", to_kernel, weight, to_kernel).reshape(36, channels, outputs)
-    to_map, back = torch.kron(to_map, to_map), torch.kron(back, back)       # both axes of a patch at once
+    to_map, back = torch.kron(to_map, to_map), torch.kron(back, back)  # both axes of a patch at once
     result = x.new_empty(batch, 4 * down, 4 * across, outputs)
     for b in range(batch):
         for top in range(0, down, _ROWS):
@@ -66,7 +74,7 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
             strip = x[b, :, max(first, 0) : last].permute(1, 2, 0)
             missing = (max(-first, 0), max(last - height, 0))
             strip = F.pad(strip, (0, 0, 1, 4 * across - width + 1, *missing))
-            patches = strip.unfold(0, 6, 4).unfold(1, 6, 4)                     # (rows, across, C, 6, 6)
+            patches = strip.unfold(0, 6, 4).unfold(1, 6, 4)  # (rows, across, C, 6, 6)
             places = to_map @ patches.permute(3, 4, 0, 1, 2).reshape(36, -1)
             products = torch.bmm(places.view(36, rows * across, channels), kernel)
             painted = (back @ products.view(36, -1)).view(4, 4, rows, across, outputs)

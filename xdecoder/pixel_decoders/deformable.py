@@ -77,11 +77,14 @@ class DeformablePixelDecoder(nn.Module):
         """maps: (B, C, h, w), coarse to fine; the same after the transformer."""
         shapes = [(x.shape[-2], x.shape[-1]) for x in maps]
         device = maps[0].device
-        tokens = torch.cat([x.flatten(2).transpose(1, 2) for x in maps], dim=1)                     # (B, sum of h·w, C)
-        positions = torch.cat([
-            sine_positions(*shape, tokens.shape[-1], device).flatten(2).transpose(1, 2) + level
-            for shape, level in zip(shapes, self.level_embedding, strict=True)
-        ], dim=1)                                                                                   # fmt: skip
+        tokens = torch.cat([x.flatten(2).transpose(1, 2) for x in maps], dim=1)  # (B, sum of h·w, C)
+        positions = torch.cat(
+            [
+                sine_positions(*shape, tokens.shape[-1], device).flatten(2).transpose(1, 2) + level
+                for shape, level in zip(shapes, self.level_embedding, strict=True)
+            ],
+            dim=1,
+        )
         centres = torch.cat([pixel_centres(*shape, device) for shape in shapes])
         for layer in self.encoder:
             tokens = layer(tokens, positions, centres, shapes)
@@ -131,7 +134,7 @@ class DeformableAttention(nn.Module):
         values = self.value_proj(x).unflatten(-1, (self.heads, -1))
         offsets = self.sampling_offsets(query).unflatten(-1, (self.heads, LEVELS, self.points, 2))
         weights = self.attention_weights(query).unflatten(-1, (self.heads, LEVELS * self.points)).softmax(dim=-1)
-        sizes = torch.tensor([(w, h) for h, w in shapes], device=x.device, dtype=offsets.dtype)     # offsets are in pixels
+        sizes = torch.tensor([(w, h) for h, w in shapes], device=x.device, dtype=offsets.dtype)  # offsets are in pixels
         places = centres[:, None, None, None] + offsets / sizes[:, None]
         return self.output_proj(deformable_attention(values, shapes, places, weights.unflatten(-1, (LEVELS, self.points))))
 
@@ -139,7 +142,7 @@ class DeformableAttention(nn.Module):
         """Head h looks at angle 2πh/heads, its point k at k + 1 pixels along the longer axis; all count the same."""
         angles = torch.arange(self.heads) * (2 * math.pi / self.heads)
         rose = torch.stack((angles.cos(), angles.sin()), dim=1)
-        rose = rose / rose.abs().amax(dim=1, keepdim=True)                                          # (heads, 2)
+        rose = rose / rose.abs().amax(dim=1, keepdim=True)  # (heads, 2)
         reach = torch.arange(1, self.points + 1)[:, None]
         with torch.no_grad():
             bias = self.sampling_offsets.bias.unflatten(0, (self.heads, LEVELS, self.points, 2))

@@ -63,7 +63,7 @@ class FpnPixelDecoder(nn.Module):
         for fine, lateral, output in zip(maps[-2::-1], reversed(self.laterals), self.outputs[-2::-1], strict=True):
             x = lateral(fine).add_(F.interpolate(x, size=fine.shape[-2:], mode="nearest"))
             assert isinstance(output, ConvNorm)
-            x = output.conv(x)      # frees the sum, which is as large as anything here
+            x = output.conv(x)  # frees the sum, which is as large as anything here
             x = F.relu(output.norm(x), inplace=True)
             pyramid.append(x)
         return self.mask_features(x), tuple(pyramid[:3])

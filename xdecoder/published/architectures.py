@@ -5,11 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 _FOCAL_T = {
-    "name": "focal", "width": 96, "depths": [2, 2, 6, 2], "levels": 3, "window": 3, "depthwise": True, "drop_path": 0.3,
-}                                                                                                   # fmt: skip
+    "name": "focal",
+    "width": 96,
+    "depths": [2, 2, 6, 2],
+    "levels": 3,
+    "window": 3,
+    "depthwise": True,
+    "drop_path": 0.3,
+}
 _FOCAL_L = {
-    "name": "focal", "width": 192, "depths": [2, 2, 18, 2], "levels": 4, "window": 3, "depthwise": False, "drop_path": 0.3,
-}                                                                                                   # fmt: skip
+    "name": "focal",
+    "width": 192,
+    "depths": [2, 2, 18, 2],
+    "levels": 4,
+    "window": 3,
+    "depthwise": False,
+    "drop_path": 0.3,
+}
 _DAVIT_D3 = {"name": "davit", "width": 128, "depths": [1, 1, 9, 1], "kernels": [7, 2, 2, 2], "drop_path": 0.3}
 _DAVIT_D5 = {"name": "davit", "width": 256, "depths": [1, 1, 9, 1], "kernels": [7, 3, 3, 3], "drop_path": 0.3}
 _FPN = {"name": "fpn", "width": 512, "layers": 6, "heads": 8, "hidden": 2048}

@@ -57,7 +57,7 @@ class Initialised:
     """What `initialise` did, by our names (`unused`: by the file's)."""
 
     filled: tuple[str, ...]
-    resized: tuple[str, ...]      # among those filled: kernels padded or cropped
+    resized: tuple[str, ...]  # among those filled: kernels padded or cropped
     other_shape: tuple[str, ...]
     unused: tuple[str, ...]
 
@@ -196,4 +196,4 @@ def _fit(value: Tensor, own: Tensor) -> Tensor:
     if not depthwise or value.shape == own.shape or (value.shape[-1] - own.shape[-1]) % 2:
         return value
     margins = [(own.shape[axis] - value.shape[axis]) // 2 for axis in (-1, -1, -2, -2)]
-    return F.pad(value, margins)      # negative margins crop
+    return F.pad(value, margins)  # negative margins crop

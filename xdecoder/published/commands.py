@@ -15,11 +15,11 @@ WORDS = ("train", "evaluate")
 class PublishedCommand:
     """What stands on the line."""
 
-    word: str | None                      # "train" or "evaluate"
+    word: str | None  # "train" or "evaluate"
     files: tuple[str, ...]
     json_overrides: tuple[str, ...]
     overrides: tuple[str, ...]
-    rest: tuple[str, ...]                 # arguments that are not the original's
+    rest: tuple[str, ...]  # arguments that are not the original's
 
 
 def is_published(arguments: Sequence[str]) -> bool:
@@ -37,7 +37,7 @@ def parse(arguments: Sequence[str]) -> PublishedCommand:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--conf_files", nargs="*", default=[])
     parser.add_argument("--config_overrides", nargs="*", default=[])
-    parser.add_argument("--user_dir")     # told the original where its code lay
+    parser.add_argument("--user_dir")  # told the original where its code lay
     options, rest = parser.parse_known_args(arguments)
     files = options.conf_files
     if not files:

@@ -14,7 +14,7 @@ from xdecoder.published.keys import KEYS, ONLY
 
 logger = logging.getLogger(__name__)
 
-_SIMILAR = 0.85      # a key of a file this close to a known one is taken for a slip
+_SIMILAR = 0.85  # a key of a file this close to a known one is taken for a slip
 
 
 Rule = str | Callable[["PublishedSettings"], Any]
@@ -202,7 +202,7 @@ def _pixel_decoder(settings: PublishedSettings) -> dict[str, Any]:
         case "transformer_encoder_fpn":
             return {"name": "fpn", **common, "hidden": settings["MODEL.DECODER.DIM_FEEDFORWARD"]}
         case "transformer_encoder_deform":
-            return {"name": "deformable", **common}      # its inner width was written into the code
+            return {"name": "deformable", **common}  # its inner width was written into the code
     expected = "expected transformer_encoder_fpn or transformer_encoder_deform"
     raise ConfigError(f"{settings.where}: MODEL.ENCODER.NAME is {kind!r}; {expected}")
 
@@ -294,7 +294,7 @@ MODEL: Rows = {
     "model.backbone": _backbone,
     "model.pixel_decoder": _pixel_decoder,
     "model.decoder.queries": "MODEL.DECODER.NUM_OBJECT_QUERIES",
-    "model.decoder.layers": lambda settings: settings["MODEL.DECODER.DEC_LAYERS"] - 1,      # theirs counts the predictions
+    "model.decoder.layers": lambda settings: settings["MODEL.DECODER.DEC_LAYERS"] - 1,  # theirs counts the predictions
     "model.decoder.width": "MODEL.DECODER.HIDDEN_DIM",
     "model.decoder.heads": "MODEL.DECODER.NHEADS",
     "model.decoder.hidden": "MODEL.DECODER.DIM_FEEDFORWARD",

@@ -15,7 +15,7 @@ from xdecoder.model import XDecoderConfig
 DECODER = "sem_seg_head.predictor."
 PIXELS = "sem_seg_head.pixel_decoder."
 TEXT = DECODER + "lang_encoder."
-HEADS = 8          # of every transformer that was published; shapes do not tell
+HEADS = 8  # of every transformer that was published; shapes do not tell
 EXPECTED = "expected X-Decoder's backbone, sem_seg_head.pixel_decoder, sem_seg_head.predictor with its lang_encoder"
 START = "training starts from them with `weights: FILE` in the experiment, or xdecoder.published.checkpoints.initialise"
 

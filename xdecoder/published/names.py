@@ -49,7 +49,7 @@ _BACKBONES = (
 _ATTENTION = (
     ("in_proj_weight", "in_proj.weight"),
     ("in_proj_bias", "in_proj.bias"),
-    ("*", "*"),                                 # the output's projection, and all of deformable attention
+    ("*", "*"),  # the output's projection, and all of deformable attention
 )
 
 _PIXEL_DECODERS = tuple(
@@ -167,6 +167,6 @@ def to_published_state(weights: Mapping[str, Tensor], classes: int = 133) -> dic
     words = weights["decoder.caption_position.weight"].shape[0]
     published = {to_published(name): value for name, value in weights.items()}
     sizes = {"object": queries - 1, "image": 1, "caption": words}
-    published[ATTENTION_MASK] = ~self_attention_mask(sizes, {}, torch.device("cpu"))        # there, True = may not look
+    published[ATTENTION_MASK] = ~self_attention_mask(sizes, {}, torch.device("cpu"))  # there, True = may not look
     published[CLASS_WEIGHTS] = torch.cat((torch.ones(classes), torch.tensor([_BACKGROUND_WEIGHT])))
     return published

@@ -90,7 +90,7 @@ def sentence(model: XDecoder, ids: Tensor) -> str:
 def caption_tokens(model: XDecoder, texts: Texts, region: Tensor | None = None) -> TokenGroup:
     """A caption's tokens for the decoder: content detached, position with gradient plus the learnt place in the caption."""
     places = model.decoder.caption_position.weight[: texts.tokens.shape[1]]
-    inside = None if region is None else region[:, None]        # the same for all its tokens
+    inside = None if region is None else region[:, None]  # the same for all its tokens
     return TokenGroup("caption", texts.tokens.detach(), texts.tokens + places, region=inside)
 
 

@@ -60,6 +60,6 @@ class Classification:
         templates: Prompting = "ensemble" if self.config.templates == "published" else "none"
         classes = model.language.vocabulary(vocabulary_of(batch).prompts, templates).float()
         images = model.decode(features)[-1].image.semantic[:, 0].float()
-        cosines = F.normalize(images, dim=-1) @ F.normalize(classes, dim=-1).T       # (B, K)
+        cosines = F.normalize(images, dim=-1) @ F.normalize(classes, dim=-1).T  # (B, K)
         scores, labels = cosines.topk(min(self.config.kept, len(classes)))
         return [ClassificationResult(*pair) for pair in zip(labels, scores, strict=True)]

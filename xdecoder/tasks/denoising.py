@@ -1,8 +1,8 @@
 """Denoising queries: copies of object queries that are shown one annotated region each, in training only.
 
 A network that starts from nothing finds regions late, and what is inside a region cannot be learnt from a query that looks
-elsewhere. Denoising queries take part in the same layers and heads, see only their own region and nobody else, and need no matching.
-The idea of feeding annotated masks to queries is that of MP-Former (CVPR 2023).
+elsewhere. Denoising queries take part in the same layers and heads, see only their own region and nobody else, and need no
+matching. The idea of feeding annotated masks to queries is that of MP-Former (CVPR 2023).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def denoising_queries(model: XDecoder, masks: Sequence[Tensor]) -> TokenGroup:
     content, position = model.decoder.query_content(chosen), model.decoder.query_position(chosen)
     return TokenGroup(
         "denoising", content.expand(len(masks), -1, -1), position.expand(len(masks), -1, -1), region=regions.to(model.device)
-    )  # fmt: skip
+    )
 
 
 def denoising_losses(
@@ -54,9 +54,9 @@ def denoising_losses(
         generators: per picture, what its points are drawn from.
     """
     matches = _own_regions(len(layers), [len(own) for own in labels], features.mask.device)
-    semantic = torch.stack([rows.semantic for rows in layers])                          # (L, B, N, D)
+    semantic = torch.stack([rows.semantic for rows in layers])  # (L, B, N, D)
     said = semantic[matches.layer, matches.image, matches.query]
-    logits = cosine_logits(said, classes, model.language.logit_scale, clamp=False)      # (L·n, K + 1)
+    logits = cosine_logits(said, classes, model.language.logit_scale, clamp=False)  # (L·n, K + 1)
     wanted = torch.cat(list(labels)).repeat(len(layers))
     wrong = F.cross_entropy(logits, wanted, reduction="none").view(len(layers), -1).sum(dim=1) / max(count, 1)
     embeddings = torch.stack([rows.mask for rows in layers])

@@ -46,7 +46,7 @@ class ReferringConfig(Config):
 @dataclass(frozen=True)
 class PhrasePrompt(Prompt):
     phrases: tuple[Phrases, ...] = ()
-    vectors: tuple[Tensor, ...] = ()    # per picture (P, D), a text vector per phrase
+    vectors: tuple[Tensor, ...] = ()  # per picture (P, D), a text vector per phrase
 
 
 class Referring:
@@ -92,9 +92,14 @@ class Referring:
         generators = generators_of(batch, "referring matching", device)
         matches = match(scores, embeddings, features.mask, masks, self.config.matching, generators)
         bce, dice = mask_losses(
-            matches, embeddings, features.mask, masks, self.config.points,
-            totals["referring/phrases"], generators_of(batch, "referring points", device),
-        )                                                                               # fmt: skip
+            matches,
+            embeddings,
+            features.mask,
+            masks,
+            self.config.points,
+            totals["referring/phrases"],
+            generators_of(batch, "referring points", device),
+        )
         by_image = totals["referring/images"] if model.config.published_quirks else None
         named = self._query_loss(logits, matches, prompt.phrases, totals["referring/phrases"], by_image)
         return {
@@ -135,7 +140,7 @@ class Referring:
         for b, image in enumerate(phrases):
             if not image.texts:
                 continue
-            wanted = torch.zeros_like(logits[b])                                        # (L, Q, P)
+            wanted = torch.zeros_like(logits[b])  # (L, Q, P)
             mine = matches.image == b
             wanted[matches.layer[mine], matches.query[mine], matches.target[mine]] = 1
             meanings = _meanings(image)
@@ -150,9 +155,7 @@ class Referring:
     def _logits(self, model: XDecoder, rows: Sequence[QueryOutputs], prompt: PhrasePrompt) -> list[Tensor]:
         """Per picture (L, Q, P): scaled cosines of grounding queries and phrases."""
         semantic = torch.stack([row.semantic for row in rows])
-        return [
-            cosine_logits(semantic[:, b], vectors, model.language.logit_scale) for b, vectors in enumerate(prompt.vectors)
-        ]
+        return [cosine_logits(semantic[:, b], vectors, model.language.logit_scale) for b, vectors in enumerate(prompt.vectors)]
 
 
 def word_tokens(texts: Texts, chosen: Sequence[Sequence[int]]) -> TokenGroup:

@@ -54,8 +54,8 @@ class SegmentationConfig(Config):
     noun_weight: float = 0.0
     """Weight of the contrast of queries with their picture's class names, nouns and caption; published 1.0, 0 leaves it out."""
     denoising_weight: float = 0.0
-    """Factor on the same three terms for denoising queries (`xdecoder.tasks.denoising`), which help a network that starts from nothing;
-    0 leaves them out."""
+    """Factor on the same three terms for denoising queries (`xdecoder.tasks.denoising`), which help a network that starts from
+    nothing; 0 leaves them out."""
     layers: int = 10
     """Predictions that are supervised, counted from the last."""
     noun_layers: int = 3
@@ -80,8 +80,8 @@ class SegmentationConfig(Config):
 
 @dataclass(frozen=True)
 class VocabularyPrompt(Prompt):
-    classes: Tensor | None = None    # (K + 1, D) class texts, "background" last
-    nouns: tuple[Named, ...] = ()    # per picture its caption's nouns and the caption, where they are learnt
+    classes: Tensor | None = None  # (K + 1, D) class texts, "background" last
+    nouns: tuple[Named, ...] = ()  # per picture its caption's nouns and the caption, where they are learnt
 
 
 class Segmentation:
@@ -137,18 +137,23 @@ class Segmentation:
         supervised = layers[: self.config.layers]
         segments = segments_of(batch)
         masks = [to_padded(s.masks, features.padded) for s in segments]
-        semantic = torch.stack([layer.object.semantic for layer in supervised])         # (L, B, Q, D)
-        embeddings = torch.stack([layer.object.mask for layer in supervised])           # (L, B, Q, C)
-        logits = cosine_logits(semantic, prompt.classes, model.language.logit_scale, clamp=False)   # (L, B, Q, K + 1)
+        semantic = torch.stack([layer.object.semantic for layer in supervised])  # (L, B, Q, D)
+        embeddings = torch.stack([layer.object.mask for layer in supervised])  # (L, B, Q, C)
+        logits = cosine_logits(semantic, prompt.classes, model.language.logit_scale, clamp=False)  # (L, B, Q, K + 1)
         likely = logits.detach().softmax(-1)
         scores = [likely[:, b][..., s.labels] for b, s in enumerate(segments)]
         device, totals = features.mask.device, context.totals
         generators = generators_of(batch, "segmentation matching", device)
         matches = match(scores, embeddings, features.mask, masks, self.config.matching, generators)
         bce, dice = mask_losses(
-            matches, embeddings, features.mask, masks, self.config.points,
-            totals["segmentation/masks"], generators_of(batch, "segmentation points", device),
-        )                                                                               # fmt: skip
+            matches,
+            embeddings,
+            features.mask,
+            masks,
+            self.config.points,
+            totals["segmentation/masks"],
+            generators_of(batch, "segmentation points", device),
+        )
         named = self._class_loss(logits, matches, segments, totals["segmentation/class weight"])
         terms = {
             "class": self.config.class_weight * named,
@@ -171,14 +176,15 @@ class Segmentation:
         batch: Batch,
         count: float,
     ) -> dict[str, Tensor]:
-        denoising = [layer.denoising for layer in layers[:-1] if layer.denoising is not None]      # the first have not looked yet
+        denoising = [layer.denoising for layer in layers[:-1] if layer.denoising is not None]  # the first have not looked yet
         labels = [own.labels for own in segments_of(batch)]
         generators = generators_of(batch, "pilot points", features.mask.device)
         losses = denoising_losses(model, features, denoising, classes, labels, masks, self.config.points, count, generators)
         weights = (self.config.class_weight, self.config.mask_weight, self.config.dice_weight)
         names = ("denoising_class", "denoising_mask", "denoising_dice")
         return {
-            name: self.config.denoising_weight * weight * loss for name, weight, loss in zip(names, weights, losses, strict=True)
+            name: self.config.denoising_weight * weight * loss
+            for name, weight, loss in zip(names, weights, losses, strict=True)
         }
 
     def _noun_loss(
@@ -203,10 +209,14 @@ class Segmentation:
             taken = [torch.tensor(query, dtype=torch.int64, device=queries.device) for query in everyones]
             per_layer.append(
                 noun_loss(
-                    context.everyone(queries), taken, _everyones_texts(classes, context), nouns, scale,
+                    context.everyone(queries),
+                    taken,
+                    _everyones_texts(classes, context),
+                    nouns,
+                    scale,
                     detach_unmatched=model.config.published_quirks,
                 )
-            )                                                                           # fmt: skip
+            )
         return context.share(torch.stack(per_layer))
 
     def _class_loss(self, logits: Tensor, matches: Matches, segments: Sequence[Segments], weights: float) -> Tensor:
@@ -221,10 +231,12 @@ class Segmentation:
             wanted[matches.layer[mine], b, matches.query[mine]] = image.labels[matches.target[mine]]
         weight = torch.ones(background + 1, device=logits.device)
         weight[background] = self.config.background_weight
-        return torch.stack([
-            F.cross_entropy(layer.flatten(0, 1), target.flatten(), weight, reduction="sum") / max(weights, 1e-6)
-            for layer, target in zip(logits, wanted, strict=True)
-        ])                                                                              # fmt: skip
+        return torch.stack(
+            [
+                F.cross_entropy(layer.flatten(0, 1), target.flatten(), weight, reduction="sum") / max(weights, 1e-6)
+                for layer, target in zip(logits, wanted, strict=True)
+            ]
+        )
 
     def predict(self, model: XDecoder, features: Features, batch: Batch) -> list[SegmentationResult]:
         vocabulary = vocabulary_of(batch)

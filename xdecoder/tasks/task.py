@@ -36,7 +36,7 @@ class Task(Protocol):
     """Whether the loss compares samples with one another, and so asks for `StepContext.everyone`."""
 
     def counts(self, model: XDecoder, batch: Batch) -> dict[str, float]:
-        """How many there are of each thing that the loss is a mean over; the loss finds the step's sums in `StepContext.totals`."""
+        """How many there are of each thing that the loss is a mean over; the step's sums are in `StepContext.totals`."""
         ...
 
     def prompt(self, model: XDecoder, batch: Batch, texts: TextReader) -> Prompt: ...

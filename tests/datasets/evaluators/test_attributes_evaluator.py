@@ -39,7 +39,7 @@ def sample(id: int) -> Sample:
     [
         ("A large red star, left of a small blue cube.", "a green ring on grass", 100, 100),
         ("a blue star and a red star", "a green ring and a green star", 50, 50),
-        ("a red thing near a star", "a red large ring", 0, 0),              # no colour directly before a shape
+        ("a red thing near a star", "a red large ring", 0, 0),  # no colour directly before a shape
         ("a red star", "", 50, 100),
     ],
 )
@@ -65,16 +65,21 @@ def test_hopeless_input(scenes: Path) -> None:
 def test_the_specification_says_what_applies(scenes: Path) -> None:
     vocabulary = Vocabulary(("star", "grass"), (True, False))
     spec = DatasetSpec(
-        name="made up", reader="coco", images="images", panoptic="p.json", panoptic_images="p", captions="c.json",
+        name="made up",
+        reader="coco",
+        images="images",
+        panoptic="p.json",
+        panoptic_images="p",
+        captions="c.json",
         scenes="scenes.json",
         evaluators=("panoptic", "semantic", "instance", "referring", "captioning", "attributes", "retrieval"),
-    )  # fmt: skip
+    )
     kinds = {
         task: [type(one).__name__ for one in evaluators_for(task, spec, scenes.parent, vocabulary)] for task in evaluators.TASKS
     }
     assert kinds == {
         "segmentation": ["PanopticEvaluator", "InstanceEvaluator", "SemanticEvaluator"],
-        "referring": [],                                                   # the set has no phrases
+        "referring": [],  # the set has no phrases
         "captioning": ["CaptionEvaluator", "AttributeEvaluator"],
         "retrieval": ["RetrievalEvaluator"],
         "classification": [],

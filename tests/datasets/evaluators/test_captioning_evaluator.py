@@ -61,7 +61,7 @@ def common(expected: dict[str, float], found: dict[str, float]) -> dict[str, flo
         ("8th ave. and 22 3/4 st.", "8th ave. and 22\u00a03/4 st."),
         ("y'all saw <unk> &amp; a@b.com, rock'n'roll", "y' all saw <unk> & a@b.com rock 'n' roll"),
         ("½ of €5 \\ 3°", "1/2 of $ 5 \\ 3 °"),
-        ("wait... what -- \"now\"?", "wait what now"),
+        ('wait... what -- "now"?', "wait what now"),
         ("say no.", "say no"),
         ("no. 5 bus", "no. 5 bus"),
         ("the corner of 8th ave. and Main St.", "the corner of 8th ave. and main st."),
@@ -91,7 +91,7 @@ def test_bleu_by_hand() -> None:
 
 
 def test_rouge_by_hand() -> None:
-    precision, recall = 3 / 4, 3 / 3                       # "a b c" in order; best over references each
+    precision, recall = 3 / 4, 3 / 3  # "a b c" in order; best over references each
     expected = (1 + 1.44) * precision * recall / (recall + 1.44 * precision)
     assert rouge_l([pair("a x b c", "a b c", "x")]) == pytest.approx(expected)
     assert rouge_l([pair("a x b c", "a b c"), pair("", "q")]) == pytest.approx(expected / 2)
@@ -105,7 +105,7 @@ def test_cider_by_hand() -> None:
     # "a a" against "a": counts clipped, cosine 1 / 2; lengths 1 and 0 (bigrams) are damped.
     damping = math.exp(-1 / 72)
     assert cider([pair("a a", "a"), pair("b", "b")]) == pytest.approx((10 / 4 * 0.5 * damping + 10 / 4) / 2)
-    assert cider([pair("a b c d", "a b c d")]) == 0        # one picture: nothing is rare
+    assert cider([pair("a b c d", "a b c d")]) == 0  # one picture: nothing is rare
 
 
 HOSTILE = {
@@ -120,8 +120,10 @@ HOSTILE = {
 
 def test_equals_pycocoevalcap_on_random_and_hostile_captions() -> None:
     module = "pycocoevalcap"
-    scorers = [pytest.importorskip(f"{module}.{name}", reason="the official caption tool is not installed") for name in (
-        "bleu.bleu", "cider.cider", "rouge.rouge")]
+    scorers = [
+        pytest.importorskip(f"{module}.{name}", reason="the official caption tool is not installed")
+        for name in ("bleu.bleu", "cider.cider", "rouge.rouge")
+    ]
     rng = np.random.default_rng(0)
     captions = dict(HOSTILE)
     for id in range(10, 60):
@@ -158,8 +160,9 @@ def test_without_java_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "caption_METEOR" not in evaluator.compute()
     assert evaluator.notes() == [
         "captions cut into words by our rules (datasets/evaluators/ptb.py)",
-        "no caption_METEOR: Java is not installed", "no caption_SPICE: Java is not installed",
-    ]  # fmt: skip
+        "no caption_METEOR: Java is not installed",
+        "no caption_SPICE: Java is not installed",
+    ]
     assert evaluator.per_image() == {1: pytest.approx(100)}
 
 

@@ -38,7 +38,7 @@ def random_case(rng: np.random.Generator, id: int) -> tuple[InstanceResult, Samp
         for _ in range(int(rng.integers(0, 3))):
             found.append(np.roll(mask, tuple(rng.integers(-3, 4, 2).tolist()), (0, 1)))
             guess.append(labels[-1] if rng.random() < 0.8 else int(rng.integers(0, 3)))
-            scores.append(round(float(rng.random()), 1))         # with ties
+            scores.append(round(float(rng.random()), 1))  # with ties
     stacks = [torch.from_numpy(np.stack(many) if many else np.zeros((0, *SIZE), bool)) for many in (masks, found)]
     segments = Segments(stacks[0], torch.tensor(labels, dtype=torch.int64), torch.tensor(crowd, dtype=torch.bool))
     result = InstanceResult(stacks[1], torch.tensor(guess, dtype=torch.int64), torch.tensor(scores, dtype=torch.float64))
@@ -53,9 +53,16 @@ def direct(cases: list[tuple[InstanceResult, Sample]]) -> list[float]:
         for mask, label, crowd in zip(truth.masks.numpy(), truth.labels.tolist(), truth.crowd.tolist(), strict=True):
             code = rle.encode(np.asfortranarray(mask, np.uint8))
             rows.append(
-                {"id": len(rows) + 1, "image_id": sample.id, "category_id": label, "iscrowd": int(crowd), "segmentation": code,
-                 "area": int(mask.sum()), "bbox": rle.toBbox(code).tolist()}
-            )  # fmt: skip
+                {
+                    "id": len(rows) + 1,
+                    "image_id": sample.id,
+                    "category_id": label,
+                    "iscrowd": int(crowd),
+                    "segmentation": code,
+                    "area": int(mask.sum()),
+                    "bbox": rle.toBbox(code).tolist(),
+                }
+            )
         for mask, label, score in zip(result.masks.numpy(), result.labels.tolist(), result.scores.tolist(), strict=True):
             code = rle.encode(np.asfortranarray(mask, np.uint8))
             found.append({"image_id": sample.id, "category_id": label, "segmentation": code, "score": score})
@@ -118,7 +125,7 @@ def test_equals_pycocotools_on_hostile_pictures() -> None:
     cases = [hostile_case(rng, id) for id in range(42)]
     for chosen in (cases, cases[:3], cases[2:3] + cases[4:6], cases[3::7]):
         evaluator = InstanceEvaluator(VOCABULARY)
-        for one in (*chosen, chosen[0]):                         # the first comes twice
+        for one in (*chosen, chosen[0]):  # the first comes twice
             evaluator.update(*one)
         expected = [value if value >= 0 else math.nan for value in direct(chosen)]
         assert list(evaluator.compute().values()) == pytest.approx(expected, abs=1e-9, nan_ok=True)
@@ -157,10 +164,15 @@ def test_published_figures_of_boxes() -> None:
         boxes, true_boxes = (np.array([row["bbox"] for row in rows], float).reshape(-1, 4) for rows in (found, true))
         crowd = [row["iscrowd"] for row in true]
         overlaps = rle.iou(boxes, true_boxes, crowd) if true and found else []
-        classes.setdefault(label, []).append(match(
-            np.array(overlaps, float).reshape(len(found), len(true)), np.array([row["score"] for row in found], float),
-            boxes[:, 2] * boxes[:, 3], np.array([row["area"] for row in true], float), np.array(crowd, bool),
-        ))  # fmt: skip
+        classes.setdefault(label, []).append(
+            match(
+                np.array(overlaps, float).reshape(len(found), len(true)),
+                np.array([row["score"] for row in found], float),
+                boxes[:, 2] * boxes[:, 3],
+                np.array([row["area"] for row in true], float),
+                np.array(crowd, bool),
+            )
+        )
     scores, _ = average_precision(classes)
     expected = json.loads((folder / "expected.json").read_text())["bbox"]
     assert list(scores.values()) == pytest.approx(expected, abs=1e-12)
@@ -201,7 +213,7 @@ def test_misfits_are_refused(tmp_path: Path) -> None:
         InstanceEvaluator(VOCABULARY, path)
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")    # pycocotools' decode under NumPy 2
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools' decode under NumPy 2
 @pytest.mark.skipif(not PAIRS.is_dir(), reason="the real-data kit ../shared is absent")
 def test_published_figures() -> None:
     """The official fake detections on 100 COCO pictures."""

@@ -97,11 +97,12 @@ def definition(images: list[dict], things: set[int]) -> dict[str, float]:
     """panopticapi's rules written out plainly, over id maps and segment lists as its files hold them. 0 is void."""
     iou, tp, fp, fn = Counter(), Counter(), Counter(), Counter()
     for one in images:
-        truth, found = ({row["id"]: row for row in one[side]} for side in ("truth", "found"))    # of twins the last
+        truth, found = ({row["id"]: row for row in one[side]} for side in ("truth", "found"))  # of twins the last
         area = Counter(one["found_map"].ravel().tolist())
         assert set(area) - {0} == set(found), "panopticapi refuses other maps"
-        true_area, shared = Counter(one["truth_map"].ravel().tolist()), Counter(
-            zip(one["truth_map"].ravel().tolist(), one["found_map"].ravel().tolist(), strict=True)
+        true_area, shared = (
+            Counter(one["truth_map"].ravel().tolist()),
+            Counter(zip(one["truth_map"].ravel().tolist(), one["found_map"].ravel().tolist(), strict=True)),
         )
         true_matched, matched = set(), set()
         for (t, p), inter in shared.items():
@@ -140,8 +141,11 @@ def plain(result: PanopticResult, sample: Sample) -> dict:
 def hostile(rng: np.random.Generator, id: int) -> tuple[PanopticResult, Sample]:
     """Nothing true, nothing found, all void, one pixel, crowds of one class twice, ids far apart, ids listed twice."""
     kind, size = id % 8, (1, 1) if id % 8 == 3 else (4, 6)
-    truth = np.zeros(size, int) if kind in (0, 2) else np.kron(rng.integers(0, 5, (2, 3) if size != (1, 1) else size), np.ones(
-        (2, 2) if size != (1, 1) else (1, 1), int))
+    truth = (
+        np.zeros(size, int)
+        if kind in (0, 2)
+        else np.kron(rng.integers(0, 5, (2, 3) if size != (1, 1) else size), np.ones((2, 2) if size != (1, 1) else (1, 1), int))
+    )
     present = np.unique(truth[truth > 0])
     truth = np.searchsorted([0, *present], truth) * (truth > 0)
     labels = rng.integers(0, 2 if kind == 5 else 4, len(present)).tolist()
@@ -183,7 +187,7 @@ def test_parts_merge_to_the_whole() -> None:
     for i, case in enumerate(cases):
         whole.update(*case)
         (first if i < 13 else second).update(*case)
-    second.update(*cases[0])                                     # a picture that padding gave to both processes
+    second.update(*cases[0])  # a picture that padding gave to both processes
     first.merge([first.state(), second.state()])
     assert first.compute() == whole.compute() and first.per_class() == whole.per_class()
 
@@ -205,15 +209,15 @@ def test_nothing_at_all_is_nan() -> None:
 @pytest.mark.parametrize(
     ("truth", "labels", "crowd", "found", "guess", "expected"),
     [
-        ([[0, 0, 0]], [], [], [[1, 1, 0]], {1: 0}, {}),                          # only void: nothing is wrong
-        ([[1, 1, 1]], [0], [True], [[1, 1, 0]], {1: 0}, {}),                     # inside a crowd of its class
-        ([[1, 1, 1]], [0], [True], [[1, 1, 0]], {1: 1}, {"dog": (0, 1, 0)}),     # inside a crowd of another class
-        ([[1, 1, 1]], [0], [False], [[0, 0, 0]], {}, {"cat": (0, 0, 1)}),        # missed
-        ([[1, 1]], [0], [False], [[1, 0]], {1: 0}, {"cat": (0, 1, 1)}),          # exactly one half is no match
+        ([[0, 0, 0]], [], [], [[1, 1, 0]], {1: 0}, {}),  # only void: nothing is wrong
+        ([[1, 1, 1]], [0], [True], [[1, 1, 0]], {1: 0}, {}),  # inside a crowd of its class
+        ([[1, 1, 1]], [0], [True], [[1, 1, 0]], {1: 1}, {"dog": (0, 1, 0)}),  # inside a crowd of another class
+        ([[1, 1, 1]], [0], [False], [[0, 0, 0]], {}, {"cat": (0, 0, 1)}),  # missed
+        ([[1, 1]], [0], [False], [[1, 0]], {1: 0}, {"cat": (0, 1, 1)}),  # exactly one half is no match
         ([[1, 1, 1]], [0], [False], [[1, 1, 0]], {1: 0}, {"cat": (1, 0, 0)}),
-        ([[1, 0, 0, 0]], [0], [False], [[1, 1, 1, 1]], {1: 0}, {"cat": (1, 0, 0)}),   # what lies in void does not count
+        ([[1, 0, 0, 0]], [0], [False], [[1, 1, 1, 1]], {1: 0}, {"cat": (1, 0, 0)}),  # what lies in void does not count
         ([[1, 2, 0]], [0, 1], [False, False], [[1, 1, 0]], {1: 0}, {"cat": (0, 1, 1), "dog": (0, 0, 1)}),
-        ([[1]], [2], [False], [[9]], {9: 2}, {"grass": (1, 0, 0)}),              # one pixel
+        ([[1]], [2], [False], [[9]], {9: 2}, {"grass": (1, 0, 0)}),  # one pixel
     ],
 )
 def test_rules(truth: list, labels: list, crowd: list, found: list, guess: dict, expected: dict) -> None:

@@ -24,7 +24,7 @@ def case(pairs: list[tuple[int, int, int]], id: int = 1) -> tuple[ReferringResul
 
 def test_scores_and_thresholds_that_are_just_reached() -> None:
     evaluator = ReferringEvaluator()
-    evaluator.update(*case([(0, 5, 5), (1, 7, 2)], 1))           # 0.5 and 0.7
+    evaluator.update(*case([(0, 5, 5), (1, 7, 2)], 1))  # 0.5 and 0.7
     evaluator.update(*case([(0, 0, 10), (0, 0, 0), (0, 30, 0)], 2))
     assert evaluator.compute() == pytest.approx(
         {

@@ -96,8 +96,9 @@ def test_a_label_map_is_the_truth_where_there_is_one() -> None:
 def test_folded_labels_count_as_one() -> None:
     evaluator = SemanticEvaluator(vocabulary(6), fold=2)
     evaluator.update(*case([[0, 1, 2, 2]], [[0, 5, 4, 2]]))
-    assert evaluator.compute() == pytest.approx({"mIoU": 100 * (1 + 0 + 2 / 3) / 3, "fwIoU": 100 * (1 + 4 / 3) / 4,
-                                                 "mACC": 100 * 2 / 3, "pACC": 75})  # fmt: skip
+    assert evaluator.compute() == pytest.approx(
+        {"mIoU": 100 * (1 + 0 + 2 / 3) / 3, "fwIoU": 100 * (1 + 4 / 3) / 4, "mACC": 100 * 2 / 3, "pACC": 75}
+    )
 
 
 def test_memory_goes_with_what_occurs_not_with_the_square_of_the_classes() -> None:

@@ -25,14 +25,14 @@ def sample(id: int, *answers: tuple[str, ...]) -> Sample:
         ("none", "0"),
         ("Dont know.", "don't know"),
         ("its 3.5", "its 3.5"),
-        ("1,000", "1000"),                  # a comma between digits lets all marks vanish
+        ("1,000", "1000"),  # a comma between digits lets all marks vanish
         ("x-ray, 1,000", "xray 1000"),
-        ("x-ray", "x ray"),                 # else a mark without a space beside it becomes one
+        ("x-ray", "x ray"),  # else a mark without a space beside it becomes one
         ("yes - no", "yes no"),
-        ("somebody'd", "somebodyd"),        # the official list has it the wrong way round
+        ("somebody'd", "somebodyd"),  # the official list has it the wrong way round
         ("couldnt've", "couldn't've"),
-        ("shes", "shes"),                   # not in the list
-        ("." * 40, "." * 8),                # 32 full stops are taken out, no more
+        ("shes", "shes"),  # not in the list
+        ("." * 40, "." * 8),  # 32 full stops are taken out, no more
     ],
 )
 def test_spelling(given: str, plain: str) -> None:
@@ -50,7 +50,7 @@ def test_right_to_the_degree_that_people_agree() -> None:
     # Where all said the same nothing is brought to one spelling, but for spaces.
     assert accuracy("2", ("two",) * 10) == 0
     assert accuracy("two\n", ("two ",) * 10) == 1
-    assert accuracy("two", ("two",)) == 0              # nobody else said so
+    assert accuracy("two", ("two",)) == 0  # nobody else said so
 
 
 def test_the_mean_is_over_questions_and_parts_merge() -> None:

@@ -57,32 +57,49 @@ def write_data(root: Path) -> None:
     for name, rows in (("panoptic", panoptic), ("captions", captions), ("phrases", phrases)):
         (root / f"{name}.json").write_text(json.dumps({"images": images, "annotations": rows, "categories": CATEGORIES}))
     scenes = [{"image_id": id, "objects": [{"shape": "star", "colour": "red"}]} for id in range(1, IMAGES + 1)]
-    (root / "scenes.json").write_text(json.dumps({"images": scenes}))      # makes it a generated set: no Java is asked
+    (root / "scenes.json").write_text(json.dumps({"images": scenes}))  # makes it a generated set: no Java is asked
 
 
 @pytest.fixture
 def experiment(tmp_path: Path) -> Path:
     write_data(tmp_path / "data")
     everything = {
-        "name": "squares", "reader": "coco", "images": "images", "panoptic": "panoptic.json", "panoptic_images": "panoptic",
-        "captions": "captions.json", "phrases": "phrases.json", "scenes": "scenes.json",
+        "name": "squares",
+        "reader": "coco",
+        "images": "images",
+        "panoptic": "panoptic.json",
+        "panoptic_images": "panoptic",
+        "captions": "captions.json",
+        "phrases": "phrases.json",
+        "scenes": "scenes.json",
         "evaluators": ["panoptic", "instance", "semantic", "referring", "captioning", "retrieval"],
-    }  # fmt: skip
+    }
     settings = {
         "model": tiny_config().model_dump(mode="json"),
-        "tasks": {"segmentation": {"templates": "none", "postprocessing": {"object_threshold": 0.0}}, "captioning": {"max_length": 3}},
+        "tasks": {
+            "segmentation": {"templates": "none", "postprocessing": {"object_threshold": 0.0}},
+            "captioning": {"max_length": 3},
+        },
         "data": {
             "root": str(tmp_path / "data"),
             "evaluate": [
-                {"dataset": everything, "tasks": ["segmentation", "referring"], "batch_size": 2,
-                 "transform": {"name": "shortest_edge", "size": 48, "max_size": 80}},
-                {"dataset": everything, "tasks": ["captioning", "retrieval"], "batch_size": 3,
-                 "transform": {"name": "stretch", "size": 48}},
+                {
+                    "dataset": everything,
+                    "tasks": ["segmentation", "referring"],
+                    "batch_size": 2,
+                    "transform": {"name": "shortest_edge", "size": 48, "max_size": 80},
+                },
+                {
+                    "dataset": everything,
+                    "tasks": ["captioning", "retrieval"],
+                    "batch_size": 3,
+                    "transform": {"name": "stretch", "size": 48},
+                },
             ],
         },
         "trainer": {"steps": 1, "learning_rate": 1e-3, "device": "cpu"},
         "output": str(tmp_path / "run"),
-    }  # fmt: skip
+    }
     (tmp_path / "squares.yaml").write_text(yaml.safe_dump(settings))
     checkpoint.save(tiny_model(), tmp_path / "run" / "model.pt")
     return tmp_path / "squares.yaml"
@@ -157,8 +174,18 @@ def test_an_interrupted_evaluation_goes_on(
     assert [id for batch in asked for id in batch] == [*range(1, 8), *range(1, 8)]
     assert scores(experiment.parent / "run") == undisturbed
     assert not part.exists()
-    assert script.main(["score", str(experiment), f"output={experiment.parent / 'again'}",
-                        "--predictions", str(experiment.parent / "run/predictions")]) == 0  # fmt: skip
+    assert (
+        script.main(
+            [
+                "score",
+                str(experiment),
+                f"output={experiment.parent / 'again'}",
+                "--predictions",
+                str(experiment.parent / "run/predictions"),
+            ]
+        )
+        == 0
+    )
     assert scores(experiment.parent / "again") == undisturbed
 
 
@@ -256,9 +283,15 @@ def test_sets_are_chosen_by_name(experiment: Path, capsys: pytest.CaptureFixture
 def test_a_set_with_masks_and_texts_is_measured_on_whole_pictures_and_on_squares() -> None:
     protocol = parse(Protocol, {"transform": {"name": "shortest_edge", "size": 640}})
     spec = DatasetSpec(
-        name="both", reader="coco", images="i", panoptic="p", panoptic_images="p", captions="c",
-        evaluators=("panoptic", "retrieval"), measured_with=protocol,
-    )  # fmt: skip
+        name="both",
+        reader="coco",
+        images="i",
+        panoptic="p",
+        panoptic_images="p",
+        captions="c",
+        evaluators=("panoptic", "retrieval"),
+        measured_with=protocol,
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(script.choose.__globals__["CATALOG"], "both", spec)
         masks, texts = entries_of(spec)
@@ -268,9 +301,12 @@ def test_a_set_with_masks_and_texts_is_measured_on_whole_pictures_and_on_squares
 
 def test_the_set_s_protocol_holds_where_the_experiment_says_nothing() -> None:
     spec = DatasetSpec(
-        name="x", reader="coco", images="i", captions="c",
+        name="x",
+        reader="coco",
+        images="i",
+        captions="c",
         measured_with=parse(Protocol, {"object_threshold": 0.4, "templates": "none", "backbone_view": False}),
-    )  # fmt: skip
+    )
     silent = settings_for(spec, TasksConfig())
     assert silent.segmentation.postprocessing.object_threshold == 0.4 and silent.segmentation.templates == "none"
     assert not silent.retrieval.backbone_view

@@ -286,7 +286,7 @@ class Network(torch.nn.Module):
 def test_gathering_asks_only_for_what_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[int, list[str]]] = []
     settings = _stand_in(monkeypatch, asked)
-    sections = gather(settings, Network(), images_per_task=3)      # type: ignore[arg-type]
+    sections = gather(settings, Network(), images_per_task=3)  # type: ignore[arg-type]
     assert asked == [(4, ["captioning", "retrieval"]), (4, ["retrieval"]), (4, ["retrieval"])]
     assert [(s.source, s.task) for s in sections] == [("shapes_val", "captioning"), ("shapes_val", "retrieval")]
     assert [len(section.figures) for section in sections] == [3, 3]

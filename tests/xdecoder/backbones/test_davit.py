@@ -23,9 +23,7 @@ def test_windows_see_themselves_and_their_padding():
     for top in range(0, 4, 2):
         for left in range(0, 6, 2):
             q, k, v = attention.qkv(padded[top : top + 2, left : left + 2].reshape(4, 8)).split(8, dim=1)
-            heads = [
-                (q[:, part] @ k[:, part].T / 4**0.5).softmax(dim=1) @ v[:, part] for part in (slice(0, 4), slice(4, 8))
-            ]
+            heads = [(q[:, part] @ k[:, part].T / 4**0.5).softmax(dim=1) @ v[:, part] for part in (slice(0, 4), slice(4, 8))]
             expected[top : top + 2, left : left + 2] = attention.proj(torch.cat(heads, dim=1)).view(2, 2, 8)
     assert torch.allclose(attention(x)[0], expected[:3, :5], atol=1e-6)
 
@@ -35,9 +33,7 @@ def test_channels_of_a_group_see_each_other():
     attention = ChannelAttention(8, groups=2)
     x = torch.randn(1, 3, 5, 8)
     q, k, v = attention.qkv(x.reshape(15, 8)).split(8, dim=1)
-    groups = [
-        v[:, part] @ (q[:, part].T @ k[:, part] / 15**0.5).softmax(dim=1).T for part in (slice(0, 4), slice(4, 8))
-    ]
+    groups = [v[:, part] @ (q[:, part].T @ k[:, part] / 15**0.5).softmax(dim=1).T for part in (slice(0, 4), slice(4, 8))]
     assert torch.allclose(attention(x), attention.proj(torch.cat(groups, dim=1)).view(1, 3, 5, 8), atol=1e-6)
 
 
@@ -59,10 +55,13 @@ def test_drop_path_acts_in_training_only():
     assert not torch.equal(net.train()(x)[-1], net(x)[-1])
 
 
-@pytest.mark.parametrize(("settings", "message"), [
-    ({"width": 100}, r"width \(100\) must be a multiple of head_width \(32\)"),
-    ({"kernels": (3, 2, 2, 2)}, r"kernels \(3, 2, 2, 2\) must not be smaller than the strides \(4, 2, 2, 2\)"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"width": 100}, r"width \(100\) must be a multiple of head_width \(32\)"),
+        ({"kernels": (3, 2, 2, 2)}, r"kernels \(3, 2, 2, 2\) must not be smaller than the strides \(4, 2, 2, 2\)"),
+    ],
+)
 def test_refusals(settings, message):
     with pytest.raises(ValueError, match=message):
         DavitConfig(**settings)

@@ -42,13 +42,16 @@ def test_weights_of_another_network(tmp_path):
         TimmConfig(model="resnet10t", checkpoint=tmp_path / "other.pt").build()
 
 
-@pytest.mark.parametrize(("settings", "message"), [
-    ({"model": "resnet_50"}, "model 'resnet_50' is not known to timm .*; did you mean 'resnet"),
-    ({"model": "vit_tiny_patch16_224"}, "has maps of strides 16, 16, 16; expected 4, 8, 16 and 32 among them"),
-    ({"model": "coat_tiny"}, "takes only pictures of certain sizes"),
-    ({"model": "resnet10t", "pretrained": True, "checkpoint": "a.pt"}, "give one of them"),
-    ({}, "key 'backbone.model' is required"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model": "resnet_50"}, "model 'resnet_50' is not known to timm .*; did you mean 'resnet"),
+        ({"model": "vit_tiny_patch16_224"}, "has maps of strides 16, 16, 16; expected 4, 8, 16 and 32 among them"),
+        ({"model": "coat_tiny"}, "takes only pictures of certain sizes"),
+        ({"model": "resnet10t", "pretrained": True, "checkpoint": "a.pt"}, "give one of them"),
+        ({}, "key 'backbone.model' is required"),
+    ],
+)
 def test_refusals(settings, message):
     with pytest.raises(ConfigError, match=message):
         parse(XDecoderConfig, {"backbone": {"name": "timm", **settings}})

@@ -67,7 +67,9 @@ def test_tokens_that_listen_are_a_captions(model: XDecoder, features: Features) 
     group = caption_tokens(model, model.language.encode(["a cat under the sky", "a dog"]))
     expected = model.decode(features, [group])[-1].caption
     memory = KeyValueCache(model, features, exact=model.config.published_quirks)
-    keys_values = decode_causal(model.decoder, memory, latents(model, memory), TokenGroup("caption", group.content, group.position))
+    keys_values = decode_causal(
+        model.decoder, memory, latents(model, memory), TokenGroup("caption", group.content, group.position)
+    )
     torch.testing.assert_close(keys_values @ model.decoder.heads.caption, expected, rtol=1e-4, atol=1e-5)
 
 

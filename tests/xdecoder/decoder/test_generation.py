@@ -73,9 +73,7 @@ def test_captions_have_room(model: XDecoder, features: Features) -> None:
     assert written(model, features, max_length=500).shape[1] <= model.config.decoder.caption_length
 
 
-def best_of_all(
-    model: XDecoder, features: Features, max_length: int, penalty: float, closed: Tensor
-) -> list[int]:
+def best_of_all(model: XDecoder, features: Features, max_length: int, penalty: float, closed: Tensor) -> list[int]:
     """The likeliest caption over the words that are not closed, found by trying every one."""
     start, end = model.language.tokenizer.start, model.language.tokenizer.end
     words = (closed == 0).nonzero().flatten().tolist()
@@ -91,9 +89,7 @@ def best_of_all(
     return best
 
 
-def test_wide_beams_find_the_best_caption_of_all(
-    model: XDecoder, features: Features, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wide_beams_find_the_best_caption_of_all(model: XDecoder, features: Features, monkeypatch: pytest.MonkeyPatch) -> None:
     """Over three words and the end, with beams for all there is; greedy and the penalty lead elsewhere."""
     closed = torch.full((model.language.tokenizer.vocab_size,), float("-inf"))
     closed[[7, 20, 300, model.language.tokenizer.end]] = 0

@@ -19,7 +19,7 @@ from xdecoder.inference.drawing import (
 from xdecoder.types import InstanceResult, PanopticResult, PanopticSegment, Vocabulary
 
 VOCABULARY = Vocabulary(("cat", "dog", "grass"), (True, True, False))
-HEIGHT, WIDTH = 400, 500          # large enough that nothing is scaled
+HEIGHT, WIDTH = 400, 500  # large enough that nothing is scaled
 
 
 def _picture(height: int = HEIGHT, width: int = WIDTH) -> torch.Tensor:
@@ -57,7 +57,7 @@ def test_panoptic_fills_segments_with_their_class_colour_and_leaves_void_alone()
     cat, _, grass = class_colours(VOCABULARY.names)
     assert tuple(layer[100, 60, :3]) == cat
     assert tuple(layer[380, 30, :3]) == grass
-    assert layer[100, 60, 3] > layer[380, 30, 3] > 0        # things more strongly than stuff
+    assert layer[100, 60, 3] > layer[380, 30, 3] > 0  # things more strongly than stuff
     assert not layer[:, 340:, 3].any()
 
 
@@ -90,13 +90,13 @@ def test_phrases_keep_the_rest_dark_and_the_truth_outlined() -> None:
     mask[0, 100:300, 100:300] = True
     image = np.asarray(draw_masks(_picture(), mask, [""], truth=mask.roll(40, 2)))
     assert image[20, 20].max() < 90 < image[150, 200].min()
-    assert (image[200, 330:345] == 255).all(axis=1).any()      # the right edge of the truth
+    assert (image[200, 330:345] == 255).all(axis=1).any()  # the right edge of the truth
 
 
 def test_labels_do_not_cover_each_other() -> None:
     ids = torch.zeros(HEIGHT, WIDTH, dtype=torch.int32)
     segments = []
-    for i in range(6):                                          # thin neighbours whose labels would collide
+    for i in range(6):  # thin neighbours whose labels would collide
         ids[150:250, 100 + 40 * i : 140 + 40 * i] = i + 1
         segments.append(PanopticSegment(i + 1, i, True, 1.0))
     names = tuple(f"a rather long name {i}" for i in range(6))
@@ -108,7 +108,7 @@ def test_labels_do_not_cover_each_other() -> None:
         chip = tuple(round(0.22 * channel) for channel in colour)
         areas.append(int((chips[..., :3] == chip).all(axis=-1).sum()))
     drawn = [area for area in areas if area]
-    assert len(drawn) >= 3 and max(drawn) < 1.25 * min(drawn)    # a covered chip would be smaller
+    assert len(drawn) >= 3 and max(drawn) < 1.25 * min(drawn)  # a covered chip would be smaller
 
 
 def test_small_pictures_are_enlarged_with_sharp_labels() -> None:
@@ -164,4 +164,4 @@ def test_a_grid_holds_all_pictures_with_captions_below() -> None:
     assert sheet.shape[1] == 2 * 112 + 12
     blue_ends = np.nonzero((sheet == (0, 0, 255)).all(axis=-1))[0].max()
     ink = np.nonzero((sheet[blue_ends + 1 :] < 128).all(axis=-1))[0]
-    assert np.ptp(ink) > 30                                      # several lines of text
+    assert np.ptp(ink) > 30  # several lines of text

@@ -68,7 +68,7 @@ def need_onnx() -> None:
 
 @pytest.fixture(scope="module")
 def model() -> XDecoder:
-    return Predictor(build(layers=2)).model      # with all that a predictor changes of it
+    return Predictor(build(layers=2)).model  # with all that a predictor changes of it
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_pt2_is_read_by_torch_alone(model: XDecoder, program: ExportedProgram, t
 def test_davit_and_the_deformable_pixel_decoder(tmp_path: Path) -> None:
     need_onnx()
     other = build(layers=1, **OTHER_PARTS)
-    export.export(other, tmp_path / "model.onnx", size=(64, 96))    # free sides work as well, and take a minute longer
+    export.export(other, tmp_path / "model.onnx", size=(64, 96))  # free sides work as well, and take a minute longer
     images, texts = question(1, 64, 96, 4)
     agree(onnx_answer(tmp_path / "model.onnx", images, texts), eager(other, images, texts))
 
@@ -135,7 +135,7 @@ def test_the_lines_of_the_serving_page(
 def test_the_vectors_of_a_vocabulary(model: XDecoder, tmp_path: Path) -> None:
     vocabulary = Vocabulary(("cat", "sky"), (True, False))
     export.write_classes(model, vocabulary, tmp_path / "classes.npz")
-    with np.load(tmp_path / "classes.npz") as file:         # refuses pickled objects by itself
+    with np.load(tmp_path / "classes.npz") as file:  # refuses pickled objects by itself
         assert file["names"].tolist() == ["cat", "sky"] and file["is_thing"].tolist() == [True, False]
         wanted = model.language.vocabulary(("cat", "sky", BACKGROUND), "ensemble")
         torch.testing.assert_close(torch.from_numpy(file["texts"]), wanted)

@@ -116,9 +116,7 @@ def test_a_list_gets_a_list(predictor: Predictor, encoded: list[int]) -> None:
     region = torch.zeros(60, 40, dtype=torch.bool)
     region[:20] = True
     captions = predictor.caption(pictures, [None, None, None, region, None], max_length=6)
-    assert captions == [
-        predictor.caption(p, region if i == 3 else None, max_length=6) for i, p in enumerate(pictures)
-    ]
+    assert captions == [predictor.caption(p, region if i == 3 else None, max_length=6) for i, p in enumerate(pictures)]
     assert [len(r.phrases) for r in predictor.refer(pictures[:2], ["a star"])] == [1, 1]
     assert predictor.segment([], ["star"]) == [] == predictor.caption([])
 

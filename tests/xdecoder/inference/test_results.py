@@ -45,10 +45,13 @@ def results() -> list[Semantic | Panoptic | Instances | Regions]:
 @pytest.mark.parametrize(
     "mask",
     [
-        np.random.default_rng(0).random((7, 9)) > 0.5, np.zeros((4, 5), bool), np.ones((4, 5), bool),
-        np.random.default_rng(1).random((300, 200)) > 0.99, np.indices((500, 700)).sum(0) < 600,
+        np.random.default_rng(0).random((7, 9)) > 0.5,
+        np.zeros((4, 5), bool),
+        np.ones((4, 5), bool),
+        np.random.default_rng(1).random((300, 200)) > 0.99,
+        np.indices((500, 700)).sum(0) < 600,
     ],
-)                                                                                                   # fmt: skip
+)
 def test_masks_are_encoded_as_coco_does(mask: np.ndarray) -> None:
     official = pytest.importorskip("pycocotools.mask", reason="compares with COCO's own tool")
     expected = official.encode(np.asfortranarray(mask.astype(np.uint8)))
@@ -61,7 +64,7 @@ def test_runs_go_down_the_columns() -> None:
     assert rle.runs(np.array([[1, 0], [1, 0], [0, 1]], bool)) == [0, 2, 3, 1]
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")      # COCO's tool and the newest NumPy
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # COCO's tool and the newest NumPy
 @pytest.mark.parametrize("result", results(), ids=lambda result: type(result).__name__)
 def test_every_region_is_told(result: Semantic | Panoptic | Instances | Regions, tmp_path: Path) -> None:
     official = pytest.importorskip("pycocotools.mask", reason="reads the masks with COCO's own tool")

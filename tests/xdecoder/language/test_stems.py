@@ -6,14 +6,29 @@ from xdecoder.language.stems import stem
 @pytest.mark.parametrize(
     ("word", "expected"),
     [
-        ("cars", "car"), ("car", "car"), ("Dogs", "dog"), ("women", "wom"), ("woman", "wom"), ("men", "men"),
+        ("cars", "car"),
+        ("car", "car"),
+        ("Dogs", "dog"),
+        ("women", "wom"),
+        ("woman", "wom"),
+        ("men", "men"),
         ("grass", "grass"),
-        ("building", "build"), ("bicycle", "bicyc"),
+        ("building", "build"),
+        ("bicycle", "bicyc"),
         # the algorithm's own examples
-        ("maximum", "maxim"), ("presumably", "presum"), ("multiply", "multiply"), ("provision", "provid"), ("owed", "ow"),
-        ("ear", "ear"), ("saying", "say"), ("crying", "cry"), ("string", "string"), ("meant", "meant"), ("cement", "cem"),
+        ("maximum", "maxim"),
+        ("presumably", "presum"),
+        ("multiply", "multiply"),
+        ("provision", "provid"),
+        ("owed", "ow"),
+        ("ear", "ear"),
+        ("saying", "say"),
+        ("crying", "cry"),
+        ("string", "string"),
+        ("meant", "meant"),
+        ("cement", "cem"),
     ],
-)  # fmt: skip
+)
 def test_words(word, expected):
     assert stem(word) == expected
 

@@ -86,11 +86,14 @@ def test_decode_gives_the_text_back(merges: int) -> None:
     assert tokenizer.decode(after_the_end) == tokenizer.decode(ids)
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ({"merges": ALL_MERGES + 1}, "merges must lie between 0 and 48894"),
-    ({"merges": -1}, "merges must lie"),
-    ({"context_length": 1}, "context_length"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"merges": ALL_MERGES + 1}, "merges must lie between 0 and 48894"),
+        ({"merges": -1}, "merges must lie"),
+        ({"context_length": 1}, "context_length"),
+    ],
+)
 def test_impossible_sizes_are_refused(arguments: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Tokenizer(**arguments)

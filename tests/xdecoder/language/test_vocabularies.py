@@ -88,15 +88,18 @@ def test_every_list_is_known_by_name() -> None:
         assert len(found.ids) == len(found.vocabulary) > 0
 
 
-@pytest.mark.parametrize(("name", "sentence"), [
-    ("coco_13", "unknown class list 'coco_13'; did you mean 'coco_133'"),
-    ("seginw", "unknown class list 'seginw'; did you mean 'seginw:"),
-    ("seginw:Elephant", "did you mean 'seginw:Elephants'"),
-    ("voc_20:things", "unknown class list 'voc_20:things'"),
-    ("../vocabularies/voc_20", "unknown class list"),
-    ("vqa_answers", "unknown class list"),
-    ("zzz", "known: ade20k_150, ade20k_847"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("coco_13", "unknown class list 'coco_13'; did you mean 'coco_133'"),
+        ("seginw", "unknown class list 'seginw'; did you mean 'seginw:"),
+        ("seginw:Elephant", "did you mean 'seginw:Elephants'"),
+        ("voc_20:things", "unknown class list 'voc_20:things'"),
+        ("../vocabularies/voc_20", "unknown class list"),
+        ("vqa_answers", "unknown class list"),
+        ("zzz", "known: ade20k_150, ade20k_847"),
+    ],
+)
 def test_unknown_lists(name: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         vocabularies.load(name)

@@ -34,8 +34,8 @@ def test_equal_captions_are_not_wrong_answers():
 
 
 def test_word_contrast_by_hand():
-    objects = torch.eye(2)                                             # picture b shows e_b
-    words = torch.eye(2)[:, None].repeat(1, 2, 1)                      # both words of caption b say e_b
+    objects = torch.eye(2)  # picture b shows e_b
+    words = torch.eye(2)[:, None].repeat(1, 2, 1)  # both words of caption b say e_b
     present = torch.ones(2, 2, dtype=torch.bool)
     loss = word_contrast(objects, words, present, SCALE)
     to_words = math.log(2 + 2 * math.exp(-10))

@@ -23,9 +23,12 @@ def test_finds_the_cheapest_assignment():
     torch.manual_seed(0)
     scores = torch.rand(2, 4, 3)
     matches = match(
-        [scores], torch.zeros(2, 1, 4, 1), torch.zeros(1, 1, 4, 4), [torch.ones(3, 8, 8, dtype=torch.bool)],
+        [scores],
+        torch.zeros(2, 1, 4, 1),
+        torch.zeros(1, 1, 4, 4),
+        [torch.ones(3, 8, 8, dtype=torch.bool)],
         MatchingConfig(points=8),
-    )  # fmt: skip
+    )
     for layer in range(2):
         mine = matches.layer == layer
         found = scores[layer][matches.query[mine], matches.target[mine]].sum()
@@ -36,10 +39,10 @@ def test_finds_the_cheapest_assignment():
 
 def test_masks_decide_where_classes_agree():
     features = torch.zeros(1, 2, 8, 8)
-    features[0, 0, :, :4], features[0, 1, :, 4:] = 1, 1                    # left half, right half
+    features[0, 0, :, :4], features[0, 1, :, 4:] = 1, 1  # left half, right half
     embeddings = torch.tensor([[10.0, -10.0], [-10.0, 10.0]])[None, None]  # query 0 left, query 1 right
     masks = torch.zeros(2, 8, 8, dtype=torch.bool)
-    masks[0, :, 4:], masks[1, :, :4] = True, True                          # target 0 right, target 1 left
+    masks[0, :, 4:], masks[1, :, :4] = True, True  # target 0 right, target 1 left
     torch.manual_seed(0)
     matches = match([torch.ones(1, 2, 2)], embeddings, features, [masks], MatchingConfig(points=64))
     assert dict(zip(matches.target.tolist(), matches.query.tolist(), strict=True)) == {0: 1, 1: 0}

@@ -21,13 +21,16 @@ def test_a_slice_of_a_fused_projection():
         torch.testing.assert_close(linear(x, weight[16:32]), F.linear(x, weight[16:32]), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("x", "weight", "parts"), [
-    (torch.ones(1, 24), torch.ones(16, 24), True),
-    (torch.ones(FEW + 1, 24), torch.ones(16, 24), False),
-    (torch.ones(1, 24), torch.ones(15, 24), False),               # cannot be cut into equal parts
-    (torch.ones(1, 24), torch.ones(24, 16).T, False),             # its rows do not lie together
-    (torch.ones(1, 24).double(), torch.ones(16, 24).double(), False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("x", "weight", "parts"),
+    [
+        (torch.ones(1, 24), torch.ones(16, 24), True),
+        (torch.ones(FEW + 1, 24), torch.ones(16, 24), False),
+        (torch.ones(1, 24), torch.ones(15, 24), False),  # cannot be cut into equal parts
+        (torch.ones(1, 24), torch.ones(24, 16).T, False),  # its rows do not lie together
+        (torch.ones(1, 24).double(), torch.ones(16, 24).double(), False),
+    ],
+)
 def test_which_products_are_cut_into_parts(x, weight, parts):
     with torch.no_grad(), patch.object(F, "linear", wraps=F.linear) as plain:
         result = linear(x, weight)

@@ -60,7 +60,7 @@ def test_heads_start_on_a_compass_rose():
 def test_offsets_are_pixels_of_each_map():
     """One head with one point, moved one pixel to the right on every map, reads the right neighbour's mean over the maps."""
     attention = DeformableAttention(2, heads=1, points=1)
-    attention.initialise_places()                        # head 0 looks to the right
+    attention.initialise_places()  # head 0 looks to the right
     for layer in (attention.value_proj, attention.output_proj):
         torch.nn.init.eye_(layer.weight)
         torch.nn.init.zeros_(layer.bias)
@@ -86,10 +86,13 @@ def test_full_precision_under_autocast():
     assert all(torch.equal(a, b) for a, b in zip(pyramid, expected, strict=True))
 
 
-@pytest.mark.parametrize(("settings", "message"), [
-    ({"width": 48}, r"width \(48\) must be a multiple of the groups of its norms \(32\)"),
-    ({"width": 64, "heads": 6}, r"width \(64\) must be a multiple of heads \(6\)"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"width": 48}, r"width \(48\) must be a multiple of the groups of its norms \(32\)"),
+        ({"width": 64, "heads": 6}, r"width \(64\) must be a multiple of heads \(6\)"),
+    ],
+)
 def test_refusals(settings, message):
     with pytest.raises(ValueError, match=message):
         DeformableConfig(**settings)

@@ -107,7 +107,7 @@ def test_other_networks_are_told_by_their_names(tmp_path: Path) -> None:
         "text": (encoder, "weights of a text encoder only"),
         "other": ({"conv1.weight": torch.zeros(1)}, "not an X-Decoder checkpoint; expected .*'conv1.weight'"),
         "nothing": ({"step": 3}, "holds no weights"),
-    }  # fmt: skip
+    }
     assert any(name.startswith(decoder) for name in mask2former)
     for name, (content, sentence) in cases.items():
         torch.save(content, tmp_path / f"{name}.pt")

@@ -24,7 +24,9 @@ def batch() -> Batch:
 
 @torch.inference_mode()
 def segment(model: XDecoder, **settings: object) -> list[SegmentationResult]:
-    task = SegmentationConfig.model_validate({"templates": "none", "postprocessing": {"object_threshold": 0.0}, **settings}).build()
+    task = SegmentationConfig.model_validate(
+        {"templates": "none", "postprocessing": {"object_threshold": 0.0}, **settings}
+    ).build()
     return list(predict(model, [task], batch())["segmentation"])
 
 

@@ -122,7 +122,9 @@ def test_what_a_loss_reaches_does_not_depend_on_the_data(names, learn_texts):
         captions=(),
     )
     tasks = tiny_tasks()
-    segmentation = tasks.segmentation.model_copy(update={"noun_weight": 1.0, "denoising_weight": 1.0, "learn_texts": learn_texts})
+    segmentation = tasks.segmentation.model_copy(
+        update={"noun_weight": 1.0, "denoising_weight": 1.0, "learn_texts": learn_texts}
+    )
     tasks = tasks.model_copy(update={"segmentation": segmentation})
     reached = []
     for samples in (batch.samples, (bare, bare)):
