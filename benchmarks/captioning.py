@@ -14,26 +14,26 @@ from torch import Tensor
 
 from xdecoder.decoder.cache import KeyValueCache, latents
 from xdecoder.decoder.generation import GenerationConfig, generate
-from xdecoder.model import Features, XDecoder
+from xdecoder.model import Encoded, XDecoder
 from xdecoder.tasks.captioning import caption_tokens
 
 PLACES = 77
 
 
-def as_published(model: XDecoder, features: Features, steps: int) -> Tensor:
+def as_published(model: XDecoder, features: Encoded, steps: int) -> Tensor:
     language = model.language
     ids = torch.full((1, PLACES), language.tokenizer.start)
     for step in range(steps):
         layers = model.decode(features, [caption_tokens(model, language.encode_ids(ids))])
-        layers[-1].object_and_image().masks(features.mask)
-        caption = layers[-1].caption
+        layers[-1].object_and_image.masks(features.mask)
+        caption = layers[-1]["caption"].word
         assert caption is not None
         words = (caption @ language.token_embedding.weight.T).argmax(dim=-1)
         ids[:, step + 1] = words[:, step]
     return ids[:, : steps + 1]
 
 
-def with_caches(model: XDecoder, features: Features, steps: int) -> Tensor:
+def with_caches(model: XDecoder, features: Encoded, steps: int) -> Tensor:
     memory = KeyValueCache(model, features)
     return generate(model, memory, latents(model, memory), GenerationConfig(max_length=steps))
 

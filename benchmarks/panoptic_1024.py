@@ -37,7 +37,7 @@ def as_published(model: XDecoder, image: Tensor, everything: bool) -> Tensor:
     features = model.encode([image])
     outputs = []
     for layer in model.decode(features):
-        rows = layer.object_and_image()
+        rows = layer.object_and_image
         outputs.append((cosine_logits(rows.semantic, texts(), SCALE, clamp=False), rows.masks(features.mask)))
     likely, small = outputs[-1][0][0].softmax(-1), outputs[-1][1][0]
     logits = resize_masks(small, features.padded, features.sizes[0], (image.shape[1], image.shape[2]))

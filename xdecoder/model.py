@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +14,9 @@ from torch import Tensor, nn
 from xdecoder.backbones import BackboneConfig, FocalConfig
 from xdecoder.config import Config
 from xdecoder.decoder.attention import TokenGroup
-from xdecoder.decoder.decoder import DecoderConfig
-from xdecoder.decoder.heads import AnswerConfig, AnswerHead, Prediction
+from xdecoder.decoder.cache import KeyValueCache, TokenCache
+from xdecoder.decoder.decoder import Decoder, DecoderConfig
+from xdecoder.decoder.heads import AnswerConfig, AnswerHead, Prediction, QueryOutputs
 from xdecoder.language.encoder import LanguageConfig, LanguageEncoder
 from xdecoder.pixel_decoders import FpnConfig, PixelDecoderConfig
 from xdecoder.pixel_decoders.deformable import DeformablePixelDecoder
@@ -62,31 +64,70 @@ class XDecoderConfig(Config):
 
 
 @dataclass(frozen=True)
-class Features:
-    """Encoded pictures; as many questions as one likes can be decoded from them."""
+class Latents:
+    """The decoded latent queries of B images: all that segmentation, captions and retrieval read."""
 
+    predictions: tuple[Prediction, ...]  # before the first layer and after each one
+    tokens: TokenCache  # what others may look at
+
+    @property
+    def outputs(self) -> QueryOutputs:
+        """What objects and, last, the image token say in the end."""
+        return self.predictions[-1].object_and_image
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Encoded images, of which as many questions as one likes can be asked; what several need is computed for the first."""
+
+    decoder: Decoder
     mask: Tensor  # (B, C, H/4, W/4)
     maps: tuple[Tensor, Tensor, Tensor]  # (B, C, h, w) of strides 32, 16, 8
     pooled: Tensor  # (B, D) mean of the coarsest backbone map, in the joint space
-    sizes: tuple[tuple[int, int], ...]  # height and width of each picture inside the padded H × W
+    sizes: tuple[tuple[int, int], ...]  # height and width of each image inside the padded H × W
     padded: tuple[int, int]  # H, W
+    keep: bool = True  # remember what each decoder layer reads; worth its memory if more than one question is asked
+    full_size_masks: bool = False  # make attention masks at full size: slower, and equal to published networks to the last bit
 
-    def of(self, image: int) -> Features:
-        """Those of one picture, as a batch of one."""
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    @cached_property
+    def cache(self) -> KeyValueCache:
+        """What the decoder's layers read."""
+        return self.decoder.read(self.mask, self.maps, self.full_size_masks, self.keep)
+
+    @cached_property
+    def latents(self) -> Latents:
+        """The latent queries, decoded once; they never see what tasks bring."""
+        tokens = TokenCache(len(self.decoder.layers))
+        return Latents(tuple(self.decoder.run(self.cache, self.decoder.latent_queries(len(self)), tokens)), tokens)
+
+    def ask(self, *groups: TokenGroup, past: TokenCache | None = None) -> Prediction:
+        """What tokens say in the end that are decoded by themselves, or behind `past`; of B rows, or of B·R rows."""
+        *_, last = self.decoder.run(self.cache, groups, past)
+        return last
+
+    def of(self, image: int) -> Encoded:
+        """One image's, as a batch of one."""
+        if len(self) == 1:
+            return self
         part = slice(image, image + 1)
         coarse, middle, fine = (x[part] for x in self.maps)
-        return Features(self.mask[part], (coarse, middle, fine), self.pooled[part], self.sizes[part], self.padded)
+        return replace(
+            self, mask=self.mask[part], maps=(coarse, middle, fine), pooled=self.pooled[part], sizes=self.sizes[part]
+        )
 
     @staticmethod
-    def stack(images: Sequence[Features]) -> Features:
+    def stack(images: Sequence[Encoded]) -> Encoded:
         """One batch of what was encoded at one padded size."""
         coarse, middle, fine = (torch.cat(maps) for maps in zip(*(each.maps for each in images), strict=True))
-        return Features(
+        return replace(
+            images[0],
             mask=torch.cat([each.mask for each in images]),
             maps=(coarse, middle, fine),
             pooled=torch.cat([each.pooled for each in images]),
             sizes=tuple(size for each in images for size in each.sizes),
-            padded=images[0].padded,
         )
 
 
@@ -117,7 +158,7 @@ class XDecoder(nn.Module):
         if isinstance(self.pixel_decoder, DeformablePixelDecoder):
             self.pixel_decoder.sample_precisely()
 
-    def encode(self, images: Sequence[Tensor], seeds: Sequence[int | None] = ()) -> Features:
+    def encode(self, images: Sequence[Tensor], seeds: Sequence[int | None] = ()) -> Encoded:
         """What can be seen on pictures.
 
         Args:
@@ -128,7 +169,8 @@ class XDecoder(nn.Module):
         pixels = self.prepare(images, self.device).to(self.backbone_proj.dtype)
         maps = self.backbone(pixels, self._draw_paths(seeds)) if self.training else self.backbone(pixels)
         mask_features, pyramid = self.pixel_decoder(maps)
-        return Features(
+        return Encoded(
+            decoder=self.decoder,
             mask=mask_features,
             maps=pyramid,
             pooled=maps[-1].mean(dim=(2, 3)) @ self.backbone_proj,
@@ -136,7 +178,7 @@ class XDecoder(nn.Module):
             padded=(pixels.shape[-2], pixels.shape[-1]),
         )
 
-    def decode(self, features: Features, groups: Sequence[TokenGroup] = ()) -> list[Prediction]:
+    def decode(self, features: Encoded, groups: Sequence[TokenGroup] = ()) -> list[Prediction]:
         """Predictions before the first layer and after each one; the last is the result."""
         return list(self.decoder(features.mask, features.maps, groups))
 

@@ -72,6 +72,21 @@ class ResizedMasks:
         return masks
 
 
+@dataclass(frozen=True)
+class Evidence:
+    """How likely each of N queries of an image is of each class, and where it lies; before any threshold."""
+
+    probabilities: Tensor  # (N, K + 1), that of the background last
+    masks: Tensor  # (N, h, w) logits
+    labels: Tensor  # (K,) int64: the classes considered, as numbered in the vocabulary that was asked for
+    padded: tuple[int, int]  # height and width of the network's input
+    size: tuple[int, int]  # of the image in it
+
+    def resized(self, output: tuple[int, int]) -> ResizedMasks:
+        """The masks at an output size (height, width), resized as they are read."""
+        return ResizedMasks(self.masks, self.padded, self.size, output)
+
+
 Masks = Tensor | ResizedMasks
 """Mask logits (N, H, W) at the size of the result, whether they are there already or come part by part."""
 
@@ -212,11 +227,11 @@ def _band(matrix: Tensor) -> slice:
 
 
 def relabelled(result: SegmentationResult, labels: Tensor) -> SegmentationResult:
-    """A result whose class k is `labels[k]` of a larger vocabulary; labels: (K,) int64."""
+    """A result whose class k is `labels[k]` of a larger vocabulary; labels: (K,) int64. -1, for none, stays."""
     names = labels.tolist()
     semantic, instances, panoptic = result.semantic, result.instances, result.panoptic
     return SegmentationResult(
-        semantic=None if semantic is None else labels[semantic],
+        semantic=None if semantic is None else torch.where(semantic < 0, semantic, labels[semantic.clamp(min=0)]),
         instances=None if instances is None else replace(instances, labels=labels[instances.labels]),
         panoptic=None
         if panoptic is None

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xdecoder.model import Features, XDecoder, XDecoderConfig
+from xdecoder.model import Encoded, XDecoder, XDecoderConfig
 from xdecoder.published.names import convert
 
 
@@ -25,7 +25,7 @@ def model(oracle: Path, seeded: ModuleType) -> XDecoder:
 
 
 @pytest.fixture(scope="module")
-def features(model: XDecoder, oracle: Path) -> Features:
+def features(model: XDecoder, oracle: Path) -> Encoded:
     image = torch.load(oracle / "values/inputs.pt", weights_only=True)["eval_img"]
     return model.encode([image])
 
@@ -39,7 +39,7 @@ def assert_near(ours: Tensor, recorded: Any, tolerance: float = 1e-4) -> None:
     assert ((ours - recorded).norm() / recorded.norm()).item() < tolerance
 
 
-def test_backbone_and_pixel_decoder(model: XDecoder, features: Features, oracle: Path) -> None:
+def test_backbone_and_pixel_decoder(model: XDecoder, features: Encoded, oracle: Path) -> None:
     recorded = torch.load(oracle / "values/focalt_features.pt", weights_only=True)
     inputs = torch.load(oracle / "values/inputs.pt", weights_only=True)
     for i, x in enumerate(model.backbone(model.prepare([inputs["eval_img"]], model.device))):
@@ -49,13 +49,13 @@ def test_backbone_and_pixel_decoder(model: XDecoder, features: Features, oracle:
         assert_near(x, recorded[f"ms{i}"])
 
 
-def test_every_layer_of_the_decoder(model: XDecoder, features: Features, oracle: Path) -> None:
+def test_every_layer_of_the_decoder(model: XDecoder, features: Encoded, oracle: Path) -> None:
     recorded = torch.load(oracle / "values/focalt_decoder.pt", weights_only=True)
     texts = torch.load(oracle / "values/focalt_text.pt", weights_only=True)["coco134_ensemble"]
     layers = model.decode(features)
     assert len(layers) == len(recorded["pred_logits_all"]) == 10
     for i, layer in enumerate(layers):
-        rows = layer.object_and_image()
+        rows = layer.object_and_image
         cosines = F.normalize(rows.semantic, dim=-1) @ F.normalize(texts, dim=-1).T
         assert_near((model.language.logit_scale.exp() * cosines)[0], recorded["pred_logits_all"][i])
     assert_near(rows.masks(features.mask), recorded["pred_masks_last"])

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xdecoder.model import Features, XDecoder, XDecoderConfig
+from xdecoder.model import Encoded, XDecoder, XDecoderConfig
 from xdecoder.published.names import convert
 from xdecoder.tasks import TasksConfig
 from xdecoder.tasks.captioning import Captioning, CaptioningConfig, caption_tokens, regions_of
@@ -55,7 +55,7 @@ def batch(read: Read) -> Batch:
 
 
 @pytest.fixture(scope="module")
-def features(model: XDecoder, batch: Batch) -> Features:
+def features(model: XDecoder, batch: Batch) -> Encoded:
     return model.encode(batch.images)
 
 
@@ -67,13 +67,13 @@ def assert_near(ours: Tensor, recorded: Any, tolerance: float = 1e-4) -> None:
     assert ((ours - recorded).norm() / recorded.norm()).item() < tolerance
 
 
-def test_grounding(model: XDecoder, features: Features, batch: Batch, read: Read) -> None:
+def test_grounding(model: XDecoder, features: Encoded, batch: Batch, read: Read) -> None:
     recorded, referring = read("focalt_retrieval_grounding"), TasksConfig().referring.build()
     prompt = referring.prompt(model, batch, TextReader(model.language))
     last = model.decode(features, prompt.groups)[-1]
     assert last.grounding is not None
     assert_near(prompt.groups[1].content[0], recorded["grounding_tokens"])
-    object_and_image, rows = last.object_and_image(), last.grounding
+    object_and_image, rows = last.object_and_image, last.grounding
     assert_near(torch.cat((object_and_image.semantic, rows.semantic), dim=1), recorded["grd_pred_captions"])
     assert_near(
         torch.cat((object_and_image.masks(features.mask), rows.masks(features.mask)), dim=1), recorded["grd_pred_masks"]
@@ -87,7 +87,7 @@ def test_grounding(model: XDecoder, features: Features, batch: Batch, read: Read
     assert_near(result.masks.sum(dim=(1, 2)).float(), recorded["grounding_mask_area"].float())
 
 
-def test_retrieval(model: XDecoder, features: Features, batch: Batch, read: Read) -> None:
+def test_retrieval(model: XDecoder, features: Encoded, batch: Batch, read: Read) -> None:
     recorded = read("focalt_retrieval_grounding")
     (result,) = TasksConfig().retrieval.build().predict(model, features, batch)
     for ours, theirs in zip(result.image, recorded["image_embeds"], strict=True):

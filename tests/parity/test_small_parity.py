@@ -12,7 +12,7 @@ from torch import Tensor
 import xdecoder
 from tests.tiny import tiny_batch, tiny_config
 from xdecoder.layers import Attention
-from xdecoder.model import Features, XDecoder
+from xdecoder.model import Encoded, XDecoder
 from xdecoder.published import checkpoints
 
 HEADS = 8  # published files do not say how many; all published networks have eight
@@ -34,7 +34,7 @@ def model() -> XDecoder:
 
 
 @pytest.fixture(scope="module")
-def features(model: XDecoder) -> Features:
+def features(model: XDecoder) -> Encoded:
     return model.encode(tiny_batch().images)
 
 
@@ -62,7 +62,7 @@ def sine(height: int, width: int, channels: int) -> Tensor:
     return table.flatten(0, 1)
 
 
-def by_the_book(model: XDecoder, features: Features) -> list[tuple[Tensor, Tensor]]:
+def by_the_book(model: XDecoder, features: Encoded) -> list[tuple[Tensor, Tensor]]:
     """(semantic outputs, mask logits) of all queries before the first layer and after each."""
     decoder = model.decoder
     x = decoder.query_content.weight.expand(2, -1, -1)
@@ -93,22 +93,22 @@ def by_the_book(model: XDecoder, features: Features) -> list[tuple[Tensor, Tenso
     return results
 
 
-def test_every_layer_by_the_book(model: XDecoder, features: Features) -> None:
+def test_every_layer_by_the_book(model: XDecoder, features: Encoded) -> None:
     ours = model.decode(features)
     expected = by_the_book(model, features)
     assert len(ours) == len(expected) == 5
     for prediction, (semantic, masks) in zip(ours, expected, strict=True):
-        rows = prediction.object_and_image()
+        rows = prediction.object_and_image
         assert torch.allclose(rows.semantic, semantic, atol=1e-5)
         assert torch.allclose(rows.masks(features.mask), masks, atol=1e-4)
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-def test_through_a_published_file_and_back(model: XDecoder, features: Features, tmp_path: Path, suffix: str) -> None:
+def test_through_a_published_file_and_back(model: XDecoder, features: Encoded, tmp_path: Path, suffix: str) -> None:
     """Written under the published names, found again without being told the architecture, with the same numbers."""
     path = tmp_path / f"published{suffix}"
     checkpoints.save(model, path)
     loaded = xdecoder.load(path).model
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), loaded.state_dict().values(), strict=True))
     again = loaded.decode(loaded.encode(tiny_batch().images))[-1]
-    assert torch.equal(again.object.semantic, model.decode(features)[-1].object.semantic)
+    assert torch.equal(again.object.semantic, model.decode(features)[-1]["object"].semantic)

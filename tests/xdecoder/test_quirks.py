@@ -39,7 +39,7 @@ def with_nouns():
 def test_latents_and_masks_are_the_same_but_for_rounding(plain, quirky):
     features = plain.encode(tiny_batch().images)
     for ours, published in zip(plain.decode(features), quirky.decode(features), strict=True):
-        assert torch.allclose(ours.object_and_image().semantic, published.object_and_image().semantic, atol=1e-4)
+        assert torch.allclose(ours.object_and_image.semantic, published.object_and_image.semantic, atol=1e-4)
 
 
 @torch.no_grad()

@@ -1,17 +1,26 @@
-"""X-Decoder's transformer: look at the picture → look at each other → feed forward, once per layer."""
+"""The shared transformer decoder: look at the image → look at each other → feed forward, once per layer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
 from xdecoder.config import Config
-from xdecoder.decoder.attention import CROSS_ATTENTION, GROUPS, TokenGroup, everywhere, names_of, own_mask, self_attention_mask
+from xdecoder.decoder.attention import (
+    XDECODER,
+    AttentionTable,
+    TokenGroup,
+    given_mask,
+    own_mask,
+    resize,
+    self_attention_mask,
+)
+from xdecoder.decoder.cache import KeyValueCache, Level, Pair, TokenCache
 from xdecoder.decoder.heads import Heads, Prediction, paint
 from xdecoder.layers import Attention, FeedForward, initialise_transformer, sine_positions
 
@@ -28,26 +37,24 @@ class DecoderConfig(Config):
     hidden: int = 2048
     """Inner width of the feed-forward layers."""
     joint_width: int = 512
-    """Size of the joint space of pictures and texts."""
+    """Size of the joint space of images and texts."""
     caption_length: int = 77
     """Longest caption in tokens."""
     maps: tuple[Literal[0, 1, 2], ...] = Field((0, 1, 2), min_length=1)
-    """Which map the layers read, in turn: 0 has stride 32, 1 has 16, 2 has 8. Small pictures say little at stride 32."""
+    """Which map the layers read, in turn: 0 has stride 32, 1 has 16, 2 has 8. Small images say little at stride 32."""
+    attention: AttentionTable = XDECODER
+    """Who may look at whom."""
 
     def build(self, published_quirks: bool = False) -> Decoder:
-        return Decoder(self, published_quirks)
+        return Decoder(self, self.attention.as_published() if published_quirks else self.attention)
 
 
 class Decoder(nn.Module):
-    """Latent queries and the tasks' tokens read three maps in turn (section 3.2 of the paper).
+    """Latent queries and the tasks' tokens read three maps in turn, as `table` lets them (section 3.2 of the paper)."""
 
-    With `published_quirks` it computes as the published network does: the first grounding query looks everywhere, padding
-    among the phrases' words is seen like any word, and attention masks are made at full size before they are resized.
-    """
-
-    def __init__(self, config: DecoderConfig, published_quirks: bool = False) -> None:
+    def __init__(self, config: DecoderConfig, table: AttentionTable) -> None:
         super().__init__()
-        self.published_quirks, self.maps = published_quirks, config.maps
+        self.table, self.maps = table, config.maps
         width = config.width
         self.query_content = nn.Embedding(config.queries, width)
         self.query_position = nn.Embedding(config.queries, width)
@@ -57,58 +64,64 @@ class Decoder(nn.Module):
         self.heads = Heads(width, config.joint_width)
         initialise_transformer(self.layers)
 
-    def grounding_queries(self, batch: int) -> TokenGroup:
-        """Copies of the object queries, to be sent along with phrases."""
-        content, position = self.query_content.weight[:-1], self.query_position.weight[:-1]
-        return TokenGroup("grounding", content.expand(batch, -1, -1), position.expand(batch, -1, -1))
-
     def forward(self, mask_features: Tensor, maps: Sequence[Tensor], groups: Sequence[TokenGroup] = ()) -> Iterator[Prediction]:
-        """Predictions before the first layer and after each one, made as they are asked for.
+        """Predictions of latent queries and groups before the first layer and after each one, made as they are asked for.
 
         Args:
             mask_features: (B, C, H/4, W/4).
             maps: three maps (B, C, h, w), coarse to fine; the layers read them in the order of `config.maps`.
             groups: tokens that the tasks bring.
         """
-        batch = mask_features.shape[0]
-        tokens = {group.name: group for group in (*self.latent_queries(batch), *groups)}
-        names = [name for name in GROUPS if name in names_of(list(tokens.values()))]
-        cross_attending = [name for name in names if name in CROSS_ATTENTION]
-        content = {name: tokens[name].content for name in names}
-        position = {name: tokens[name].position for name in names}
-        sizes = {name: content[name].shape[1] for name in names}
-        present = {name: group.present for name, group in tokens.items() if group.present is not None}
-        if self.published_quirks:
-            present.pop("word", None)  # the weights learnt among unmasked zero vectors behind a batch's shorter phrases
-        visible = self_attention_mask(sizes, present, mask_features.device)
-        levels = self.levels(mask_features, maps, exact=self.published_quirks)
+        image = self.read(mask_features, maps, self.table.full_size_masks)
+        return self.run(image, (*self.latent_queries(mask_features.shape[0]), *groups))
 
-        prediction = self.heads(content)
+    def run(self, image: KeyValueCache, groups: Sequence[TokenGroup], past: TokenCache | None = None) -> Iterator[Prediction]:
+        """The layer loop of training, prediction and captions alike: predictions before the first layer and after each one.
+
+        Args:
+            image: what the layers read of B images.
+            groups: the tokens to be decoded, of B rows, or of B·R rows: then R sets of tokens ask about each image.
+            past: tokens that were decoded before, at which the table may let these look; these are added to them.
+
+        Raises:
+            AssertionError: for a group that the table does not know, or gets twice.
+        """
+        groups = self.table.ordered(groups)
+        living, fresh = [group for group in groups if not group.fresh], [group for group in groups if group.fresh]
+        looking = [group for group in living if group.name in self.table.cross_attention]  # the table has these first
+        lookers = sum(group.content.shape[1] for group in looking)
+        dtype = self.query_content.weight.dtype  # texts come in full precision
+        tokens = torch.cat([group.content for group in living], dim=1).to(dtype)
+        position = torch.cat([group.position for group in living], dim=1).to(dtype)
+        before = past.begin(groups) if past is not None else {}
+        varies = any(group.varies for group in groups)
+        visible = None if varies else self_attention_mask(self.table, living, past=before)
+        prediction = self._predict(tokens, living)
         yield prediction
         for i, layer in enumerate(self.layers):
             assert isinstance(layer, DecoderLayer)
-            keys, values, features = levels[self.map_of(i)]
-            size = (maps[self.map_of(i)].shape[-2], maps[self.map_of(i)].shape[-1])
-            visible = self.visible(prediction.mask_embeddings(), [tokens[name] for name in cross_attending], features, size)
-            attended = layer.cross_attend(
-                torch.cat([content[name] for name in cross_attending], dim=1),
-                torch.cat([position[name] for name in cross_attending], dim=1),
-                keys,
-                values,
-                visible,
-            )
-            content |= _split(attended, cross_attending, sizes)
-            mixed = layer.self_attend(
-                torch.cat([content[name] for name in names], dim=1),
-                torch.cat([position[name] for name in names], dim=1),
-                visible,
-            )
-            content = _split(mixed, names, sizes)
-            prediction = self.heads(content)
+            level = self.map_of(i)
+            places = self.visible(prediction, [group.at(i, level) for group in looking], image.levels[i])
+            seers = tokens[:, :lookers], position[:, :lookers]
+            if image.keep:
+                attended = layer.cross_attend_cached(*seers, image.projected(i), places)
+            else:
+                attended = layer.cross_attend(*seers, image.levels[i].keys, image.levels[i].values, places)
+            tokens = torch.cat((attended, tokens[:, lookers:]), dim=1)
+            others = [group.at(i, level) for group in fresh]
+            if varies:
+                visible = self_attention_mask(self.table, [group.at(i, level) for group in living], others, before)
+            join = partial(past.join, i) if past is not None else None
+            tokens = layer.self_attend(tokens, position, visible, _keys_and_values(others, dtype), join)
+            prediction = self._predict(tokens, living)
             yield prediction
 
+    def _predict(self, tokens: Tensor, groups: Sequence[TokenGroup]) -> Prediction:
+        parts = tokens.split([group.content.shape[1] for group in groups], dim=1)
+        return Prediction(self.heads, {group.name: part for group, part in zip(groups, parts, strict=True)})
+
     def latent_queries(self, batch: int) -> tuple[TokenGroup, TokenGroup]:
-        """The object queries and the image token, which take part in every training step."""
+        """The object queries and the image token of each of `batch` images, which take part in every training step."""
         content = self.query_content.weight.expand(batch, -1, -1)
         position = self.query_position.weight.expand(batch, -1, -1)
         return (
@@ -116,61 +129,66 @@ class Decoder(nn.Module):
             TokenGroup("image", content[:, -1:], position[:, -1:]),
         )
 
+    def grounding_queries(self, batch: int) -> TokenGroup:
+        """Copies of the object queries, (batch, m − 1, C), to be sent along with phrases."""
+        content, position = self.query_content.weight[:-1], self.query_position.weight[:-1]
+        return TokenGroup("grounding", content.expand(batch, -1, -1), position.expand(batch, -1, -1))
+
     def map_of(self, layer: int) -> int:
         """Which of the three maps, coarse to fine, a layer reads."""
         return self.maps[layer % len(self.maps)]
 
-    def levels(
-        self, mask_features: Tensor, maps: Sequence[Tensor], exact: bool = False
-    ) -> dict[int, tuple[Tensor, Tensor, Tensor]]:
-        """Per map that is read: keys and values (B, h·w, C), and mask features (B, C, h, w) to make attention masks of.
+    def read(
+        self, mask_features: Tensor, maps: Sequence[Tensor], full_size_masks: bool = False, keep: bool = False
+    ) -> KeyValueCache:
+        """What the layers read of images.
 
         Resizing is linear, so a mask made of resized features is the resized mask: no layer needs a full-size one. Only the
-        last bits differ, which turn a pixel on the rim of a mask now and then; to be equal to the published network, whose
-        masks are resized, `exact` leaves features at their size.
+        last bits differ; `full_size_masks` leaves features at their size, to be equal to the published network.
+
+        Args:
+            mask_features: (B, C, H/4, W/4).
+            maps: three maps (B, C, h, w), coarse to fine.
+            keep: remember each layer's keys and values.
         """
-        levels: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
-        if not exact:
+        if not full_size_masks:
             mask_features = mask_features.contiguous()  # what lies channels last is resized several times slower
+        levels: dict[int, Level] = {}
         for i in sorted({self.map_of(layer) for layer in range(len(self.layers))}):
             x = maps[i]
-            size = x.shape[-2:]
+            size = (x.shape[-2], x.shape[-1])
             values = x + self.level_embedding.weight[i][:, None, None]
-            keys = values + sine_positions(size[0], size[1], x.shape[1], x.device).to(x.dtype)
+            keys = values + sine_positions(*size, x.shape[1], x.device).to(x.dtype)
             with torch.no_grad():
-                features = mask_features if exact else _resize(mask_features, size)
+                features = mask_features if full_size_masks else resize(mask_features, size, self.table.interpolation)
             # Once for all layers, each of which would copy a transposed view anew.
             keys, values = (x.flatten(2).transpose(1, 2).contiguous() for x in (keys, values))
-            levels[i] = keys, values, features
-        return levels
+            levels[i] = Level(keys, values, features, size)
+        layers = [layer for layer in self.layers if isinstance(layer, DecoderLayer)]
+        projections = [layer.cross_attention.project for layer in layers]
+        return KeyValueCache([levels[self.map_of(i)] for i in range(len(layers))], projections, keep)
 
     @torch.no_grad()
-    def visible(
-        self,
-        mask_embeddings: Mapping[str, Tensor],
-        cross_attending: Sequence[TokenGroup],
-        features: Tensor,
-        size: tuple[int, int],
-    ) -> Tensor:
-        """Where each looking token may look on a map of `size`, (B, N, h·w) bool.
-
-        painters: mask embeddings (B, N, C) of the groups that look inside their own mask; features: what masks are made of.
-        """
-        visible = []
-        for group in cross_attending:
-            rows = group.content.shape[1]
-            if CROSS_ATTENTION[group.name] == "own mask":
-                masks = paint(mask_embeddings[group.name], features)
-                places = own_mask(masks if masks.shape[-2:] == size else _resize(masks, size))
-                if self.published_quirks and group.name == "grounding":
-                    # The published line that meant to open the image token's row opens the one behind it.
-                    places[:, 0] = True
-            elif group.region is not None:
-                places = everywhere(rows, size, group.region)
+    def visible(self, prediction: Prediction, groups: Sequence[TokenGroup], level: Level) -> Tensor | None:
+        """Where each of N looking tokens may look on a map, (B·R, N, h·w) bool; None if all may look everywhere."""
+        looks = {group.name: self.table.cross_attention[group.name] for group in groups}
+        if all(looks[group.name] == "everywhere" and group.mask is None for group in groups):
+            return None
+        places = []
+        for group in groups:
+            if looks[group.name] == "own mask":
+                masks = paint(prediction[group.name].mask, level.features)
+                inside = own_mask(
+                    masks if masks.shape[-2:] == level.size else resize(masks, level.size, self.table.interpolation)
+                )
+                if group.name in self.table.first_looks_everywhere:
+                    inside[:, 0] = True
+            elif looks[group.name] == "everywhere" and group.mask is None:
+                inside = group.content.new_ones(*group.content.shape[:2], level.keys.shape[1], dtype=torch.bool)
             else:
-                places = features.new_ones(len(features), rows, size[0] * size[1], dtype=torch.bool)
-            visible.append(places)
-        return torch.cat(visible, dim=1)
+                inside = given_mask(group, level.size, self.table)
+            places.append(inside)
+        return torch.cat(places, dim=1)
 
 
 class DecoderLayer(nn.Module):
@@ -185,30 +203,44 @@ class DecoderLayer(nn.Module):
         self.feed_forward = FeedForward(width, hidden)
         self.norm3 = nn.LayerNorm(width)
 
-    def cross_attend(self, tokens: Tensor, position: Tensor, keys: Tensor, values: Tensor, visible: Tensor) -> Tensor:
-        """Tokens (B, N, C) read the picture where `visible` (B, N, h·w) lets them."""
+    def cross_attend(self, tokens: Tensor, position: Tensor, keys: Tensor, values: Tensor, visible: Tensor | None) -> Tensor:
+        """Tokens (B, N, C) read the image's keys and values (B, h·w, C) where `visible` (B, N, h·w) lets them."""
         return self.cross_attend_cached(tokens, position, self.cross_attention.project(keys, values), visible)
 
-    def cross_attend_cached(
-        self, tokens: Tensor, position: Tensor, seen: tuple[Tensor, Tensor], visible: Tensor | None
+    def cross_attend_cached(self, tokens: Tensor, position: Tensor, image: Pair, visible: Tensor | None) -> Tensor:
+        """The same from what `cross_attention.project` made of the image before."""
+        return self.norm1(tokens + self.cross_attention.read(tokens + position, *image, visible))
+
+    def self_attend(
+        self,
+        tokens: Tensor,
+        position: Tensor,
+        visible: Tensor | None = None,
+        others: Pair | None = None,
+        join: Callable[[Tensor, Tensor], Pair] | None = None,
     ) -> Tensor:
-        """The same from what `cross_attention.project` made of the picture before."""
-        return self.norm1(tokens + self.cross_attention.read(tokens + position, *seen, visible))
+        """Tokens read each other and go through the feed-forward.
 
-    def self_attend(self, tokens: Tensor, position: Tensor, visible: Tensor) -> Tensor:
-        """Tokens read each other where `peers` (1 or B, N, N) lets them, then think it over."""
+        Args:
+            tokens, position: (B, N, C).
+            visible: (1 or B, N, P + N + M) bool; None = everything.
+            others: what keys and values of M more tokens are made of, (B, M, C) each.
+            join: puts the projected keys and values of P earlier tokens before these.
+        """
         placed = tokens + position
-        return self.take_in(tokens, self.self_attention(placed, placed, tokens, visible))
-
-    def take_in(self, tokens: Tensor, keys_values: Tensor) -> Tensor:
-        """Tokens take in what they heard of each other and go through the feed-forward."""
-        tokens = self.norm2(tokens + keys_values)
+        keys, values = (
+            (placed, tokens) if others is None else (torch.cat(x, dim=1) for x in ((placed, others[0]), (tokens, others[1])))
+        )
+        pair = self.self_attention.project(keys, values)
+        if join is not None:
+            pair = join(*pair)
+        tokens = self.norm2(tokens + self.self_attention.read(placed, *pair, visible))
         return self.norm3(tokens + self.feed_forward(tokens))
 
 
-def _resize(maps: Tensor, size: tuple[int, ...]) -> Tensor:
-    return F.interpolate(maps.float(), size=size, mode="bicubic", antialias=True).to(maps.dtype)
-
-
-def _split(tokens: Tensor, names: Sequence[str], sizes: dict[str, int]) -> dict[str, Tensor]:
-    return dict(zip(names, tokens.split([sizes[name] for name in names], dim=1), strict=True))
+def _keys_and_values(groups: Sequence[TokenGroup], dtype: torch.dtype) -> Pair | None:
+    """What keys and values of tokens that are only looked at are made of."""
+    if not groups:
+        return None
+    content, position = (torch.cat(x, dim=1).to(dtype) for x in ([g.content for g in groups], [g.position for g in groups]))
+    return content + position, content

@@ -9,10 +9,8 @@ from pydantic import Field
 from torch import Tensor
 
 from xdecoder.config import Config
-from xdecoder.decoder.attention import everywhere
-from xdecoder.decoder.cache import Decoded, KeyValueCache
-from xdecoder.decoder.decoder import DecoderLayer
-from xdecoder.model import XDecoder
+from xdecoder.decoder.attention import TokenGroup
+from xdecoder.model import Encoded, XDecoder
 from xdecoder.ops.linear import linear
 
 
@@ -29,75 +27,50 @@ class GenerationConfig(Config):
     """No run of this many tokens is written twice; 0 allows it."""
 
 
-def generate(
-    model: XDecoder, memory: KeyValueCache, latents: Decoded, config: GenerationConfig, region: Tensor | None = None
-) -> Tensor:
+def generate(model: XDecoder, images: Encoded, config: GenerationConfig, region: Tensor | None = None) -> Tensor:
     """Captions as token numbers (B, 1 + max_length), start token first; shorter when all have come to their end.
 
     Args:
-        region: (B, H, W) bool over the padded canvas: where the caption's tokens look; None = everywhere.
+        images: B encoded images.
+        region: (B, H, W) bool over the padded input: where the caption's tokens look; None = everywhere.
     """
-    decoder = model.config.decoder
-    max_length = min(config.max_length, decoder.caption_length - 1, model.language.config.context_length - 1)
+    longest = min(model.config.decoder.caption_length, model.language.config.context_length) - 1
+    max_length = min(config.max_length, longest)
+    generator = CaptionGenerator(model, images, max_length, config.beams, region)
     if config.beams > 1:
-        return _search(CaptionGenerator(model, memory, latents, max_length, config.beams, region), config, max_length)
-    return _greedy(CaptionGenerator(model, memory, latents, max_length, 1, region), config, max_length)
+        return _search(generator, config, max_length)
+    return _greedy(generator, config, max_length)
 
 
 class CaptionGenerator:
-    """The state of R·B captions, R for each of B pictures, and what their next words may be."""
+    """The state of B·R captions, R for each of B images, and what their next words may be."""
 
-    def __init__(
-        self, model: XDecoder, memory: KeyValueCache, latents: Decoded, max_length: int, rows: int, region: Tensor | None = None
-    ) -> None:
-        self.model, self.memory = model, memory
-        self.images, self.rows = len(memory), rows
-        self.texts = model.language.text_cache(rows * len(memory), max_length)
-        self.fixed = latents.keys_values[0][0].shape[2] if latents.keys_values else 0  # latent tokens, which all captions hear
-        self.keys_values = [tuple(self._with_room(x, max_length) for x in pair) for pair in latents.keys_values]
-        layers = range(len(model.decoder.layers))
-        self.visible = [_visible(region, memory.size(layer), rows) for layer in layers]
+    def __init__(self, model: XDecoder, images: Encoded, max_length: int, rows: int = 1, region: Tensor | None = None) -> None:
+        self.model, self.images, self.rows = model, images, rows
+        self.texts = model.language.text_cache(rows * len(images), max_length)
+        self.tokens = images.latents.tokens.continued(rows, max_length)
+        self.region = None if region is None else region[:, None].repeat_interleave(rows, dim=0)
 
     @property
     def start(self) -> Tensor:
+        """The first token of each caption, (B·R,)."""
         tokenizer = self.model.language.tokenizer
-        return torch.full((self.images * self.rows,), tokenizer.start, device=self.memory.features.mask.device)
+        return torch.full((len(self.images) * self.rows,), tokenizer.start, device=self.images.mask.device)
 
     def next(self, ids: Tensor) -> Tensor:
-        """Logits (R·B, V) of what follows the words `ids` (R·B,), which are appended."""
-        decoder, place = self.model.decoder, self.texts.length
-        read = self.model.language.read_on(ids[:, None], self.texts)
-        tokens = read.to(decoder.caption_position.weight.dtype)
-        position = tokens + decoder.caption_position.weight[place]
-        end = self.fixed + place + 1
-        for i, (layer, (keys, values)) in enumerate(zip(decoder.layers, self.keys_values, strict=True)):
-            assert isinstance(layer, DecoderLayer)
-            tokens = layer.cross_attend_cached(tokens, position, self.memory.seen(i), self.visible[i])
-            placed = tokens + position
-            keys[:, :, end - 1 : end], values[:, :, end - 1 : end] = layer.self_attention.project(placed, tokens)
-            tokens = layer.take_in(tokens, layer.self_attention.read(placed, keys[:, :, :end], values[:, :, :end]))
-        said = decoder.heads.normed({"caption": tokens})["caption"][:, 0] @ decoder.heads.caption
+        """Logits (B·R, V) of what follows the words `ids` (B·R,), which are appended."""
+        place = self.model.decoder.caption_position.weight[self.texts.length]
+        read = self.model.language.read_on(ids[:, None], self.texts).to(place.dtype)
+        said = self.images.ask(TokenGroup("caption", read, read + place, mask=self.region), past=self.tokens)["caption"]
         words = self.model.language.token_embedding.weight
-        return linear(said.to(words.dtype), words)
+        return linear(said.word[:, 0].to(words.dtype), words)
 
     def follow(self, rows: Tensor) -> None:
-        """Caption i goes on from what caption rows[i] was, (R·B,)."""
-        written = self.texts.length
-        text = [x[:, :, :written] for x in (*self.texts.keys, *self.texts.values)]
-        spoken = [x[:, :, self.fixed : self.fixed + written] for pair in self.keys_values for x in pair]
-        for cache in (*text, *spoken):
-            cache.copy_(cache[rows])
-
-    def _with_room(self, keys_values: Tensor, max_length: int) -> Tensor:
-        """What captions hear of the latent tokens, with room for their own behind: (R·B, heads, Q + max_length, C / heads)."""
-        repeated = keys_values.repeat_interleave(self.rows, dim=0)
-        return torch.cat((repeated, repeated.new_empty(*repeated.shape[:2], max_length, repeated.shape[3])), dim=2)
-
-
-def _visible(region: Tensor | None, size: tuple[int, int], rows: int) -> Tensor | None:
-    if region is None:
-        return None
-    return everywhere(1, size, region[:, None]).repeat_interleave(rows, dim=0)
+        """Caption i goes on from what caption rows[i] was, (B·R,)."""
+        for cache in (*self.texts.keys, *self.texts.values):
+            written = cache[:, :, : self.texts.length]
+            written.copy_(written[rows])
+        self.tokens.follow(rows, self.texts.length)
 
 
 def _greedy(generator: CaptionGenerator, config: GenerationConfig, max_length: int) -> Tensor:
@@ -124,7 +97,7 @@ class _Finished:
 
 def _search(generator: CaptionGenerator, config: GenerationConfig, max_length: int) -> Tensor:
     """Beam search: of all continuations of a picture's captions the likeliest are pursued."""
-    end, images, beams = generator.model.language.tokenizer.end, generator.images, generator.rows
+    end, images, beams = generator.model.language.tokenizer.end, len(generator.images), generator.rows
     ids = generator.start[:, None]
     likely = torch.full((images, beams), float("-inf"), device=ids.device)
     likely[:, 0] = 0  # all beams begin alike: only one of them counts

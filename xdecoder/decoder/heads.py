@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -12,39 +13,66 @@ from xdecoder.config import Config
 from xdecoder.layers import Mlp
 
 
-@dataclass(frozen=True)
 class QueryOutputs:
-    """Predictions of N queries."""
+    """What N tokens say, computed when it is asked for.
 
-    semantic: Tensor  # (B, N, D) in the joint space of pictures and texts, not normalised
-    mask: Tensor  # (B, N, C); times the mask features this is the mask's logits
+    Args:
+        tokens: (B, N, C), behind the heads' LayerNorm.
+    """
+
+    def __init__(self, heads: Heads, tokens: Tensor) -> None:
+        self.heads, self.tokens = heads, tokens
+
+    @cached_property
+    def semantic(self) -> Tensor:
+        """Meanings (B, N, D) in the joint space of images and texts, not normalised."""
+        return self.tokens @ self.heads.semantic
+
+    @cached_property
+    def mask(self) -> Tensor:
+        """Mask embeddings (B, N, C); times the mask features they are the masks' logits."""
+        embeddings: Tensor = self.heads.mask(self.tokens)
+        return embeddings
+
+    @cached_property
+    def word(self) -> Tensor:
+        """Next words (B, N, C), ready to be compared with the word embeddings."""
+        return self.tokens @ self.heads.caption
 
     def masks(self, mask_features: Tensor) -> Tensor:
         """Mask logits (B, N, h, w) from mask features (B, C, h, w)."""
         return paint(self.mask, mask_features)
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What one decoder layer says, by token group."""
+class Prediction(Mapping[str, QueryOutputs]):
+    """What one decoder layer says, by token group.
 
-    object: QueryOutputs
-    image: QueryOutputs  # one row: the whole picture
-    grounding: QueryOutputs | None  # present with phrases
-    caption: Tensor | None  # (B, N, C) ready to be compared with the word embeddings
-    denoising: QueryOutputs | None = None  # present where annotated regions are shown in training
+    Args:
+        content: the layer's tokens of each group, (B, N, C).
+    """
 
-    def mask_embeddings(self) -> dict[str, Tensor]:
-        """Mask embeddings (B, N, C) by group."""
-        rows = {"object": self.object, "image": self.image, "grounding": self.grounding}
-        return {name: row.mask for name, row in rows.items() if row is not None}
+    def __init__(self, heads: Heads, content: Mapping[str, Tensor]) -> None:
+        self.heads, self.content = heads, content
+        self._outputs: dict[str, QueryOutputs] = {}
 
+    def __getitem__(self, group: str) -> QueryOutputs:
+        if group not in self._outputs:
+            tokens: Tensor = self.heads.norm(self.content[group])
+            if group == "image":
+                tokens = _summarise(tokens, self["object"].tokens)
+            self._outputs[group] = QueryOutputs(self.heads, tokens)
+        return self._outputs[group]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.content)
+
+    def __len__(self) -> int:
+        return len(self.content)
+
+    @cached_property
     def object_and_image(self) -> QueryOutputs:
-        """Objects, then the image token, as one set of rows: what segmentation reads."""
-        return QueryOutputs(
-            torch.cat((self.object.semantic, self.image.semantic), dim=1),
-            torch.cat((self.object.mask, self.image.mask), dim=1),
-        )
+        """Objects, then the image token, as one set of queries: what segmentation reads."""
+        return QueryOutputs(self.heads, torch.cat((self["object"].tokens, self["image"].tokens), dim=1))
 
 
 class Heads(nn.Module):
@@ -52,7 +80,7 @@ class Heads(nn.Module):
 
     Args:
         width: size C of decoder tokens.
-        joint_width: size D of the joint space of pictures and texts.
+        joint_width: size D of the joint space of images and texts.
     """
 
     def __init__(self, width: int, joint_width: int) -> None:
@@ -63,28 +91,6 @@ class Heads(nn.Module):
         self.mask = Mlp(width, width, width, width)
         for projection in (self.semantic, self.caption):
             nn.init.trunc_normal_(projection, std=width**-0.5)  # keeps the size of what it projects, at any width
-
-    def forward(self, groups: dict[str, Tensor]) -> Prediction:
-        """groups: decoder tokens by name, each (B, N, C)."""
-        normed = self.normed(groups)
-        return Prediction(
-            object=self.rows(normed["object"]),
-            image=self.rows(normed["image"]),
-            grounding=self.rows(normed["grounding"]) if "grounding" in normed else None,
-            caption=normed["caption"] @ self.caption if "caption" in normed else None,
-            denoising=self.rows(normed["denoising"]) if "denoising" in normed else None,
-        )
-
-    def normed(self, groups: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What the projections are applied to: all groups but words, the image token as a summary of the objects."""
-        normed = {name: self.norm(tokens) for name, tokens in groups.items() if name != "word"}
-        if "image" in normed:
-            normed["image"] = _summarise(normed["image"], normed["object"])
-        return normed
-
-    def rows(self, normed: Tensor) -> QueryOutputs:
-        """Meaning and mask of tokens that `normed` gave, (B, N, C)."""
-        return QueryOutputs(normed @ self.semantic, self.mask(normed))
 
 
 class AnswerConfig(Config):

@@ -50,7 +50,7 @@ class SegmentationGraph(nn.Module):
         mean, std = (torch.tensor(values, device=images.device)[:, None, None] for values in (PIXEL_MEAN, PIXEL_STD))
         mask_features, maps = self.model.pixel_decoder(self.model.backbone((images - mean) / std))
         *_, last = self.model.decoder(mask_features, maps)
-        rows = last.object_and_image()
+        rows = last.object_and_image
         logits = cosine_logits(rows.semantic, texts, self.model.language.logit_scale, clamp=False)
         return logits.softmax(-1), rows.masks(mask_features)
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from xdecoder.decoder.attention import TokenGroup
-from xdecoder.decoder.cache import KeyValueCache, latents
 from xdecoder.decoder.generation import GenerationConfig, generate
 from xdecoder.decoder.heads import Prediction
 from xdecoder.language.encoder import Texts
 from xdecoder.losses.captioning import next_word_loss
 from xdecoder.losses.context import StepContext
-from xdecoder.model import Features, XDecoder
+from xdecoder.model import Encoded, XDecoder
 from xdecoder.tasks.segmentation import to_padded
 from xdecoder.tasks.task import Prompt, TextReader, captions_of
 from xdecoder.types import Batch, CaptionResult
@@ -28,6 +28,10 @@ class CaptioningConfig(GenerationConfig):
     weight: float = 2.0
     layers: int = 3
     """Predictions that are supervised, counted from the last."""
+
+    def generation(self, **changes: Any) -> GenerationConfig:
+        """How captions are written, with some settings changed."""
+        return GenerationConfig(**{name: getattr(self, name) for name in GenerationConfig.model_fields} | changes)
 
     def build(self) -> Captioning:
         return Captioning(self)
@@ -43,6 +47,7 @@ class Captioning:
 
     name = "captioning"
     compares = False
+    asks = True
 
     def __init__(self, config: CaptioningConfig) -> None:
         self.config = config
@@ -57,7 +62,7 @@ class Captioning:
     def loss(
         self,
         model: XDecoder,
-        features: Features,
+        features: Encoded,
         layers: Sequence[Prediction],
         prompt: CaptionPrompt,
         batch: Batch,
@@ -65,21 +70,22 @@ class Captioning:
     ) -> dict[str, Tensor]:
         read, words = prompt.texts, model.language.token_embedding.weight
         assert read is not None
-        tokens = torch.stack([layer.caption for layer in layers[: self.config.layers] if layer.caption is not None])
+        tokens = torch.stack([layer["caption"].word for layer in layers[: self.config.layers]])
         loss = next_word_loss(tokens, words, read.ids, read.present, context.totals["captioning/words"])
         return {"word": self.config.weight * loss}
 
-    def predict(self, model: XDecoder, features: Features, batch: Batch) -> list[CaptionResult]:
-        ids = self.generate(model, features, regions_of(batch, features, model.config.published_quirks))
-        return [CaptionResult(sentence(model, row)) for row in ids]
+    def predict(self, model: XDecoder, features: Encoded, batch: Batch) -> list[CaptionResult]:
+        region = regions_of(batch, features, model.config.published_quirks)
+        return [CaptionResult(text) for text in captions(model, features, self.config, region)]
 
-    def generate(self, model: XDecoder, features: Features, region: Tensor | None = None) -> Tensor:
-        """Captions as token numbers (B, 1 + max_length), start token first; shorter when all have come to their end.
 
-        region: (B, H, W) bool over the padded canvas, where caption tokens may look; None = everywhere.
-        """
-        memory = KeyValueCache(model, features, exact=model.config.published_quirks)
-        return generate(model, memory, latents(model, memory), self.config, region)
+def captions(model: XDecoder, features: Encoded, config: GenerationConfig, region: Tensor | None = None) -> list[str]:
+    """A sentence for each of B encoded images.
+
+    Args:
+        region: (B, H, W) bool over the padded input, where caption tokens may look; None = everywhere.
+    """
+    return [sentence(model, row) for row in generate(model, features, config, region)]
 
 
 def sentence(model: XDecoder, ids: Tensor) -> str:
@@ -91,10 +97,10 @@ def caption_tokens(model: XDecoder, texts: Texts, region: Tensor | None = None) 
     """A caption's tokens for the decoder: content detached, position with gradient plus the learnt place in the caption."""
     places = model.decoder.caption_position.weight[: texts.tokens.shape[1]]
     inside = None if region is None else region[:, None]  # the same for all its tokens
-    return TokenGroup("caption", texts.tokens.detach(), texts.tokens + places, region=inside)
+    return TokenGroup("caption", texts.tokens.detach(), texts.tokens + places, mask=inside)
 
 
-def regions_of(batch: Batch, features: Features, published_quirks: bool = False) -> Tensor | None:
+def regions_of(batch: Batch, features: Encoded, published_quirks: bool = False) -> Tensor | None:
     """Where captions may look, (B, H, W) bool over the padded canvas; None if no sample asks for a region.
 
     Published quirk: the region is stretched over the canvas as if there were no padding.

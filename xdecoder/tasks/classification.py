@@ -12,7 +12,7 @@ from xdecoder.config import Config, ConfigError
 from xdecoder.decoder.heads import Prediction
 from xdecoder.language.encoder import Prompting
 from xdecoder.losses.context import StepContext
-from xdecoder.model import Features, XDecoder
+from xdecoder.model import Encoded, XDecoder
 from xdecoder.tasks.segmentation import vocabulary_of
 from xdecoder.tasks.task import Prompt, TextReader
 from xdecoder.types import Batch, ClassificationResult
@@ -35,6 +35,7 @@ class Classification:
 
     name = "classification"
     compares = False
+    asks = False
 
     def __init__(self, config: ClassificationConfig) -> None:
         self.config = config
@@ -48,7 +49,7 @@ class Classification:
     def loss(
         self,
         model: XDecoder,
-        features: Features,
+        features: Encoded,
         layers: Sequence[Prediction],
         prompt: Prompt,
         batch: Batch,
@@ -56,10 +57,10 @@ class Classification:
     ) -> dict[str, Tensor]:
         raise AssertionError("`counts` refuses to train")
 
-    def predict(self, model: XDecoder, features: Features, batch: Batch) -> list[ClassificationResult]:
+    def predict(self, model: XDecoder, features: Encoded, batch: Batch) -> list[ClassificationResult]:
         templates: Prompting = "ensemble" if self.config.templates == "published" else "none"
         classes = model.language.vocabulary(vocabulary_of(batch).prompts, templates).float()
-        images = model.decode(features)[-1].image.semantic[:, 0].float()
+        images = features.latents.outputs.semantic[:, -1].float()
         cosines = F.normalize(images, dim=-1) @ F.normalize(classes, dim=-1).T  # (B, K)
         scores, labels = cosines.topk(min(self.config.kept, len(classes)))
         return [ClassificationResult(*pair) for pair in zip(labels, scores, strict=True)]

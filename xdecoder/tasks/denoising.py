@@ -18,7 +18,7 @@ from xdecoder.decoder.heads import QueryOutputs
 from xdecoder.losses.contrastive import cosine_logits
 from xdecoder.losses.masks import mask_losses
 from xdecoder.losses.matching import Matches
-from xdecoder.model import Features, XDecoder
+from xdecoder.model import Encoded, XDecoder
 
 
 def denoising_queries(model: XDecoder, masks: Sequence[Tensor]) -> TokenGroup:
@@ -28,13 +28,13 @@ def denoising_queries(model: XDecoder, masks: Sequence[Tensor]) -> TokenGroup:
     chosen = torch.arange(count, device=model.device) % (model.config.decoder.queries - 1)
     content, position = model.decoder.query_content(chosen), model.decoder.query_position(chosen)
     return TokenGroup(
-        "denoising", content.expand(len(masks), -1, -1), position.expand(len(masks), -1, -1), region=regions.to(model.device)
+        "denoising", content.expand(len(masks), -1, -1), position.expand(len(masks), -1, -1), mask=regions.to(model.device)
     )
 
 
 def denoising_losses(
     model: XDecoder,
-    features: Features,
+    features: Encoded,
     layers: Sequence[QueryOutputs],
     classes: Tensor,
     labels: Sequence[Tensor],

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -18,10 +19,12 @@ from xdecoder.losses.context import StepContext
 from xdecoder.losses.contrastive import cosine_logits
 from xdecoder.losses.masks import mask_losses
 from xdecoder.losses.matching import Matches, MatchingConfig, match
-from xdecoder.model import Features, XDecoder
+from xdecoder.model import Encoded, XDecoder
 from xdecoder.tasks.segmentation import to_padded
 from xdecoder.tasks.task import Prompt, TextReader, generators_of
 from xdecoder.types import Batch, Phrases, ReferringResult
+
+_PASS = 8  # phrases that are decoded at a time
 
 
 class ReferringConfig(Config):
@@ -38,6 +41,9 @@ class ReferringConfig(Config):
     points: int = 12544
     """Points per mask in the losses."""
     matching: MatchingConfig = MatchingConfig()
+    together: bool = False
+    """When predicting, read all phrases of an image in one pass, in which they see each other (published), instead of each as
+    if it were asked alone."""
 
     def build(self) -> Referring:
         return Referring(self)
@@ -54,6 +60,7 @@ class Referring:
 
     name = "referring"
     compares = False
+    asks = True
 
     def __init__(self, config: ReferringConfig) -> None:
         self.config = config
@@ -75,13 +82,13 @@ class Referring:
     def loss(
         self,
         model: XDecoder,
-        features: Features,
+        features: Encoded,
         layers: Sequence[Prediction],
         prompt: PhrasePrompt,
         batch: Batch,
         context: StepContext,
     ) -> dict[str, Tensor]:
-        rows = [layer.grounding for layer in layers[: self.config.layers] if layer.grounding is not None]
+        rows = [layer["grounding"] for layer in layers[: self.config.layers]]
         totals, device = context.totals, features.mask.device
         # Published quirk: one picture without phrases silences the whole batch.
         audible = not (model.config.published_quirks and totals["referring/bare"])
@@ -108,21 +115,12 @@ class Referring:
             "dice": audible * self.config.dice_weight * dice,
         }
 
-    def predict(self, model: XDecoder, features: Features, batch: Batch) -> list[ReferringResult]:
-        if not any(phrases.texts for phrases in phrases_of(batch)):
-            return [_nothing(sample.output_size, features.mask.device) for sample in batch.samples]
-        prompt = self.prompt(model, batch, TextReader(model.language))
-        rows = model.decode(features, prompt.groups)[-1].grounding
-        assert rows is not None
+    def predict(self, model: XDecoder, features: Encoded, batch: Batch) -> list[ReferringResult]:
         results = []
-        for b, (sample, logits) in enumerate(zip(batch.samples, self._logits(model, [rows], prompt), strict=True)):
-            if not len(prompt.vectors[b]):
-                results.append(_nothing(sample.output_size, features.mask.device))
-                continue
-            score, query = logits[0].max(dim=0)
-            mask = torch.einsum("pc,chw->phw", rows.mask[b, query], features.mask[b])
-            resized = postprocessing.resize_masks(mask, features.padded, features.sizes[b], sample.output_size)
-            results.append(ReferringResult(resized > 0, score))
+        for b, (phrases, sample) in enumerate(zip(phrases_of(batch), batch.samples, strict=True)):
+            score, logits = locate(model, features.of(b), phrases.texts, self.config.together)
+            masks = postprocessing.resize_masks(logits, features.padded, features.sizes[b], sample.output_size)
+            results.append(ReferringResult(masks > 0, score))
         return results
 
     def _query_loss(
@@ -158,6 +156,34 @@ class Referring:
         return [cosine_logits(semantic[:, b], vectors, model.language.logit_scale) for b, vectors in enumerate(prompt.vectors)]
 
 
+def locate(model: XDecoder, features: Encoded, phrases: Sequence[str], together: bool = False) -> tuple[Tensor, Tensor]:
+    """Cosine (P,) and mask logits (P, h, w) of the query of one encoded image that is nearest to each phrase.
+
+    Args:
+        together: read all phrases in one pass, in which they see each other (published), or each as if asked alone.
+    """
+    if not phrases:
+        return features.mask.new_zeros(0), features.mask.new_zeros(0, *features.mask.shape[2:])
+    distinct = list(dict.fromkeys(phrases))
+    texts = model.language.encode(distinct)
+    passes = (
+        [range(len(distinct))]
+        if together
+        else [range(i, min(i + _PASS, len(distinct))) for i in range(0, len(distinct), _PASS)]
+    )
+    scores, chosen = [], []
+    for numbers in passes:
+        rows = [list(numbers)] if together else [[i] for i in numbers]
+        queries = features.ask(model.decoder.grounding_queries(len(rows)), word_tokens(texts, rows))["grounding"]
+        vectors = F.normalize(texts.vectors[list(numbers)].view(len(rows), -1, texts.vectors.shape[-1]), dim=-1)
+        cosines = F.normalize(queries.semantic.float(), dim=-1) @ vectors.transpose(1, 2)  # (R, Q, P / R)
+        score, query = cosines.max(dim=1)
+        scores.append(score.flatten())
+        chosen.append(queries.mask.gather(1, query[..., None].expand(-1, -1, queries.mask.shape[2])).flatten(0, 1))
+    order = [distinct.index(phrase) for phrase in phrases]
+    return torch.cat(scores)[order], torch.einsum("pc,chw->phw", torch.cat(chosen)[order], features.mask[0])
+
+
 def word_tokens(texts: Texts, chosen: Sequence[Sequence[int]]) -> TokenGroup:
     """The words of each picture's phrases, one after the other.
 
@@ -188,7 +214,3 @@ def _distinct(phrases: Phrases) -> list[str]:
 
 def _meanings(phrases: Phrases) -> tuple[str, ...]:
     return phrases.meanings or phrases.texts
-
-
-def _nothing(size: tuple[int, int], device: torch.device) -> ReferringResult:
-    return ReferringResult(torch.zeros(0, *size, dtype=torch.bool, device=device), torch.zeros(0, device=device))

@@ -14,7 +14,7 @@ from xdecoder.decoder.heads import Prediction
 from xdecoder.language.encoder import Texts
 from xdecoder.losses.context import StepContext
 from xdecoder.losses.contrastive import mean_direction, symmetric_contrast, word_contrast
-from xdecoder.model import Features, XDecoder
+from xdecoder.model import Encoded, XDecoder
 from xdecoder.tasks.task import Prompt, TextReader, captions_of
 from xdecoder.types import Batch, RetrievalResult
 
@@ -47,6 +47,7 @@ class Retrieval:
 
     name = "retrieval"
     compares = True
+    asks = False
 
     def __init__(self, config: RetrievalConfig) -> None:
         self.config = config
@@ -60,7 +61,7 @@ class Retrieval:
     def loss(
         self,
         model: XDecoder,
-        features: Features,
+        features: Encoded,
         layers: Sequence[Prediction],
         prompt: PairPrompt,
         batch: Batch,
@@ -70,10 +71,10 @@ class Retrieval:
         layers, everyone = layers[: self.config.layers], context.everyone
         vectors, tokens, present = (everyone(x) for x in (prompt.texts.vectors, prompt.texts.tokens, prompt.texts.present))
         same, scale = _same(context.everyones(captions_of(batch)), vectors.device), context.once(model.language.logit_scale)
-        whole = [symmetric_contrast(everyone(x.image.semantic[:, 0]), vectors, scale, same) for x in layers]
+        whole = [symmetric_contrast(everyone(x["image"].semantic[:, 0]), vectors, scale, same) for x in layers]
         # Published quirk: the word→image part is a mean over words that are weighted already, so it all but vanishes.
         twice = model.config.published_quirks
-        fine = [word_contrast(everyone(mean_direction(x.object.semantic)), tokens, present, scale, twice) for x in layers]
+        fine = [word_contrast(everyone(mean_direction(x["object"].semantic)), tokens, present, scale, twice) for x in layers]
         backbone = symmetric_contrast(everyone(features.pooled), vectors, scale, same)
         return {
             "pair": self.config.weight * context.share(torch.stack(whole)),
@@ -81,16 +82,21 @@ class Retrieval:
             "backbone": self.config.backbone_weight * context.share(backbone),
         }
 
-    def predict(self, model: XDecoder, features: Features, batch: Batch) -> list[RetrievalResult]:
-        views = [model.decode(features)[-1].image.semantic[:, 0]]
-        if self.config.backbone_view:
-            views.append(features.pooled)
-        images = F.normalize(torch.stack(views, dim=1).float(), dim=-1)
+    def predict(self, model: XDecoder, features: Encoded, batch: Batch) -> list[RetrievalResult]:
+        images = image_vectors(features, self.config.backbone_view)
         results = []
         for image, sample in zip(images, batch.samples, strict=True):
             vectors = model.language.encode(sample.captions).vectors.float()
             results.append(RetrievalResult(image, F.normalize(vectors, dim=-1)))
         return results
+
+
+def image_vectors(features: Encoded, backbone_view: bool = True) -> Tensor:
+    """Unit vectors of B images in the joint space, (B, V, D): the decoder's view and, if asked for, the backbone's."""
+    views = [features.latents.outputs.semantic[:, -1]]
+    if backbone_view:
+        views.append(features.pooled)
+    return F.normalize(torch.stack(views, dim=1).float(), dim=-1)
 
 
 def _same(captions: Sequence[str], device: torch.device) -> Tensor:

@@ -23,8 +23,8 @@ from xdecoder.losses.contrastive import cosine_logits
 from xdecoder.losses.masks import mask_losses
 from xdecoder.losses.matching import Matches, MatchingConfig, match
 from xdecoder.losses.nouns import Named, noun_loss
-from xdecoder.model import Features, XDecoder, padded_size
-from xdecoder.postprocessing import PostprocessingConfig
+from xdecoder.model import Encoded, XDecoder, padded_size
+from xdecoder.postprocessing import Evidence, PostprocessingConfig
 from xdecoder.rng import generator
 from xdecoder.tasks.denoising import denoising_losses, denoising_queries
 from xdecoder.tasks.task import Prompt, TextReader, generators_of
@@ -88,6 +88,7 @@ class Segmentation:
     """Object queries compete for annotated regions; a query's class is the nearest class text."""
 
     name = "segmentation"
+    asks = False
 
     def __init__(self, config: SegmentationConfig) -> None:
         self.config = config
@@ -127,7 +128,7 @@ class Segmentation:
     def loss(
         self,
         model: XDecoder,
-        features: Features,
+        features: Encoded,
         layers: Sequence[Prediction],
         prompt: VocabularyPrompt,
         batch: Batch,
@@ -137,8 +138,8 @@ class Segmentation:
         supervised = layers[: self.config.layers]
         segments = segments_of(batch)
         masks = [to_padded(s.masks, features.padded) for s in segments]
-        semantic = torch.stack([layer.object.semantic for layer in supervised])  # (L, B, Q, D)
-        embeddings = torch.stack([layer.object.mask for layer in supervised])  # (L, B, Q, C)
+        semantic = torch.stack([layer["object"].semantic for layer in supervised])  # (L, B, Q, D)
+        embeddings = torch.stack([layer["object"].mask for layer in supervised])  # (L, B, Q, C)
         logits = cosine_logits(semantic, prompt.classes, model.language.logit_scale, clamp=False)  # (L, B, Q, K + 1)
         likely = logits.detach().softmax(-1)
         scores = [likely[:, b][..., s.labels] for b, s in enumerate(segments)]
@@ -169,14 +170,14 @@ class Segmentation:
     def _denoising_terms(
         self,
         model: XDecoder,
-        features: Features,
+        features: Encoded,
         layers: Sequence[Prediction],
         classes: Tensor,
         masks: Sequence[Tensor],
         batch: Batch,
         count: float,
     ) -> dict[str, Tensor]:
-        denoising = [layer.denoising for layer in layers[:-1] if layer.denoising is not None]  # the first have not looked yet
+        denoising = [layer["denoising"] for layer in layers[:-1]]  # the first have not looked yet
         labels = [own.labels for own in segments_of(batch)]
         generators = generators_of(batch, "pilot points", features.mask.device)
         losses = denoising_losses(model, features, denoising, classes, labels, masks, self.config.points, count, generators)
@@ -238,44 +239,49 @@ class Segmentation:
             ]
         )
 
-    def predict(self, model: XDecoder, features: Features, batch: Batch) -> list[SegmentationResult]:
+    def predict(self, model: XDecoder, features: Encoded, batch: Batch) -> list[SegmentationResult]:
         vocabulary = vocabulary_of(batch)
-        templates: Prompting = "ensemble" if self.config.templates == "published" else "none"
-        classes = model.language.vocabulary((*vocabulary.prompts, BACKGROUND), templates)
-        layers = model.decode(features)
-        rows = layers[-1].object_and_image()
         results = []
-        for b, (mask, sample) in enumerate(zip(rows.masks(features.mask), batch.samples, strict=True)):
-            kept = self._kept(layers, b, classes)
-            probabilities = self._probabilities(rows.semantic[b], classes[kept], model.language.logit_scale)
-            masks = postprocessing.ResizedMasks(mask, features.padded, features.sizes[b], sample.output_size)
-            is_thing = torch.tensor(vocabulary.is_thing, device=mask.device)[kept[:-1]]
-            found = SegmentationResult(
-                semantic=postprocessing.semantic_map(probabilities, masks),
-                instances=postprocessing.instances(probabilities, masks, is_thing, self.config.postprocessing.detections),
-                panoptic=postprocessing.panoptic(probabilities, masks, is_thing, self.config.postprocessing),
+        for b, sample in enumerate(batch.samples):
+            found = self.evidence(model, features, vocabulary.prompts, b)
+            masks = found.resized(sample.output_size)
+            is_thing = torch.tensor(vocabulary.is_thing, device=found.labels.device)[found.labels]
+            detections = self.config.postprocessing.detections
+            result = SegmentationResult(
+                semantic=postprocessing.semantic_map(found.probabilities, masks),
+                instances=postprocessing.instances(found.probabilities, masks, is_thing, detections),
+                panoptic=postprocessing.panoptic(found.probabilities, masks, is_thing, self.config.postprocessing),
             )
-            results.append(postprocessing.relabelled(found, kept))
+            results.append(postprocessing.relabelled(result, found.labels))
         return results
 
+    def evidence(self, model: XDecoder, features: Encoded, prompts: Sequence[str], image: int = 0) -> Evidence:
+        """How likely each query of an encoded image is of each class, and its mask.
+
+        Args:
+            prompts: what the text encoder reads for each of K classes.
+            image: which of the encoded images.
+        """
+        templates: Prompting = "ensemble" if self.config.templates == "published" else "none"
+        classes = model.language.vocabulary((*prompts, BACKGROUND), templates)
+        outputs, kept = features.latents.outputs, self._kept(features.latents.predictions, image, classes)
+        logits = cosine_logits(outputs.semantic[image].float(), classes[kept], model.language.logit_scale, clamp=False)
+        if not self.config.background:
+            logits[:, -1] = float("-inf")
+        masks = torch.einsum("nc,chw->nhw", outputs.mask[image], features.mask[image])
+        return Evidence(logits.softmax(-1), masks, kept[:-1], features.padded, features.sizes[image])
+
     def _kept(self, layers: Sequence[Prediction], image: int, classes: Tensor) -> Tensor:
-        """Which rows of `classes` (K + 1, D) are considered for a picture, in ascending order; the background always is."""
+        """Which rows of `classes` (K + 1, D) are considered for an image, in ascending order; the background always is."""
         early, count = self.config.early_rejection, len(classes) - 1
         if early is None or early.keep >= count:
             return torch.arange(count + 1, device=classes.device)
         if early.layer >= len(layers):
             key = "tasks.segmentation.early_rejection.layer"
             raise ConfigError(f"{key} is {early.layer}, but the decoder has {len(layers) - 1} layers")
-        rows = F.normalize(layers[early.layer].object_and_image().semantic[image].float(), dim=-1)
+        rows = F.normalize(layers[early.layer].object_and_image.semantic[image].float(), dim=-1)
         likely = (rows @ classes[:-1].float().T).topk(early.keep, dim=-1).indices.unique()
         return torch.cat((likely, likely.new_tensor([count])))
-
-    def _probabilities(self, rows: Tensor, classes: Tensor, logit_scale: Tensor) -> Tensor:
-        """Class probabilities (N, K + 1) of a picture's queries (N, D); the background's are 0 where it does not compete."""
-        logits = cosine_logits(rows, classes, logit_scale, clamp=False)
-        if not self.config.background:
-            logits[:, -1] = float("-inf")
-        return logits.softmax(-1)
 
 
 def _everyones_texts(texts: Sequence[Named], context: StepContext) -> list[Named]:

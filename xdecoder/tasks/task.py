@@ -13,7 +13,7 @@ from xdecoder.decoder.attention import TokenGroup
 from xdecoder.decoder.heads import Prediction
 from xdecoder.language.encoder import LanguageEncoder, Texts
 from xdecoder.losses.context import StepContext
-from xdecoder.model import Features, XDecoder
+from xdecoder.model import Encoded, XDecoder
 from xdecoder.rng import generator
 from xdecoder.types import Batch
 
@@ -35,6 +35,9 @@ class Task(Protocol):
     compares: bool
     """Whether the loss compares samples with one another, and so asks for `StepContext.everyone`."""
 
+    asks: bool
+    """Whether its prediction decodes tokens of its own, beside the latent queries."""
+
     def counts(self, model: XDecoder, batch: Batch) -> dict[str, float]:
         """How many there are of each thing that the loss is a mean over; the step's sums are in `StepContext.totals`."""
         ...
@@ -42,12 +45,12 @@ class Task(Protocol):
     def prompt(self, model: XDecoder, batch: Batch, texts: TextReader) -> Prompt: ...
 
     def loss(
-        self, model: XDecoder, features: Features, layers: Sequence[Prediction], prompt: Any, batch: Batch, context: StepContext
+        self, model: XDecoder, features: Encoded, layers: Sequence[Prediction], prompt: Any, batch: Batch, context: StepContext
     ) -> dict[str, Tensor]:
         """Weighted terms; `layers` runs from the last layer backwards. A term is a scalar, or (L,) over layers."""
         ...
 
-    def predict(self, model: XDecoder, features: Features, batch: Batch) -> list[Any]:
+    def predict(self, model: XDecoder, features: Encoded, batch: Batch) -> list[Any]:
         """One result per picture."""
         ...
 
@@ -94,8 +97,9 @@ def counts(model: XDecoder, tasks: Sequence[Task], batch: Batch) -> dict[str, fl
 
 
 def predict(model: XDecoder, tasks: Sequence[Task], batch: Batch) -> dict[str, list[Any]]:
-    """Results by task name, in the order of the batch's samples; every picture is encoded once."""
-    features = model.encode(batch.images)
+    """Results by task name, in the order of the batch's samples; every image is encoded, and its latent
+    queries are decoded, once."""
+    features = replace(model.encode(batch.images), keep=any(task.asks for task in tasks))
     return {task.name: task.predict(model, features, batch) for task in tasks}
 
 

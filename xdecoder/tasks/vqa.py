@@ -9,11 +9,10 @@ from torch import Tensor
 
 from xdecoder.config import Config, ConfigError
 from xdecoder.decoder.attention import TokenGroup
-from xdecoder.decoder.cache import Decoded, KeyValueCache, decode_causal, latents
 from xdecoder.decoder.heads import AnswerHead, Prediction
 from xdecoder.language.encoder import Texts
 from xdecoder.losses.context import StepContext
-from xdecoder.model import Features, XDecoder
+from xdecoder.model import Encoded, XDecoder
 from xdecoder.tasks.task import Prompt, TextReader
 from xdecoder.types import AnswerResult, Batch
 
@@ -30,6 +29,7 @@ class Vqa:
 
     name = "vqa"
     compares = False
+    asks = True
 
     def prompt(self, model: XDecoder, batch: Batch, texts: TextReader) -> Prompt:
         return Prompt()
@@ -40,7 +40,7 @@ class Vqa:
     def loss(
         self,
         model: XDecoder,
-        features: Features,
+        features: Encoded,
         layers: Sequence[Prediction],
         prompt: Prompt,
         batch: Batch,
@@ -48,14 +48,13 @@ class Vqa:
     ) -> dict[str, Tensor]:
         raise AssertionError("`counts` refuses to train")
 
-    def predict(self, model: XDecoder, features: Features, batch: Batch) -> list[AnswerResult]:
+    def predict(self, model: XDecoder, features: Encoded, batch: Batch) -> list[AnswerResult]:
         head_of(model)
         results = []
         for b, sample in enumerate(batch.samples):
-            memory = KeyValueCache(model, features.of(b), keep=len(sample.questions) > 1)
-            keys_values = latents(model, memory)
+            own = features.of(b)
             questions = (model.language.encode([question.text]) for question in sample.questions)
-            results.append(AnswerResult(tuple(answer(model, memory, keys_values, question)[0][0] for question in questions)))
+            results.append(AnswerResult(tuple(answer(model, own, question)[0][0] for question in questions)))
         return results
 
 
@@ -66,8 +65,8 @@ def head_of(model: XDecoder) -> AnswerHead:
     return model.answers
 
 
-def answer(model: XDecoder, memory: KeyValueCache, decoded: Decoded, questions: Texts) -> list[tuple[str, float]]:
-    """The likeliest answer to one question about each picture, and how likely it is.
+def answer(model: XDecoder, features: Encoded, questions: Texts) -> list[tuple[str, float]]:
+    """The likeliest answer to one question about each encoded image, and how likely it is.
 
     Content of the tokens is the head's own; where in the question they stand, and what is asked there, is their position.
     """
@@ -75,9 +74,10 @@ def answer(model: XDecoder, memory: KeyValueCache, decoded: Decoded, questions: 
     length = questions.tokens.shape[1]
     if length > decoder.caption_position.num_embeddings:
         raise ValueError(f"a question may have {decoder.caption_position.num_embeddings} tokens, not {length}")
-    content = head.query_content.weight[:length].expand(len(questions), -1, -1).to(memory.features.mask.dtype)
-    position = questions.tokens.to(content.dtype) + decoder.caption_position.weight[:length]
-    keys_values = decode_causal(decoder, memory, decoded, TokenGroup("caption", content, position))
-    ends = keys_values[torch.arange(len(questions), device=keys_values.device), questions.lengths - 1]
+    content = head.query_content.weight[:length].expand(len(questions), -1, -1)
+    position = questions.tokens + decoder.caption_position.weight[:length]
+    group = TokenGroup("caption", content, position)
+    tokens = features.ask(group, past=features.latents.tokens.continued())["caption"].tokens
+    ends = tokens[torch.arange(len(questions), device=tokens.device), questions.lengths - 1]
     likely, best = head(ends.to(head.query_content.weight.dtype)).softmax(dim=-1).max(dim=-1)
     return [(head.config.answers[i], score) for i, score in zip(best.tolist(), likely.tolist(), strict=True)]

@@ -8,7 +8,7 @@ import torch
 from tests.tiny import tiny_batch, tiny_config, tiny_model
 from xdecoder.decoder.attention import TokenGroup
 from xdecoder.decoder.cache import KeyValueCache, decode_causal, decode_group, latent_outputs, latents
-from xdecoder.model import Features, XDecoder
+from xdecoder.model import Encoded, XDecoder
 from xdecoder.tasks.captioning import caption_tokens
 from xdecoder.tasks.referring import word_tokens
 
@@ -23,20 +23,20 @@ def model(request: pytest.FixtureRequest) -> XDecoder:
 
 
 @pytest.fixture(scope="module")
-def features(model: XDecoder) -> Features:
+def features(model: XDecoder) -> Encoded:
     return model.encode(tiny_batch().images)
 
 
 @pytest.mark.parametrize("keep", [True, False])
-def test_latents(model: XDecoder, features: Features, keep: bool) -> None:
-    expected = model.decode(features)[-1].object_and_image()
+def test_latents(model: XDecoder, features: Encoded, keep: bool) -> None:
+    expected = model.decode(features)[-1].object_and_image
     memory = KeyValueCache(model, features, exact=model.config.published_quirks, keep=keep)
     rows = latent_outputs(model.decoder, latents(model, memory))
     torch.testing.assert_close(rows.semantic, expected.semantic, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(rows.masks(features.mask), expected.masks(features.mask), rtol=1e-4, atol=1e-5)
 
 
-def test_phrases_asked_together_are_decoded_as_if_alone(model: XDecoder, features: Features) -> None:
+def test_phrases_asked_together_are_decoded_as_if_alone(model: XDecoder, features: Encoded) -> None:
     texts, one = model.language.encode(PHRASES), features.of(1)
     queries = model.decoder.grounding_queries(len(PHRASES))
     memory = KeyValueCache(model, one, exact=model.config.published_quirks)
@@ -50,7 +50,7 @@ def test_phrases_asked_together_are_decoded_as_if_alone(model: XDecoder, feature
         torch.testing.assert_close(together.mask[i], alone.mask[0], rtol=1e-4, atol=1e-5)
 
 
-def test_each_picture_gets_its_own_questions(model: XDecoder, features: Features) -> None:
+def test_each_picture_gets_its_own_questions(model: XDecoder, features: Encoded) -> None:
     """Two phrases about each of two pictures, in one go."""
     texts = model.language.encode(PHRASES)
     memory = KeyValueCache(model, features, exact=model.config.published_quirks)
@@ -63,7 +63,7 @@ def test_each_picture_gets_its_own_questions(model: XDecoder, features: Features
         torch.testing.assert_close(decoded.content["grounding"][row], alone[0], rtol=1e-4, atol=1e-5)
 
 
-def test_tokens_that_listen_are_a_captions(model: XDecoder, features: Features) -> None:
+def test_tokens_that_listen_are_a_captions(model: XDecoder, features: Encoded) -> None:
     group = caption_tokens(model, model.language.encode(["a cat under the sky", "a dog"]))
     expected = model.decode(features, [group])[-1].caption
     memory = KeyValueCache(model, features, exact=model.config.published_quirks)
@@ -73,8 +73,8 @@ def test_tokens_that_listen_are_a_captions(model: XDecoder, features: Features) 
     torch.testing.assert_close(keys_values @ model.decoder.heads.caption, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_features_are_taken_apart_and_put_together(features: Features) -> None:
-    again = Features.stack([features.of(0), features.of(1)])
+def test_features_are_taken_apart_and_put_together(features: Encoded) -> None:
+    again = Encoded.stack([features.of(0), features.of(1)])
     assert again.sizes == features.sizes and again.padded == features.padded
     for name in ("mask", "pooled"):
         assert torch.equal(getattr(again, name), getattr(features, name))

@@ -11,7 +11,7 @@ from torch import Tensor
 from tests.tiny import tiny_batch, tiny_model
 from xdecoder.decoder.cache import KeyValueCache, latents
 from xdecoder.decoder.generation import GenerationConfig, forbid_repeats, generate
-from xdecoder.model import Features, XDecoder
+from xdecoder.model import Encoded, XDecoder
 from xdecoder.tasks.captioning import caption_tokens
 
 
@@ -28,23 +28,23 @@ def model() -> XDecoder:
 
 
 @pytest.fixture(scope="module")
-def features(model: XDecoder) -> Features:
+def features(model: XDecoder) -> Encoded:
     return model.encode(tiny_batch().images)
 
 
-def written(model: XDecoder, features: Features, region: Tensor | None = None, **settings: float) -> Tensor:
+def written(model: XDecoder, features: Encoded, region: Tensor | None = None, **settings: float) -> Tensor:
     memory = KeyValueCache(model, features)
     return generate(model, memory, latents(model, memory), GenerationConfig(**settings), region)
 
 
-def all_logits(model: XDecoder, features: Features, ids: Tensor, region: Tensor | None = None) -> Tensor:
+def all_logits(model: XDecoder, features: Encoded, ids: Tensor, region: Tensor | None = None) -> Tensor:
     """Of the next word at each place, (B, n, V), by one pass of everything."""
     caption = model.decode(features, [caption_tokens(model, model.language.encode_ids(ids), region)])[-1].caption
     return caption @ model.language.token_embedding.weight.T
 
 
 @pytest.mark.parametrize("with_region", [False, True])
-def test_greedy_words_are_those_of_the_whole_decoder(model: XDecoder, features: Features, with_region: bool) -> None:
+def test_greedy_words_are_those_of_the_whole_decoder(model: XDecoder, features: Encoded, with_region: bool) -> None:
     region = None
     if with_region:
         region = torch.zeros(2, 64, 96, dtype=torch.bool)
@@ -57,7 +57,7 @@ def test_greedy_words_are_those_of_the_whole_decoder(model: XDecoder, features: 
         assert not torch.equal(ids, written(model, features, max_length=20))
 
 
-def test_it_stops_when_all_have_come_to_their_end(model: XDecoder, features: Features, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_stops_when_all_have_come_to_their_end(model: XDecoder, features: Encoded, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = written(model, features, max_length=20)
     last = [next(i for i in range(2, 21) if row[i] not in row[:i]) for row in ids.tolist()]
     # The word that either caption comes to first is made its end.
@@ -69,11 +69,11 @@ def test_it_stops_when_all_have_come_to_their_end(model: XDecoder, features: Fea
     assert torch.equal(both, ids[:, : both.shape[1]])
 
 
-def test_captions_have_room(model: XDecoder, features: Features) -> None:
+def test_captions_have_room(model: XDecoder, features: Encoded) -> None:
     assert written(model, features, max_length=500).shape[1] <= model.config.decoder.caption_length
 
 
-def best_of_all(model: XDecoder, features: Features, max_length: int, penalty: float, closed: Tensor) -> list[int]:
+def best_of_all(model: XDecoder, features: Encoded, max_length: int, penalty: float, closed: Tensor) -> list[int]:
     """The likeliest caption over the words that are not closed, found by trying every one."""
     start, end = model.language.tokenizer.start, model.language.tokenizer.end
     words = (closed == 0).nonzero().flatten().tolist()
@@ -89,7 +89,7 @@ def best_of_all(model: XDecoder, features: Features, max_length: int, penalty: f
     return best
 
 
-def test_wide_beams_find_the_best_caption_of_all(model: XDecoder, features: Features, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wide_beams_find_the_best_caption_of_all(model: XDecoder, features: Encoded, monkeypatch: pytest.MonkeyPatch) -> None:
     """Over three words and the end, with beams for all there is; greedy and the penalty lead elsewhere."""
     closed = torch.full((model.language.tokenizer.vocab_size,), float("-inf"))
     closed[[7, 20, 300, model.language.tokenizer.end]] = 0
@@ -103,7 +103,7 @@ def test_wide_beams_find_the_best_caption_of_all(model: XDecoder, features: Feat
     assert len({tuple(ids) for ids in found}) > 1
 
 
-def test_beams_of_several_pictures_do_not_mix(model: XDecoder, features: Features) -> None:
+def test_beams_of_several_pictures_do_not_mix(model: XDecoder, features: Encoded) -> None:
     together = written(model, features, max_length=12, beams=3, no_repeat_ngram_size=2)
     for row in range(2):
         alone = written(model, features.of(row), max_length=12, beams=3, no_repeat_ngram_size=2)[0]
@@ -111,17 +111,17 @@ def test_beams_of_several_pictures_do_not_mix(model: XDecoder, features: Feature
     assert not torch.equal(together[0], together[1])
 
 
-def score(model: XDecoder, features: Features, ids: Tensor) -> Tensor:
+def score(model: XDecoder, features: Encoded, ids: Tensor) -> Tensor:
     likely = all_logits(model, features, ids[:, :-1]).log_softmax(-1)
     return likely.gather(2, ids[:, 1:, None]).sum(dim=(1, 2))
 
 
-def test_beams_are_no_worse_than_greedy(model: XDecoder, features: Features) -> None:
+def test_beams_are_no_worse_than_greedy(model: XDecoder, features: Encoded) -> None:
     greedy, beams = (written(model, features, max_length=8, beams=beams) for beams in (1, 8))
     assert (score(model, features, beams) >= score(model, features, greedy) - 1e-4).all()
 
 
-def test_no_run_is_written_twice(model: XDecoder, features: Features) -> None:
+def test_no_run_is_written_twice(model: XDecoder, features: Encoded) -> None:
     for beams in (1, 3):
         for length in (1, 2, 3):
             for row in written(model, features, max_length=20, beams=beams, no_repeat_ngram_size=length).tolist():

@@ -46,7 +46,7 @@ def eager(model: XDecoder, images: Tensor, texts: Tensor) -> tuple[Tensor, Tenso
     """Through the doors that everybody uses."""
     with torch.inference_mode():
         features = model.encode(list(images))
-        rows = model.decode(features)[-1].object_and_image()
+        rows = model.decode(features)[-1].object_and_image
         cosines = F.normalize(rows.semantic, dim=-1) @ F.normalize(texts, dim=-1).T
         return (cosines * model.language.logit_scale.exp()).softmax(-1), rows.masks(features.mask)
 

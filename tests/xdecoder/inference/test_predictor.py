@@ -13,7 +13,7 @@ from xdecoder import checkpoint
 from xdecoder.config import parse
 from xdecoder.decoder.heads import AnswerConfig
 from xdecoder.inference.predictor import BATCH, Predictor
-from xdecoder.model import Features, XDecoder, XDecoderConfig
+from xdecoder.model import Encoded, XDecoder, XDecoderConfig
 from xdecoder.tasks import TasksConfig, predict
 from xdecoder.types import Batch, Sample, Vocabulary
 
@@ -39,7 +39,7 @@ def encoded(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     calls: list[int] = []
     plain = predictor.model.encode
 
-    def counting(images: list[torch.Tensor]) -> Features:
+    def counting(images: list[torch.Tensor]) -> Encoded:
         calls.append(len(images))
         return plain(images)
 

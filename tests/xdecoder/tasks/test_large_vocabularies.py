@@ -40,7 +40,7 @@ def parts(result: SegmentationResult) -> tuple[torch.Tensor, torch.Tensor, torch
 def chosen(model: XDecoder, image: int, layer: int, keep: int) -> set[int]:
     """The classes that an unhurried reading of the rule keeps."""
     classes = model.language.vocabulary(MANY, "none")
-    rows = model.decode(model.encode(batch().images))[layer].object_and_image().semantic[image]
+    rows = model.decode(model.encode(batch().images))[layer].object_and_image.semantic[image]
     found = set()
     for row in rows:
         cosines = torch.nn.functional.cosine_similarity(row[None], classes)

@@ -105,7 +105,7 @@ def test_a_denoising_query_reads_nothing_outside_its_region():
         x[:, :, x.shape[2] // 2 :] += 3.0
     below = replace(features, maps=maps)
     shown = replace(denoising, region=region)
-    a, b = (model.decode(seen, [shown])[-1].denoising.semantic for seen in (features, below))
+    a, b = (model.decode(seen, [shown])[-1]["denoising"].semantic for seen in (features, below))
     assert torch.allclose(a[0, 0], b[0, 0], atol=1e-5)
     assert not torch.allclose(a[0, 1], b[0, 1], atol=1e-3)
 
