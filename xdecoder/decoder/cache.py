@@ -85,7 +85,7 @@ def decode_group(decoder: Decoder, memory: KeyValueCache, groups: Sequence[Token
     sizes = {name: content[name].shape[1] for name in names}
     cross_attending_count = sum(sizes[name] for name in cross_attending)  # GROUPS lists those that look first
     present = {name: group.present for name, group in tokens.items() if group.present is not None}
-    visible = self_attention_mask(sizes, present, position.device)
+    seen = self_attention_mask(sizes, present, position.device)
     together = torch.cat([content[name] for name in names], dim=1).to(kind)
     keys_values = []
     for i, layer in enumerate(decoder.layers):
@@ -101,7 +101,7 @@ def decode_group(decoder: Decoder, memory: KeyValueCache, groups: Sequence[Token
         together = torch.cat((attended, together[:, cross_attending_count:]), dim=1)
         placed = together + position
         keys_values.append(layer.self_attention.project(placed, together))
-        together = layer.take_in(together, layer.self_attention.read(placed, *keys_values[-1], visible))
+        together = layer.take_in(together, layer.self_attention.read(placed, *keys_values[-1], seen))
     return Decoded(dict(zip(names, together.split(list(sizes.values()), dim=1), strict=True)), tuple(keys_values))
 
 

@@ -80,7 +80,7 @@ class Decoder(nn.Module):
         present = {name: group.present for name, group in tokens.items() if group.present is not None}
         if self.published_quirks:
             present.pop("word", None)  # the weights learnt among unmasked zero vectors behind a batch's shorter phrases
-        visible = self_attention_mask(sizes, present, mask_features.device)
+        seen = self_attention_mask(sizes, present, mask_features.device)
         levels = self.levels(mask_features, maps, exact=self.published_quirks)
 
         prediction = self.heads(content)
@@ -101,7 +101,7 @@ class Decoder(nn.Module):
             mixed = layer.self_attend(
                 torch.cat([content[name] for name in names], dim=1),
                 torch.cat([position[name] for name in names], dim=1),
-                visible,
+                seen,
             )
             content = _split(mixed, names, sizes)
             prediction = self.heads(content)
