@@ -11,6 +11,7 @@ Mask2Former on a Swin-T, which has as many parameters in its backbone as Focal-T
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import measure
@@ -18,7 +19,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xdecoder.decoder.cache import KeyValueCache, latent_outputs, latents
 from xdecoder.inference.predictor import Predictor
 from xdecoder.losses.contrastive import cosine_logits
 from xdecoder.model import XDecoder
@@ -64,8 +64,8 @@ def _segments(likely: Tensor, masks: Tensor) -> Tensor:
 
 
 def ours(model: XDecoder, image: Tensor, everything: bool) -> Tensor:
-    features = model.encode([image])
-    rows = latent_outputs(model.decoder, latents(model, KeyValueCache(model, features, keep=False)))
+    features = replace(model.encode([image]), keep=False)
+    rows = features.latents.outputs
     masks = ResizedMasks(rows.masks(features.mask)[0], features.padded, features.sizes[0], (image.shape[1], image.shape[2]))
     likely = cosine_logits(rows.semantic[0], texts(), SCALE, clamp=False).softmax(-1)
     is_thing = torch.ones(CLASSES, dtype=torch.bool)

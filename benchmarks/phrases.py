@@ -27,7 +27,7 @@ PHRASES = tuple(f"the {colour} thing {place}" for colour in COLOURS for place in
 def full_forward(model: XDecoder, image: Tensor, phrase: str) -> Tensor:
     features = model.encode([image])
     texts = model.language.encode([phrase])
-    rows = model.decode(features, [model.decoder.grounding_queries(1), word_tokens(texts, [[0]])])[-1].grounding
+    rows = model.decode(features, [model.decoder.grounding_queries(1), word_tokens(texts, [[0]])])[-1]["grounding"]
     assert rows is not None
     query = torch.cosine_similarity(rows.semantic[0], texts.vectors, dim=-1).argmax()
     mask = rows.masks(features.mask)[0, query]

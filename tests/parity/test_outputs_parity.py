@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +17,8 @@ from torch import Tensor
 from xdecoder.model import Encoded, XDecoder, XDecoderConfig
 from xdecoder.published.names import convert
 from xdecoder.tasks import TasksConfig
-from xdecoder.tasks.captioning import Captioning, CaptioningConfig, caption_tokens, regions_of
+from xdecoder.decoder.generation import GenerationConfig, generate
+from xdecoder.tasks.captioning import caption_tokens, regions_of
 from xdecoder.tasks.task import TextReader
 from xdecoder.types import Batch, Phrases, Sample
 
@@ -71,9 +73,8 @@ def test_grounding(model: XDecoder, features: Encoded, batch: Batch, read: Read)
     recorded, referring = read("focalt_retrieval_grounding"), TasksConfig().referring.build()
     prompt = referring.prompt(model, batch, TextReader(model.language))
     last = model.decode(features, prompt.groups)[-1]
-    assert last.grounding is not None
     assert_near(prompt.groups[1].content[0], recorded["grounding_tokens"])
-    object_and_image, rows = last.object_and_image, last.grounding
+    object_and_image, rows = last.object_and_image, last["grounding"]
     assert_near(torch.cat((object_and_image.semantic, rows.semantic), dim=1), recorded["grd_pred_captions"])
     assert_near(
         torch.cat((object_and_image.masks(features.mask), rows.masks(features.mask)), dim=1), recorded["grd_pred_masks"]
@@ -101,10 +102,10 @@ def test_captions(record: str, gain: float, steps: int, oracle: Path, seeded: Mo
     model = published(oracle, seeded, gain)
     features = model.encode([image])
 
-    taught = model.decode(features, [caption_tokens(model, model.language.encode_ids(recorded["tf_ids"]))])[-1].caption
-    assert taught is not None
+    taught = model.decode(features, [caption_tokens(model, model.language.encode_ids(recorded["tf_ids"]))])[-1]["caption"].word
     assert_near(taught[:, ::2], recorded["tf_pred_captioning"])
-    ids = Captioning(CaptioningConfig(max_length=steps)).generate(model, features)
+    features = replace(features, full_size_masks=True)
+    ids = generate(model, features, GenerationConfig(max_length=steps))
     assert ids[0].tolist() == recorded["token_ids"][: steps + 1].tolist()
 
     left = torch.zeros(image.shape[1:], dtype=torch.bool)
@@ -112,5 +113,5 @@ def test_captions(record: str, gain: float, steps: int, oracle: Path, seeded: Mo
     batch = Batch((Sample("street", image, (224, 336), region=left),), None, "recorded picture")
     steps = min(steps, 12)
     region = regions_of(batch, features, published_quirks=True)
-    ids = Captioning(CaptioningConfig(max_length=steps)).generate(model, features, region)
+    ids = generate(model, features, GenerationConfig(max_length=steps), region)
     assert ids[0].tolist() == recorded["masked_token_ids"][: steps + 1].tolist()

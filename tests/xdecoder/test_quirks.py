@@ -49,11 +49,9 @@ def test_a_grounding_query_looks_everywhere(plain, quirky):
     texts = plain.language.encode(["a cat"])
     groups = [plain.decoder.grounding_queries(2), word_tokens(texts, [[0], [0]])]
     prediction = plain.decode(features, groups)[0]
-    size = features.maps[1].shape[-2:]
-    cross_attending = [*plain.decoder.latent_queries(2), groups[0]]
-    noise = torch.randn(features.mask.shape)
-    shut = plain.decoder.visible(prediction.mask_embeddings(), cross_attending, noise, size)
-    opened = quirky.decoder.visible(prediction.mask_embeddings(), cross_attending, noise, size)
+    looking = [*plain.decoder.latent_queries(2), groups[0]]
+    level = plain.decoder.read(torch.randn(features.mask.shape), features.maps, full_size_masks=True).levels[1]
+    shut, opened = (model.decoder.visible(prediction, looking, level) for model in (plain, quirky))
     assert opened[:, 9].all() and not shut[:, 9].all()
     rest = [row for row in range(17) if row != 9]
     assert torch.equal(opened[:, rest], shut[:, rest])
@@ -67,7 +65,7 @@ def test_padding_words_are_seen(plain, quirky):
     words = word_tokens(texts, [[0], [0, 1]])
     noisy = replace(words, content=words.content + 7.0 * ~words.present[..., None])
     for model, same in ((plain, True), (quirky, False)):
-        a, b = (model.decode(features, [model.decoder.grounding_queries(2), x])[-1].grounding.semantic for x in (words, noisy))
+        a, b = (model.decode(features, [model.decoder.grounding_queries(2), x])[-1]["grounding"].semantic for x in (words, noisy))
         assert torch.allclose(a[0], b[0], atol=1e-5) is same
         assert torch.allclose(a[1], b[1], atol=1e-5)
 

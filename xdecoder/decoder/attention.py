@@ -47,7 +47,7 @@ class AttentionTable(Config):
     """Make masks at full size and resize them, as published networks do, instead of resizing what they are made of. Only the
     last bits differ, which turn a pixel on the rim of a mask now and then."""
     padding_seen: tuple[str, ...] = ()
-    """Groups whose absent tokens are seen like any (a defect that X-Decoder's published weights were trained with)."""
+    """Groups whose absent tokens are seen like any in a batch (a defect that X-Decoder's published weights were trained with)."""
     first_looks_everywhere: tuple[str, ...] = ()
     """Groups whose first token looks everywhere (likewise: the line that meant the image token opens the one behind it)."""
 
@@ -95,8 +95,8 @@ XDECODER = AttentionTable(
     },
 )
 """X-Decoder's groups: *object* (the first m−1 latent queries), *image* (the last latent query), *grounding* (copies of the
-object queries that come with phrases), *caption* (a caption's tokens), *word* (the phrases' tokens), and in training *denoising*
-(copies of object queries that are shown an annotated region each)."""
+object queries that come with phrases), *caption* (a caption's tokens), *word* (the phrases' tokens), and in training
+*denoising* (copies of object queries that are shown an annotated region each)."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,8 @@ class TokenGroup:
     present: Tensor | None = None  # (B, N) bool; None = all. Absent tokens are seen by nobody
     owner: Tensor | None = None  # (B, N) int64, or (L, B, N) for each layer: object of each token, -1 = nobody's
     mask: Tensor | None = None
-    """Where the tokens may look, (B, 1 or N, H, W) over the padded input at any resolution; with `owner` (B, O, H, W), the masks
-    of the objects. Bool, read at the nearest pixel, or logits, resized as the table says."""
+    """Where the tokens may look, (B, 1 or N, H, W) over the padded input at any resolution; with `owner` (B, O, H, W), the
+    masks of the objects. Bool, read at the nearest pixel, or logits, resized as the table says."""
     fresh: tuple[TokenGroup, ...] = ()
     """One group for each of the three maps, coarse to fine, that stands in for this one in the layers that read the map: its
     tokens are looked at and do not live on."""
@@ -157,7 +157,7 @@ def self_attention_mask(
             torch.full((1, count, size), relations[row.name].get(name) in (Relation.EVERY, Relation.EARLIER), device=device)
             for name, size in past.items()
         ]
-        seen += [_block(relations[row.name].get(column.name), row, column, table) for column in columns]
+        seen += [_block(relations[row.name].get(column.name), row, column) for column in columns]
         batch = max(block.shape[0] for block in seen)
         blocks.append(torch.cat([block.expand(batch, -1, -1) for block in seen], dim=2))
     batch = max(block.shape[0] for block in blocks)
@@ -183,7 +183,7 @@ def _all_see_all(
     return True
 
 
-def _block(relation: Relation | None, row: TokenGroup, column: TokenGroup, table: AttentionTable) -> Tensor:
+def _block(relation: Relation | None, row: TokenGroup, column: TokenGroup) -> Tensor:
     """Which tokens of `column` those of `row` see, (1 or B, N, M) bool."""
     n, m, device = row.content.shape[1], column.content.shape[1], row.content.device
     if relation is Relation.SAME_OBJECT:
@@ -195,7 +195,7 @@ def _block(relation: Relation | None, row: TokenGroup, column: TokenGroup, table
             seen = seen.tril()
         if relation is Relation.ITSELF:
             seen = seen.triu()
-    if column.present is not None and column.name not in table.padding_seen:
+    if column.present is not None:
         seen = seen & column.present[:, None]
     return seen
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
@@ -73,6 +74,7 @@ class Decoder(nn.Module):
             groups: tokens that the tasks bring.
         """
         image = self.read(mask_features, maps, self.table.full_size_masks)
+        groups = [replace(group, present=None) if group.name in self.table.padding_seen else group for group in groups]
         return self.run(image, (*self.latent_queries(mask_features.shape[0]), *groups))
 
     def run(self, image: KeyValueCache, groups: Sequence[TokenGroup], past: TokenCache | None = None) -> Iterator[Prediction]:

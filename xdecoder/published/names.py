@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from xdecoder.decoder.attention import self_attention_mask
+from xdecoder.decoder.attention import XDECODER, TokenGroup, self_attention_mask
 
 _PREFIXES = re.compile(r"^(?:(?:model|module)\.)+")
 """What wrappers put before a name when they save."""
@@ -167,6 +167,9 @@ def to_published_state(weights: Mapping[str, Tensor], classes: int = 133) -> dic
     words = weights["decoder.caption_position.weight"].shape[0]
     published = {to_published(name): value for name, value in weights.items()}
     sizes = {"object": queries - 1, "image": 1, "caption": words}
-    published[ATTENTION_MASK] = ~self_attention_mask(sizes, {}, torch.device("cpu"))  # there, True = may not look
+    groups = [TokenGroup(name, torch.empty(1, size, 0), torch.empty(1, size, 0)) for name, size in sizes.items()]
+    seen = self_attention_mask(XDECODER, groups)
+    assert seen is not None
+    published[ATTENTION_MASK] = ~seen  # there, True = may not look
     published[CLASS_WEIGHTS] = torch.cat((torch.ones(classes), torch.tensor([_BACKGROUND_WEIGHT])))
     return published

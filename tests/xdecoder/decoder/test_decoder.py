@@ -27,7 +27,7 @@ def test_shapes_of_every_prediction(model, features):
         assert layer["object"].semantic.shape == (2, 8, 32)
         assert layer["image"].mask.shape == (2, 1, 32)
         assert layer.object_and_image.masks(features.mask).shape == (2, 9, 16, 24)
-        assert layer.grounding is None and layer["caption"].word is None
+        assert set(layer) == {"object", "image"}
 
 
 @torch.no_grad()
@@ -37,16 +37,16 @@ def test_latents_are_untouched_by_captions_and_phrases(model, features):
     groups = [caption_tokens(model, texts), model.decoder.grounding_queries(2), word_tokens(texts, [[0], [0, 1]])]
     together = model.decode(features, groups)[-1]
     assert torch.allclose(alone.semantic, together.object_and_image.semantic, atol=1e-5)
-    assert together.grounding is not None and together["grounding"].semantic.shape == (2, 8, 32)
+    assert together["grounding"].semantic.shape == (2, 8, 32)
     assert not torch.allclose(together["grounding"].semantic, together["object"].semantic, atol=1e-3)
 
 
 @torch.no_grad()
 def test_a_caption_sees_no_later_word(model, features):
     long = model.language.encode(["a cat under the sky", "a dog"])
-    full = model.decode(features, [caption_tokens(model, long)])[-1].caption
+    full = model.decode(features, [caption_tokens(model, long)])[-1]["caption"].word
     short = model.language.encode_ids(long.ids[:, :3])
-    start = model.decode(features, [caption_tokens(model, short)])[-1].caption
+    start = model.decode(features, [caption_tokens(model, short)])[-1]["caption"].word
     assert torch.allclose(full[:, :3], start, atol=1e-5)
 
 
@@ -66,7 +66,7 @@ def test_padding_words_do_not_matter(model, features):
 def test_queries_look_inside_their_own_mask(model, features, monkeypatch):
     """Opening the cross-attention everywhere must change the result; with it the masks would be decoration."""
     masked = model.decode(features)[-1]["object"].semantic
-    monkeypatch.setattr("xdecoder.decoder.own_mask", lambda logits: torch.ones_like(logits.flatten(2), dtype=torch.bool))
+    monkeypatch.setattr("xdecoder.decoder.decoder.own_mask", lambda logits: torch.ones_like(logits.flatten(2), dtype=torch.bool))
     assert not torch.allclose(masked, model.decode(features)[-1]["object"].semantic, atol=1e-4)
 
 
@@ -86,8 +86,8 @@ def test_layers_read_the_maps_that_the_config_names(model, features):
 
 def test_a_mask_of_resized_features_is_the_resized_mask(model, features):
     prediction = model.decode(features)[-1]
-    _, _, small = model.decoder.levels(features.mask, features.maps)[0]
-    size = small.shape[-2:]
+    level = model.decoder.read(features.mask, features.maps).levels[0]
+    small, size = level.features, level.size
     masks = prediction["object"].masks(features.mask)
     resized = torch.nn.functional.interpolate(masks, size=size, mode="bicubic", antialias=True)
     assert torch.allclose(prediction["object"].masks(small), resized, atol=1e-4)

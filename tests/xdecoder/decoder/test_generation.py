@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from tests.tiny import tiny_batch, tiny_model
-from xdecoder.decoder.cache import KeyValueCache, latents
 from xdecoder.decoder.generation import GenerationConfig, forbid_repeats, generate
 from xdecoder.model import Encoded, XDecoder
 from xdecoder.tasks.captioning import caption_tokens
@@ -33,13 +32,12 @@ def features(model: XDecoder) -> Encoded:
 
 
 def written(model: XDecoder, features: Encoded, region: Tensor | None = None, **settings: float) -> Tensor:
-    memory = KeyValueCache(model, features)
-    return generate(model, memory, latents(model, memory), GenerationConfig(**settings), region)
+    return generate(model, features, GenerationConfig(**settings), region)
 
 
 def all_logits(model: XDecoder, features: Encoded, ids: Tensor, region: Tensor | None = None) -> Tensor:
     """Of the next word at each place, (B, n, V), by one pass of everything."""
-    caption = model.decode(features, [caption_tokens(model, model.language.encode_ids(ids), region)])[-1].caption
+    caption = model.decode(features, [caption_tokens(model, model.language.encode_ids(ids), region)])[-1]["caption"].word
     return caption @ model.language.token_embedding.weight.T
 
 

@@ -178,8 +178,8 @@ def test_captions_look_inside_their_region():
     texts = model.language.encode(["a cat", "a dog"])
     region = torch.zeros(2, 64, 96, dtype=torch.bool)
     region[0, :32] = True
-    whole = model.decode(features, [caption_tokens(model, texts)])[-1].caption
-    part = model.decode(features, [caption_tokens(model, texts, region)])[-1].caption
+    whole = model.decode(features, [caption_tokens(model, texts)])[-1]["caption"].word
+    part = model.decode(features, [caption_tokens(model, texts, region)])[-1]["caption"].word
     assert not torch.allclose(whole[0], part[0], atol=1e-4)
     assert torch.allclose(whole[1], part[1], atol=1e-5), "an empty region is open everywhere"
 
