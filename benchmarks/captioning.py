@@ -35,8 +35,11 @@ def as_published(model: XDecoder, features: Encoded, steps: int) -> Tensor:
 
 
 def with_caches(model: XDecoder, features: Encoded, steps: int) -> Tensor:
-    return generate(model, replace(features),  # nothing that was computed before
-  GenerationConfig(max_length=steps))
+    return generate(
+        model,
+        replace(features),  # nothing that was computed before
+        GenerationConfig(max_length=steps),
+    )
 
 
 @torch.inference_mode()

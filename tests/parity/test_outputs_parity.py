@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from xdecoder.decoder.generation import GenerationConfig, generate
 from xdecoder.model import Encoded, XDecoder, XDecoderConfig
 from xdecoder.published.names import convert
 from xdecoder.tasks import TasksConfig
-from xdecoder.decoder.generation import GenerationConfig, generate
 from xdecoder.tasks.captioning import caption_tokens, regions_of
 from xdecoder.tasks.task import TextReader
 from xdecoder.types import Batch, Phrases, Sample

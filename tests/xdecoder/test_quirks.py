@@ -65,7 +65,9 @@ def test_padding_words_are_seen(plain, quirky):
     words = word_tokens(texts, [[0], [0, 1]])
     noisy = replace(words, content=words.content + 7.0 * ~words.present[..., None])
     for model, same in ((plain, True), (quirky, False)):
-        a, b = (model.decode(features, [model.decoder.grounding_queries(2), x])[-1]["grounding"].semantic for x in (words, noisy))
+        a, b = (
+            model.decode(features, [model.decoder.grounding_queries(2), x])[-1]["grounding"].semantic for x in (words, noisy)
+        )
         assert torch.allclose(a[0], b[0], atol=1e-5) is same
         assert torch.allclose(a[1], b[1], atol=1e-5)
 

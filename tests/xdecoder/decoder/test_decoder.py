@@ -66,7 +66,9 @@ def test_padding_words_do_not_matter(model, features):
 def test_queries_look_inside_their_own_mask(model, features, monkeypatch):
     """Opening the cross-attention everywhere must change the result; with it the masks would be decoration."""
     masked = model.decode(features)[-1]["object"].semantic
-    monkeypatch.setattr("xdecoder.decoder.decoder.own_mask", lambda logits: torch.ones_like(logits.flatten(2), dtype=torch.bool))
+    monkeypatch.setattr(
+        "xdecoder.decoder.decoder.own_mask", lambda logits: torch.ones_like(logits.flatten(2), dtype=torch.bool)
+    )
     assert not torch.allclose(masked, model.decode(features)[-1]["object"].semantic, atol=1e-4)
 
 
