@@ -34,7 +34,6 @@ from xdecoder import checkpoint, postprocessing
 from xdecoder.config import load, parse
 from xdecoder.language import vocabularies
 from xdecoder.model import XDecoder
-from xdecoder.tasks import predict
 from xdecoder.tasks.segmentation import EarlyRejection, SegmentationConfig
 from xdecoder.types import Batch, Sample, SegmentationResult, Vocabulary
 
@@ -171,7 +170,7 @@ def answers(
     for batch in loader:
         samples = tuple(replace(sample, image=sample.image.to(device)) for sample in batch.samples)
         asked = replace(batch, vocabulary=vocabulary, samples=samples)
-        results = predict(model, [config.build()], asked)["segmentation"]
+        results = model.predict([config.build()], asked)["segmentation"]
         found += [(replace(result, instances=None), sample) for result, sample in zip(results, batch.samples, strict=True)]
     return found
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from xdecoder.losses.context import StepContext
+from xdecoder.network import Network, NetworkConfig, RepeatedLayer
 from xdecoder.types import Batch, Sample
 
 
@@ -18,7 +19,12 @@ class Task(str):
     compares = False
 
 
-class Model(nn.Module):
+class Model(Network):
+    """Its one loss is the mean over the step's images of the squared distance to the image's mean."""
+
+    config = NetworkConfig(name="stand-in")
+    lr_multipliers: ClassVar[Mapping[str, float]] = {"backbone": 0.1, "language": 0.1}
+
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(1)
@@ -30,16 +36,22 @@ class Model(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.drop(self.language(self.backbone(x).tanh()).tanh()))
 
+    def counts(self, tasks: Any, batch: Batch) -> dict[str, float]:
+        return {"images": len(batch)}
 
-def counts(model: nn.Module, tasks: Any, batch: Batch) -> dict[str, float]:
-    return {"images": len(batch)}
+    def losses(self, tasks: Any, batch: Batch, context: StepContext | None = None) -> dict[str, Tensor]:
+        x = torch.stack(batch.images).flatten(1).float() / 255
+        total = context.totals["images"] if context else len(batch)
+        return {f"{task}/square": (self(x)[:, 0] - x.mean(1)).square().sum() / total for task in tasks}
 
+    def predict(self, tasks: Any, batch: Batch) -> dict[str, list[Any]]:
+        raise ValueError(self.cannot("predict"))
 
-def losses(model: nn.Module, tasks: Any, batch: Batch, context: StepContext | None = None) -> dict[str, Tensor]:
-    """The mean over the step's pictures of the squared distance to the picture's mean."""
-    x = torch.stack(batch.images).flatten(1).float() / 255
-    total = context.totals["images"] if context else len(batch)
-    return {f"{task}/square": (model(x)[:, 0] - x.mean(1)).square().sum() / total for task in tasks}
+    def encode(self, images: Sequence[Tensor], seeds: Sequence[int | None] = ()) -> Tensor:
+        return torch.stack(list(images))
+
+    def repeated_layers(self) -> list[RepeatedLayer]:
+        return []
 
 
 def batches(start: int, size: int = 4, source: str = "set") -> Iterator[Batch]:

@@ -20,7 +20,7 @@ from datasets.loader import EvaluationConfig
 from tests.xdecoder.published.published_files import SVLP_FOCAL_T, small_file, training_file
 from trainer import published
 from trainer.distributed import ALONE
-from trainer.evaluation.evaluation import Evaluation, Network
+from trainer.evaluation.evaluation import Evaluation, NetworkSource
 from trainer.experiment import ExperimentConfig, build_trainer
 from xdecoder import checkpoint
 from xdecoder.config import ConfigError, load
@@ -195,7 +195,7 @@ def test_eval_from_end_to_end(
 ) -> None:
     seen: list[tuple[XDecoder, tuple[EvaluationConfig, ...]]] = []
 
-    def measure(source: Network, config: ExperimentConfig, *_: object, **__: object) -> Evaluation:
+    def measure(source: NetworkSource, config: ExperimentConfig, *_: object, **__: object) -> Evaluation:
         seen.append((source.model, config.data.evaluate))
         return Evaluation({"coco/PQ": 50.8}, {})
 

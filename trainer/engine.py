@@ -23,21 +23,12 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.utils.checkpoint import checkpoint
 
-from trainer import checkpointing, distributed
+from trainer import checkpointing
 from trainer.distributed import World
-from xdecoder.backbones.davit import BlockPair
-from xdecoder.backbones.focal import FocalBlock
 from xdecoder.checkpoint import fill
-from xdecoder.decoder.decoder import DecoderLayer
-from xdecoder.language.encoder import Block
-from xdecoder.pixel_decoders.deformable import DeformableLayer
-from xdecoder.pixel_decoders.fpn import EncoderLayer
+from xdecoder.network import Network, RepeatedLayer
 
 EngineName = Literal["ddp", "fsdp"]
-
-ONCE = (FocalBlock, BlockPair, EncoderLayer, DeformableLayer)
-REPEATED = (*ONCE, DecoderLayer, Block)
-"""The layers of which a network has many, to be sharded or computed again one at a time; those of `ONCE` run once a forward."""
 
 
 class Engine:
@@ -48,15 +39,17 @@ class Engine:
         if recompute:
             recompute_activations(learner)
 
-    def start(self, try_out: Callable[[], Tensor]) -> None:
-        """Get ready to train. `try_out` gives a loss of the bare learner, from which it is seen what takes part in it."""
+    def start(self) -> None:
+        """Get ready to train."""
         if self.world.size == 1:
             return
-        _leave_out_idle_parameters(self.learner, try_out, self.world)
-        # A hint at speed, about the strides of depth-wise convolutions' gradients, that nobody can act on.
+        # Hints at speed that nobody can act on: strides of depth-wise convolutions' gradients, and steps that reach everything.
         warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+        warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
         devices = [self.device] if self.device.type == "cuda" else None
-        self.learner = DistributedDataParallel(self.learner, device_ids=devices)
+        # Which parameters a step reaches may change from step to step, as when a stream starts late: one that no process
+        # reaches keeps its gradient of None, as in a process on its own.
+        self.learner = DistributedDataParallel(self.learner, device_ids=devices, find_unused_parameters=True)
 
     @contextmanager
     def exchanging_gradients(self, last: bool) -> Iterator[None]:
@@ -102,13 +95,13 @@ class ShardedEngine(Engine):
         for layer in repeated_layers(learner):
             # What runs several times a forward stays together until the backward. How often the text encoder runs depends on
             # the texts, and processes that fetch its weights each time would have to agree on it.
-            fully_shard(layer, reshard_after_forward=isinstance(layer, ONCE))
-            if isinstance(layer, DecoderLayer):
-                for method in ("look", "mix"):
-                    register_fsdp_forward_method(layer, method)
+            fully_shard(layer.module, reshard_after_forward=layer.once)
+            for method in layer.methods:
+                if method != "forward":
+                    register_fsdp_forward_method(layer.module, method)
         fully_shard(learner)
 
-    def start(self, try_out: Callable[[], Tensor]) -> None:
+    def start(self) -> None:
         pass
 
     @contextmanager
@@ -177,15 +170,17 @@ def build_engine(name: EngineName, learner: nn.Module, world: World, device: tor
     return kind(learner, world, device, recompute)
 
 
-def repeated_layers(model: nn.Module) -> list[nn.Module]:
-    return [module for module in model.modules() if isinstance(module, REPEATED)]
+def repeated_layers(learner: nn.Module) -> list[RepeatedLayer]:
+    """Those of the network that the learner holds as its `model`."""
+    model = learner.get_submodule("model")
+    return model.repeated_layers() if isinstance(model, Network) else []
 
 
-def recompute_activations(model: nn.Module) -> None:
+def recompute_activations(learner: nn.Module) -> None:
     """Let the repeated layers keep only their inputs and compute the rest again in the backward: less memory, more time."""
-    for layer in repeated_layers(model):
-        for method in ("look", "mix") if isinstance(layer, DecoderLayer) else ("forward",):
-            setattr(layer, method, _recomputing(layer, getattr(layer, method)))
+    for layer in repeated_layers(learner):
+        for method in layer.methods:
+            setattr(layer.module, method, _recomputing(layer.module, getattr(layer.module, method)))
 
 
 def _recomputing(layer: nn.Module, method: Callable[..., Any]) -> Callable[..., Any]:
@@ -199,17 +194,3 @@ def total_norm(parameters: list[nn.Parameter]) -> Tensor:
     """L2 norm of the whole gradient, of all processes' shares of it."""
     norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     return norm.full_tensor() if isinstance(norm, DTensor) else norm
-
-
-def _leave_out_idle_parameters(learner: nn.Module, try_out: Callable[[], Tensor], world: World) -> None:
-    """Parameters that no loss reaches, on any process, learn nothing: DDP would wait for their gradients for ever.
-
-    Which those are depends on the tasks, not on the data (see `xdecoder.tasks.Task`), so that one batch can tell.
-    """
-    try_out().backward()
-    idle = {name for name, parameter in learner.named_parameters() if parameter.requires_grad and parameter.grad is None}
-    learner.zero_grad(set_to_none=True)
-    idle = set.intersection(*distributed.gather_everywhere(idle, world))
-    for name, parameter in learner.named_parameters():
-        if name in idle:
-            parameter.requires_grad_(False)

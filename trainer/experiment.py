@@ -22,7 +22,9 @@ from trainer.trainer import Stream, Trainer, TrainerConfig
 from xdecoder import checkpoint
 from xdecoder.config import Config, ConfigError, read_yaml
 from xdecoder.files import atomic
-from xdecoder.model import XDecoder, XDecoderConfig
+from xdecoder.model import XDecoderConfig
+from xdecoder.network import Network
+from xdecoder.networks import AnyNetwork
 from xdecoder.published.checkpoints import initialise, open_checkpoint
 from xdecoder.tasks import TasksConfig
 from xdecoder.types import Batch
@@ -51,7 +53,7 @@ FREE_TO_CHANGE = (
 class ExperimentConfig(Config):
     """Everything about one run; `train.py` and `eval.py` read the same file."""
 
-    model: XDecoderConfig = XDecoderConfig()
+    model: AnyNetwork = XDecoderConfig()
     tasks: TasksConfig = TasksConfig()
     """Settings of each task, wherever a stream or an evaluation lists it."""
     data: DataConfig
@@ -119,11 +121,11 @@ def build_trainer(
     config: ExperimentConfig,
     device: torch.device,
     world: World,
-    evaluate: Callable[[XDecoder, Collection[str] | None], Mapping[str, float]] | None = None,
+    evaluate: Callable[[Network, Collection[str] | None], Mapping[str, float]] | None = None,
 ) -> Trainer:
     """The experiment's trainer, all random generators seeded; if the run folder holds a state, it goes on from there."""
     checkpointing.seed_everything(config.seed)
-    model = XDecoder(config.model)
+    model = config.model.build()
     if config.weights and not checkpointing.states(config.output / "checkpoints"):
         started = initialise(model, config.weights)
         if world.is_main:
@@ -148,12 +150,11 @@ def finish(config: ExperimentConfig, trainer: Trainer) -> None:
     """Write the trained network and how long it took."""
     weights = trainer.weights()
     if trainer.world.is_main:
-        assert isinstance(trainer.model, XDecoder)
         checkpoint.save(trainer.model, config.model_file, weights)
         record(config.output, {"seconds/train": trainer.seconds})
 
 
-def load_model(config: ExperimentConfig, source: str | Path | None, device: torch.device) -> XDecoder:
+def load_model(config: ExperimentConfig, source: str | Path | None, device: torch.device) -> Network:
     """The network in `source` (ours or a published one, a path or an address), by default the one that the run has trained.
 
     Raises:

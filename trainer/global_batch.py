@@ -14,8 +14,7 @@ from torch import Tensor
 from trainer import distributed
 from trainer.distributed import World
 from xdecoder.losses.context import StepContext
-from xdecoder.rng import seed_of
-from xdecoder.tasks import with_one_caption
+from xdecoder.rng import seed_of, with_one_caption
 from xdecoder.types import Batch
 
 

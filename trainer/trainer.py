@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,7 +28,7 @@ from xdecoder import checkpoint
 from xdecoder.config import Config, ConfigError
 from xdecoder.files import write_json
 from xdecoder.losses.context import StepContext
-from xdecoder.tasks import Task, counts, losses
+from xdecoder.network import Network, Task
 from xdecoder.types import Batch, to_device
 
 Positive = Annotated[int, Field(gt=0)]
@@ -42,9 +41,9 @@ class TrainerConfig(Config):
     """Optimiser steps."""
     learning_rate: float = Field(1e-4, gt=0)
     weight_decay: float = Field(0.05, ge=0)
-    lr_multipliers: Mapping[str, float] = Field({"backbone": 0.1, "language": 0.1})
+    lr_multipliers: Mapping[str, float] | None = None
     """Factor of the learning rate for all below a module, given by its name or a pattern such as `backbone.stages.[01]`; the
-    longest match counts. What is given replaces both."""
+    longest match counts. null: those of the network (X-Decoder: backbone and language learn at a tenth)."""
     freeze: tuple[str, ...] = ()
     """Modules that keep their weights, by name or pattern, such as [backbone, language]."""
     lora: LoraConfig | None = None
@@ -77,7 +76,7 @@ class TrainerConfig(Config):
     wandb: WandbConfig | None = None
     """Send the curves to Weights & Biases too."""
     compile: bool = False
-    """Compile the backbone and the pixel decoder."""
+    """Compile what reads images."""
     channels_last: bool = False
     """Lay convolutions out with channels last, which suits recent GPUs."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -112,7 +111,7 @@ class Stream:
 class Learner(nn.Module):
     """The model with its losses, as one forward over a batch of each stream: what data parallelism wraps."""
 
-    def __init__(self, model: nn.Module, streams: Sequence[Stream]) -> None:
+    def __init__(self, model: Network, streams: Sequence[Stream]) -> None:
         super().__init__()
         self.model = model
         self._streams = streams
@@ -122,13 +121,13 @@ class Learner(nn.Module):
 
         Args:
             batches: one of each stream; None leaves a stream out.
-            peers: what each batch knows of the others of the step; None: there are none.
+            context: what each batch knows of the others of the step; None: there are none.
         """
         terms: dict[str, Tensor] = {}
         for stream, batch, others in zip(self._streams, batches, context, strict=True):
             if batch is None:
                 continue
-            for name, value in losses(self.model, stream.tasks, batch, others).items():  # type: ignore[arg-type]
+            for name, value in self.model.losses(stream.tasks, batch, others).items():
                 value = stream.weight * value
                 terms[name] = terms[name] + value if name in terms else value
         return terms
@@ -153,7 +152,7 @@ class Trainer:
     def __init__(
         self,
         config: TrainerConfig,
-        model: nn.Module,
+        model: Network,
         streams: Sequence[Stream],
         device: torch.device,
         run_folder: Path,
@@ -171,9 +170,9 @@ class Trainer:
         self.scaler = self.precision.scaler()
         self.engine = build_engine(config.engine, Learner(model, streams), world, device, config.checkpoint_activations)
         if config.compile:
-            for name in ("backbone", "pixel_decoder"):
-                model.get_submodule(name).compile()
-        self.optimizer = build_optimizer(model, config.learning_rate, config.weight_decay, config.lr_multipliers)
+            model.compile_encoder()
+        self.multipliers = model.lr_multipliers if config.lr_multipliers is None else config.lr_multipliers
+        self.optimizer = build_optimizer(model, config.learning_rate, config.weight_decay, self.multipliers)
         self.schedule = build_schedule(self.optimizer, config.schedule, config.steps, config.warmup_steps)
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.step = 0  # finished optimiser steps
@@ -206,7 +205,8 @@ class Trainer:
             Progress(self.config.steps, "training step", self.step, self.world.is_main) as progress,
             log or nullcontext(),
         ):
-            streams = self._open()
+            streams = [stream.open(self.consumed) for stream in self.streams]
+            self.engine.start()
             while self.step < self.config.steps:
                 self._train_step(streams)
                 step_done()
@@ -253,22 +253,6 @@ class Trainer:
             checkpointing.restore_random_state(own["random"], self.device)
             self._meter.load_state_dict(own["meter"])
 
-    def _open(self) -> list[Iterator[Batch]]:
-        """The streams, each from the first batch that was not consumed; with it the engine tries the learner out."""
-        streams = [stream.open(self.consumed) for stream in self.streams]
-        with self._meter.waiting_for_data():
-            first = _draw(streams)
-
-        def loss() -> Tensor:
-            self.model.train()
-            with self.precision.autocast():
-                terms = self.engine.learner(to_device(first, self.device), [None] * len(first))
-            return torch.stack([value.float() for value in terms.values()]).sum()
-
-        with _undisturbed(self.device):
-            self.engine.start(loss)
-        return [chain([batch], stream) for batch, stream in zip(first, streams, strict=True)]
-
     def _train_step(self, streams: Sequence[Iterator[Batch]]) -> None:
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
@@ -299,7 +283,7 @@ class Trainer:
     def _global_batch(self, number: int, parts: Sequence[SeededBatch]) -> GlobalBatch:
         """Let all parts of a stream know of each other, by a collecting pass if samples of several are compared."""
         tasks = self.streams[number].tasks
-        found = [counts(self.model, tasks, placed.batch) for placed in parts]
+        found = [self.model.counts(tasks, placed.batch) for placed in parts]
         global_batch = GlobalBatch(found, [placed.places for placed in parts], self.world)
         if len(parts) > 1 and any(task.compares for task in tasks):
             for part, placed in enumerate(parts):
@@ -346,7 +330,7 @@ class Trainer:
             progress.tell(summary(figures))
             if log:
                 rate = config.learning_rate * self.schedule.lr_lambdas[0](self.step - 1)
-                rates = {name: rate * factor for name, factor in config.lr_multipliers.items()}
+                rates = {name: rate * factor for name, factor in self.multipliers.items()}
                 log.write(self.step, {"seconds": self.seconds, "learning_rate": rate, "learning_rates": rates, **figures})
         if done or self.step % config.save_every == 0:
             self.save()

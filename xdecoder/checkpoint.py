@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import sys
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -16,41 +17,42 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from xdecoder.config import ConfigError, parse
+from xdecoder.config import Config, ConfigError, parse
 from xdecoder.files import atomic
-from xdecoder.model import XDecoder, XDecoderConfig
+from xdecoder.network import Network, NetworkConfig
+from xdecoder.networks import AnyNetwork
 
 FORMAT = "xdecoder/1"
+
+
+class _Architecture(Config):
+    model: AnyNetwork
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """What is needed to make a network: its architecture and its weights under our names."""
 
-    config: XDecoderConfig
+    config: NetworkConfig
     weights: dict[str, Tensor]
     path: Path
     inferred: bool = False
     """Whether the architecture was told from shapes, which do not tell all of it (such as the number of attention heads)."""
 
-    def build(self, device: torch.device | str = "cpu") -> XDecoder:
+    def build(self, device: torch.device | str = "cpu") -> Network:
         """The network, in evaluation mode; raises ValueError where weights and architecture do not agree."""
-        backbone = self.config.backbone
-        if backbone.name == "timm":  # its weights come from this file, not from where they came from at first
-            backbone = backbone.model_copy(update={"pretrained": False, "checkpoint": None})
-        model = XDecoder(self.config.model_copy(update={"backbone": backbone}))
-        model.config = self.config
+        model = self.config.empty()
         fill(model, self.weights, self.path)
         return model.to(device).eval()
 
 
-def save(model: XDecoder, path: str | Path, weights: Mapping[str, Tensor] | None = None) -> None:
+def save(model: Network, path: str | Path, weights: Mapping[str, Tensor] | None = None) -> None:
     """Write weights (by default its own) and architecture, atomically; a path that ends in .safetensors gets that format."""
     weights = model.state_dict() if weights is None else dict(weights)
     write({"format": FORMAT, "config": model.config.model_dump(mode="json"), "model": weights}, path)
 
 
-def load(path: str | Path, device: torch.device | str = "cpu") -> XDecoder:
+def load(path: str | Path, device: torch.device | str = "cpu") -> Network:
     """The network in a file written by `save`, in evaluation mode.
 
     Raises:
@@ -63,8 +65,12 @@ def interpret(content: dict[str, Any], path: str | Path) -> Checkpoint:
     """What `read` found in one of our files; raises ValueError for other files."""
     if content.get("format") != FORMAT:
         raise ValueError(f"{path}: not an X-Decoder checkpoint (expected format {FORMAT!r}, found {content.get('format')!r})")
+    name = content["config"].get("name", "") if isinstance(content.get("config"), dict) else ""
+    module = str(name).partition(":")[0]
+    if ":" in str(name) and module not in sys.modules:  # a file may not choose what is imported
+        raise ValueError(f"{path}: holds a network from outside, {name!r}; import {module} before you load it")
     try:
-        config = parse(XDecoderConfig, content["config"], where=str(path))
+        config = parse(_Architecture, {"model": content["config"]}, where=str(path)).model
     except ConfigError as error:
         raise ValueError(f"{error}; the checkpoint was written by another version") from None
     return Checkpoint(config, content["model"], Path(path))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,23 +13,33 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from xdecoder.backbones import BackboneConfig, FocalConfig
-from xdecoder.config import Config
+from xdecoder.backbones.davit import BlockPair
+from xdecoder.backbones.focal import FocalBlock
 from xdecoder.decoder.attention import TokenGroup
 from xdecoder.decoder.cache import KeyValueCache, TokenCache
 from xdecoder.decoder.decoder import Decoder, DecoderConfig
 from xdecoder.decoder.heads import AnswerConfig, AnswerHead, Prediction, QueryOutputs
 from xdecoder.language.encoder import LanguageConfig, LanguageEncoder
+from xdecoder.losses.context import StepContext
+from xdecoder.losses.contrastive import cosine_logits
+from xdecoder.network import Network, NetworkConfig, RepeatedLayer, Task
+from xdecoder.ops.winograd import use_winograd
 from xdecoder.pixel_decoders import FpnConfig, PixelDecoderConfig
-from xdecoder.pixel_decoders.deformable import DeformablePixelDecoder
-from xdecoder.rng import generator
+from xdecoder.pixel_decoders.deformable import DeformableLayer, DeformablePixelDecoder
+from xdecoder.pixel_decoders.fpn import EncoderLayer
+from xdecoder.postprocessing import Evidence
+from xdecoder.rng import generator, with_one_caption
+from xdecoder.types import Batch
 
 PIXEL_MEAN = (123.675, 116.280, 103.530)
 PIXEL_STD = (58.395, 57.120, 57.375)
 STRIDE = 32
 
 
-class XDecoderConfig(Config):
-    """The network; the defaults are the published Focal-T."""
+class XDecoderConfig(NetworkConfig):
+    """X-Decoder; the defaults are the published Focal-T."""
+
+    name: Literal["xdecoder"] = "xdecoder"
 
     backbone: BackboneConfig = FocalConfig()
     pixel_decoder: PixelDecoderConfig = FpnConfig()
@@ -36,13 +47,22 @@ class XDecoderConfig(Config):
     language: LanguageConfig = LanguageConfig()
     answers: AnswerConfig | None = None
     """The head that answers questions; None = there is none."""
-    image_size: int = 512
-    """Shorter side of the pictures that this network segments best; the predictor resizes to it."""
     caption_image_size: int = 224
     """Side of the square pictures that it captions and retrieves best."""
     published_quirks: bool = False
     """Reproduce the published network's known defects; on for published weights, which were trained with them.
     Each is explained where it acts: `xdecoder.decoder.decoder.Decoder` and the tasks."""
+
+    def build(self) -> XDecoder:
+        return XDecoder(self)
+
+    def empty(self) -> XDecoder:
+        backbone = self.backbone
+        if backbone.name == "timm":  # whose own weights would be fetched from where they came from at first
+            backbone = backbone.model_copy(update={"pretrained": False, "checkpoint": None})
+        model = XDecoder(self.model_copy(update={"backbone": backbone}))
+        model.config = self
+        return model
 
     @model_validator(mode="after")
     def _widths_agree(self) -> XDecoderConfig:
@@ -131,8 +151,11 @@ class Encoded:
         )
 
 
-class XDecoder(nn.Module):
-    """Generalised decoding for pixels, pictures and language."""
+class XDecoder(Network):
+    """Generalised decoding for pixels, images and language."""
+
+    config: XDecoderConfig
+    lr_multipliers: ClassVar[Mapping[str, float]] = {"backbone": 0.1, "language": 0.1}
 
     def __init__(self, config: XDecoderConfig) -> None:
         super().__init__()
@@ -150,13 +173,64 @@ class XDecoder(nn.Module):
     def device(self) -> torch.device:
         return self.backbone_proj.device
 
-    def read_images_as(self, dtype: torch.dtype) -> None:
-        """Keep the weights that read pictures in this type, for inference; texts are few, remembered, and stay precise."""
+    def counts(self, tasks: Sequence[Task], batch: Batch) -> dict[str, float]:
+        return {f"{task.name}/{name}": n for task in tasks for name, n in task.counts(self, batch).items()}
+
+    def losses(self, tasks: Sequence[Task], batch: Batch, context: StepContext | None = None) -> dict[str, Tensor]:
+        batch = with_one_caption(batch)
+        context = context or StepContext(self.counts(tasks, batch))
+        read = lru_cache(maxsize=None)(self.language.encode)
+        features = self.encode(batch.images, [sample.seed for sample in batch.samples])
+        prompts = [task.prompt(self, features, batch, lambda texts: read(tuple(texts))) for task in tasks]
+        layers = self.decode(features, [group for prompt in prompts for group in prompt.groups])[::-1]
+        terms: dict[str, Tensor] = {}
+        for task, prompt in zip(tasks, prompts, strict=True):
+            for term, value in task.loss(self, features, layers, prompt, batch, context).items():
+                terms |= _by_layer(f"{task.name}/{term}", value)
+        return terms
+
+    def predict(self, tasks: Sequence[Task], batch: Batch) -> dict[str, list[Any]]:
+        features = replace(self.encode(batch.images), keep=any(task.asks for task in tasks))
+        return {task.name: task.predict(self, features, batch) for task in tasks}
+
+    def evidence(self, features: Encoded, prompts: Sequence[str], settings: Any, image: int = 0) -> Evidence:
+        found: Evidence = settings.build().evidence(self, features, prompts, image)
+        return found
+
+    def graph(self, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
+        mean, std = (torch.tensor(values, device=images.device)[:, None, None] for values in (PIXEL_MEAN, PIXEL_STD))
+        mask_features, maps = self.pixel_decoder(self.backbone((images - mean) / std))
+        *_, last = self.decoder(mask_features, maps)
+        outputs = last.object_and_image
+        logits = cosine_logits(outputs.semantic, texts, self.language.logit_scale, clamp=False)
+        return logits.softmax(-1), outputs.masks(mask_features)
+
+    def class_texts(self, prompts: Sequence[str], settings: Any) -> Tensor:
+        texts: Tensor = settings.build().class_texts(self, prompts)
+        return texts
+
+    def repeated_layers(self) -> list[RepeatedLayer]:
+        once = (FocalBlock, BlockPair, EncoderLayer, DeformableLayer)
+        layers = [RepeatedLayer(module) for module in self.modules() if isinstance(module, once)]
+        layers += [RepeatedLayer(layer, ("cross_attend", "self_attend"), once=False) for layer in self.decoder.layers]
+        return layers + [RepeatedLayer(block, once=False) for block in self.language.blocks]
+
+    def for_inference(self, dtype: torch.dtype = torch.float32, compile: bool = False) -> None:
+        """As `Network.for_inference`; texts are few, remembered, and stay precise."""
+        self.eval()
         for part in (self.backbone, self.pixel_decoder, self.decoder):
             part.to(dtype)
         self.backbone_proj.data = self.backbone_proj.to(dtype)
         if isinstance(self.pixel_decoder, DeformablePixelDecoder):
             self.pixel_decoder.sample_precisely()
+        if compile:
+            self.compile_encoder(dynamic=True)
+        elif self.device.type == "cpu":
+            use_winograd(self.pixel_decoder)
+
+    def compile_encoder(self, dynamic: bool | None = None) -> None:
+        self.backbone.compile(dynamic=dynamic)
+        self.pixel_decoder.compile(dynamic=dynamic)
 
     def encode(self, images: Sequence[Tensor], seeds: Sequence[int | None] = ()) -> Encoded:
         """What can be seen on pictures.
@@ -200,6 +274,12 @@ class XDecoder(nn.Module):
                 for image in images
             ]
         )
+
+
+def _by_layer(name: str, value: Tensor) -> dict[str, Tensor]:
+    if value.dim() == 0:
+        return {name: value}
+    return {f"{name}/layer{i}": term for i, term in enumerate(value)}
 
 
 def padded_size(images: Sequence[Tensor]) -> tuple[int, int]:

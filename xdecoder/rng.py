@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
+
+from xdecoder.types import Batch
 
 
 def seed_of(*origin: int | str) -> int:
@@ -31,3 +34,14 @@ def rand_by_image(
         return torch.rand(sum(counts), *size, device=device)
     rows = [torch.rand(count, *size, device=device, generator=each) for count, each in zip(counts, generators, strict=True)]
     return torch.cat(rows)
+
+
+def with_one_caption(batch: Batch) -> Batch:
+    """Each image keeps one of its captions, drawn at random, and that caption's nouns."""
+    samples = []
+    for sample in batch.samples:
+        if len(sample.captions) > 1:
+            drawn = int(torch.randint(len(sample.captions), (), generator=generator(sample.seed, "caption")))
+            sample = replace(sample, captions=(sample.captions[drawn],), nouns=sample.nouns[drawn : drawn + 1])
+        samples.append(sample)
+    return replace(batch, samples=tuple(samples))

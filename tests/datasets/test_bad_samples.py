@@ -20,7 +20,6 @@ from datasets.loader import StreamConfig, train_loader
 from tests.datasets.packed import image, noise, rows, write_arrow
 from tests.tiny import tiny_model, tiny_tasks
 from xdecoder.config import parse
-from xdecoder.tasks import losses
 from xdecoder.types import Batch, Sample
 
 STRETCH = {"name": "stretch", "size": 8}
@@ -165,7 +164,7 @@ def test_strange_samples_train_through(tmp_path: Path) -> None:
     built = tiny_tasks().build(("segmentation", "referring", "captioning", "retrieval"))
     for samples in (batch.samples, batch.samples[:1], tuple(s for s in batch.samples if s.id == 0)):
         model.zero_grad()
-        terms = losses(model, built, Batch(samples, batch.vocabulary, batch.source))
+        terms = model.losses(built, Batch(samples, batch.vocabulary, batch.source))
         total = torch.stack(list(terms.values())).sum()
         total.backward()
         assert bool(total.isfinite()) and "segmentation/class/layer0" in terms

@@ -19,7 +19,7 @@ from tests.tiny import tiny_model
 from xdecoder.config import parse
 from xdecoder.language import vocabularies
 from xdecoder.model import XDecoder
-from xdecoder.tasks import TasksConfig, predict
+from xdecoder.tasks import TasksConfig
 from xdecoder.types import (
     AnswerResult,
     Batch,
@@ -168,7 +168,7 @@ def answers(model: XDecoder, batch: Batch, spec: DatasetSpec) -> dict[str, list[
     names = [task for task in tasks_of(spec) if task != "vqa"]
     settings = {"segmentation": {"templates": "none"}, "classification": {"templates": "none"}, "captioning": {"max_length": 3}}
     with torch.inference_mode():
-        return predict(model, parse(TasksConfig, settings).build(names), batch)
+        return model.predict(parse(TasksConfig, settings).build(names), batch)
 
 
 def assert_scores(results: dict[str, list[Any]], batch: Batch, spec: DatasetSpec, root: Path, perfect: bool) -> None:

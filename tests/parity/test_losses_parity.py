@@ -17,7 +17,7 @@ from torch import Tensor
 from xdecoder.losses.matching import Matches, match
 from xdecoder.model import XDecoder, XDecoderConfig
 from xdecoder.published.names import convert, to_ours
-from xdecoder.tasks import TasksConfig, losses
+from xdecoder.tasks import TasksConfig
 from xdecoder.tasks.segmentation import SegmentationConfig
 from xdecoder.types import Batch, Phrases, Sample, Segments, Vocabulary
 
@@ -162,8 +162,8 @@ def step(model: XDecoder, batches: tuple[Batch, Batch], texts: Sequence[Any], ra
             patch.setattr(f"xdecoder.{room}.random_prompt", lambda name, generator=None: next(sentences))
         for room in ("segmentation", "referring"):
             patch.setattr(f"xdecoder.tasks.{room}.match", remember)
-        terms = losses(model, tasks.build(["segmentation", "referring"]), batches[0])
-        terms |= losses(model, tasks.build(["captioning", "retrieval"]), batches[1])
+        terms = model.losses(tasks.build(["segmentation", "referring"]), batches[0])
+        terms |= model.losses(tasks.build(["captioning", "retrieval"]), batches[1])
     return Step(terms, matches)
 
 

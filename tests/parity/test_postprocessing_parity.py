@@ -15,7 +15,7 @@ from xdecoder import postprocessing
 from xdecoder.model import XDecoder, XDecoderConfig
 from xdecoder.postprocessing import PostprocessingConfig
 from xdecoder.published.names import convert
-from xdecoder.tasks import TasksConfig, predict
+from xdecoder.tasks import TasksConfig
 from xdecoder.tasks.segmentation import SegmentationConfig
 from xdecoder.types import Batch, InstanceResult, PanopticResult, Sample, SegmentationResult, Vocabulary
 
@@ -97,4 +97,4 @@ def test_picture(words: str, model: XDecoder, oracle: Path, monkeypatch: pytest.
     batch = Batch((Sample("street", inputs["eval_img"], tuple(inputs["eval_out_hw"])),), vocabulary, "recorded picture")
     for name in (f"{words}_default_thr", f"{words}_low_thr"):
         tasks = TasksConfig(segmentation=SegmentationConfig(postprocessing=settings(recorded[name])))
-        assert_same(predict(model, tasks.build(["segmentation"]), batch)["segmentation"][0], recorded[name])
+        assert_same(model.predict(tasks.build(["segmentation"]), batch)["segmentation"][0], recorded[name])

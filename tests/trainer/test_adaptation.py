@@ -10,7 +10,6 @@ from trainer.module_patterns import lies_under
 from trainer.optim import build_optimizer
 from xdecoder.config import ConfigError
 from xdecoder.model import XDecoder
-from xdecoder.tasks import losses
 
 
 def step(model: XDecoder) -> None:
@@ -18,7 +17,7 @@ def step(model: XDecoder) -> None:
     optimizer = build_optimizer(model, 0.01, 0.0, {})
     torch.manual_seed(0)
     tasks = tiny_tasks().build(["segmentation", "referring", "captioning"])
-    torch.stack(list(losses(model.train(), tasks, tiny_batch()).values())).sum().backward()
+    torch.stack(list(model.train().losses(tasks, tiny_batch()).values())).sum().backward()
     optimizer.step()
     model.eval()
 

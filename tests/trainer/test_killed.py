@@ -15,9 +15,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.standin import Model, Task, batches, counts, losses
+from tests.standin import Model, Task, batches
 from trainer import checkpointing
-from trainer import trainer as loop
 from trainer.trainer import Stream, Trainer, TrainerConfig
 from xdecoder import checkpoint
 
@@ -84,8 +83,6 @@ def one_thread() -> Iterator[None]:
 
 @pytest.mark.usefixtures("one_thread")
 def test_killed_ten_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "losses", losses)
-    monkeypatch.setattr(loop, "counts", counts)
     train(tmp_path / "whole")
     folder, chance, killed = tmp_path / "killed", random.Random(0), 0
     for _ in range(KILLS):

@@ -16,7 +16,7 @@ class OwnNorm(nn.LayerNorm):
     """A text encoder's own kind of norm, which the published rule overlooked."""
 
 
-class Network(nn.Module):
+class NetworkSource(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.backbone = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(1, 4))
@@ -40,7 +40,7 @@ def settings_by_name(model: nn.Module, **changes: object) -> dict[str, tuple[flo
 
 
 def test_rates_and_decay_follow_the_rules() -> None:
-    assert settings_by_name(Network()) == {
+    assert settings_by_name(NetworkSource()) == {
         "backbone.0.weight": (0.1, 0.05),
         "backbone.0.bias": (0.1, 0.0),
         "backbone.1.weight": (0.1, 0.0),
@@ -58,23 +58,23 @@ def test_rates_and_decay_follow_the_rules() -> None:
 
 
 def test_the_longest_matching_name_counts() -> None:
-    found = settings_by_name(Network(), lr_multipliers={"language": 0.1, "language.out": 0.5})
+    found = settings_by_name(NetworkSource(), lr_multipliers={"language": 0.1, "language.out": 0.5})
     assert found["language.out.weight"][0] == 0.5
     assert found["language.norm.weight"][0] == 0.1
     assert found["backbone.0.weight"][0] == 1.0
 
 
 def test_a_pattern_names_several_modules() -> None:
-    found = settings_by_name(Network(), lr_multipliers={"backbone.[1-9]": 0.1, "*.out": 0.5})
+    found = settings_by_name(NetworkSource(), lr_multipliers={"backbone.[1-9]": 0.1, "*.out": 0.5})
     assert [found[f"backbone.{i}.bias"][0] for i in (0, 1)] == [1.0, 0.1]
     assert found["language.out.bias"][0] == 0.5
 
 
 def test_a_name_without_parameters_is_refused() -> None:
     with pytest.raises(ConfigError, match="'bakbone'; did you mean 'backbone'"):
-        parameter_groups(Network(), 1.0, 0.05, {"bakbone": 0.1})
+        parameter_groups(NetworkSource(), 1.0, 0.05, {"bakbone": 0.1})
     with pytest.raises(ConfigError, match="no parameter lies under 'back'"):
-        parameter_groups(Network(), 1.0, 0.05, {"back": 0.1})
+        parameter_groups(NetworkSource(), 1.0, 0.05, {"back": 0.1})
 
 
 def test_the_published_milestones() -> None:
@@ -96,7 +96,7 @@ def test_warm_up_rises_linearly_and_multiplies_the_schedule() -> None:
 
 
 def test_the_schedule_scales_every_group() -> None:
-    optimizer = build_optimizer(Network(), 1.0, 0.05, MULTIPLIERS)
+    optimizer = build_optimizer(NetworkSource(), 1.0, 0.05, MULTIPLIERS)
     schedule = build_schedule(optimizer, MultiStep(milestones=(0.5,), factor=0.1), steps=4, warmup_steps=0)
     before = [group["lr"] for group in optimizer.param_groups]
     for _ in range(2):

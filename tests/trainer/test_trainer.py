@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.ranks import run_ranks
-from tests.standin import Model, Task, batches, counts, losses
+from tests.standin import Model, Task, batches
 from trainer import checkpointing
 from trainer import trainer as loop
 from trainer.distributed import World
@@ -39,12 +39,6 @@ def trainer(folder: Path, settings: TrainerConfig, **arguments: Any) -> Trainer:
     torch.manual_seed(0)
     streams = arguments.pop("streams", [Stream([Task("a")], batches), Stream([Task("a"), Task("b")], batches, weight=0.5)])
     return Trainer(settings, Model(), streams, CPU, folder, **arguments)
-
-
-@pytest.fixture(autouse=True)
-def _stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "losses", losses)
-    monkeypatch.setattr(loop, "counts", counts)
 
 
 def weights(trained: Trainer) -> list[Tensor]:
@@ -91,7 +85,7 @@ def test_stream_weights_and_shared_terms(tmp_path: Path) -> None:
     learner = loop.Learner(Model().eval(), streams)
     batch = next(batches(0))
     terms = learner([batch, batch], [None, None])
-    one = losses(learner.model, ["a"], batch)["a/square"]
+    one = learner.model.losses(["a"], batch)["a/square"]
     assert terms["a/square"].item() == pytest.approx(1.5 * one.item())
     assert terms["b/square"].item() == pytest.approx(0.5 * one.item())
 
@@ -145,11 +139,13 @@ def test_the_whole_gradient_is_clipped(tmp_path: Path) -> None:
 
 
 def test_a_bad_loss_stops_before_the_update(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def sometimes_nan(model: nn.Module, tasks: Any, batch: Batch, context: StepContext) -> dict[str, Tensor]:
+    losses = Model.losses
+
+    def sometimes_nan(model: Model, tasks: Any, batch: Batch, context: StepContext) -> dict[str, Tensor]:
         bad = any(sample.id == 17 for sample in batch.samples)
         return {name: value * (float("nan") if bad else 1.0) for name, value in losses(model, tasks, batch, context).items()}
 
-    monkeypatch.setattr(loop, "losses", sometimes_nan)
+    monkeypatch.setattr(Model, "losses", sometimes_nan)
     trained = trainer(tmp_path, config(), streams=[Stream([Task("a")], batches)])
     kept: list[list[Tensor]] = []
     original = trained._after_step
@@ -164,7 +160,9 @@ def test_a_bad_loss_stops_before_the_update(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_all_processes_stop_at_a_loss_that_is_bad_in_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def sometimes_nan(model: nn.Module, tasks: Any, batch: Batch, context: StepContext) -> dict[str, Tensor]:
+    losses = Model.losses
+
+    def sometimes_nan(model: Model, tasks: Any, batch: Batch, context: StepContext) -> dict[str, Tensor]:
         bad = any(sample.id == 17 for sample in batch.samples)
         return {name: value * (float("nan") if bad else 1.0) for name, value in losses(model, tasks, batch, context).items()}
 
@@ -177,7 +175,7 @@ def test_all_processes_stop_at_a_loss_that_is_bad_in_one(tmp_path: Path, monkeyp
             trained.train()
         return [error.value.step, trained.step, [weight.sum().item() for weight in weights(trained)]]
 
-    monkeypatch.setattr(loop, "losses", sometimes_nan)
+    monkeypatch.setattr(Model, "losses", sometimes_nan)
     first, second = run_ranks(learn, 2)
     assert first == second
     assert first[:2] == [3, 2]

@@ -36,11 +36,10 @@ def test_widths_must_agree():
 
 def test_every_parameter_learns_from_some_task():
     from tests.tiny import tiny_tasks
-    from xdecoder.tasks import losses
 
     model = tiny_model().train()
     batch = tiny_batch()
-    terms = losses(model, tiny_tasks().build(["segmentation", "referring", "captioning", "retrieval"]), batch)
+    terms = model.losses(tiny_tasks().build(["segmentation", "referring", "captioning", "retrieval"]), batch)
     sum(terms.values()).backward()
     without = [name for name, p in model.named_parameters() if p.grad is None]
     assert without == []

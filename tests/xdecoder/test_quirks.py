@@ -10,7 +10,7 @@ from xdecoder.config import parse
 from xdecoder.losses.contrastive import mean_direction, word_contrast
 from xdecoder.losses.matching import Matches
 from xdecoder.model import XDecoder
-from xdecoder.tasks import TasksConfig, losses
+from xdecoder.tasks import TasksConfig
 from xdecoder.tasks.captioning import regions_of
 from xdecoder.tasks.referring import word_tokens
 from xdecoder.types import Phrases
@@ -78,7 +78,7 @@ def test_unmatched_queries_get_no_gradient(plain, quirky, monkeypatch):
     for model in (plain, quirky):
         torch.manual_seed(0)
         tasks = parse(TasksConfig, {"segmentation": {"points": 64, "matching": {"points": 64}, "noun_weight": 1.0}})
-        terms = losses(model, tasks.build(["segmentation"]), with_nouns())
+        terms = model.losses(tasks.build(["segmentation"]), with_nouns())
         model.zero_grad()
         terms["segmentation/noun/layer0"].backward()
         seen.append((terms["segmentation/noun/layer0"].item(), model.decoder.heads.semantic.grad.norm().item()))
@@ -93,7 +93,7 @@ def test_a_picture_without_phrases_silences_the_batch(plain, quirky):
     bare = replace(batch.samples[0], phrases=Phrases((), torch.zeros(0, 64, 96, dtype=torch.bool)))
     batch = replace(batch, samples=(bare, batch.samples[1]))
     for model, silent in ((plain, False), (quirky, True)):
-        terms = losses(model, tiny_tasks().build(["referring"]), batch)
+        terms = model.losses(tiny_tasks().build(["referring"]), batch)
         assert set(terms) == {f"referring/{term}/layer{i}" for term in ("class", "mask", "dice") for i in range(3)}
         assert (sum(terms.values()).item() == 0) is silent
 
@@ -118,7 +118,7 @@ def test_the_word_to_image_part_fades_with_the_number_of_words(plain, quirky):
     full, faded = (word_contrast(objects, words, present, scale, twice) for twice in (False, True))
     to_words = (5 * faded - full) / 4  # full = w + i, faded = w + i / 5
     assert 0 < to_words < faded < full
-    ours, published = (losses(m, tiny_tasks().build(["retrieval"]), with_nouns()) for m in (plain, quirky))
+    ours, published = (m.losses(tiny_tasks().build(["retrieval"]), with_nouns()) for m in (plain, quirky))
     assert ours["retrieval/pair/layer0"].item() == pytest.approx(published["retrieval/pair/layer0"].item(), rel=1e-4)
     assert published["retrieval/word/layer0"] < ours["retrieval/word/layer0"]
 

@@ -11,7 +11,7 @@ import torch
 
 from trainer.distributed import World
 from trainer.evaluation import resume
-from trainer.evaluation.evaluation import Evaluation, Keeping, Network, Saved
+from trainer.evaluation.evaluation import Evaluation, Keeping, NetworkSource, SavedSource
 from trainer.evaluation.results import record, sha256, write_record
 from trainer.experiment import ExperimentConfig, load_model
 from trainer.report.report import write_evaluation_report
@@ -43,18 +43,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def source(
     config: ExperimentConfig, options: argparse.Namespace, device: torch.device, score: bool
-) -> tuple[Network | Saved, Keeping]:
+) -> tuple[NetworkSource | SavedSource, Keeping]:
     """What is measured, and what is kept meanwhile."""
     if score:
         folder = options.predictions or config.output / "predictions"
         if not folder.is_dir():
             advice = "measure with --save-predictions, or name a folder with --predictions"
             raise ConfigError(f"{folder}: no predictions there; {advice}")
-        return Saved(folder, config.data.root), Keeping()
+        return SavedSource(folder, config.data.root), Keeping()
     model = load_model(config, options.checkpoint, device)
     predictions = config.output / "predictions" if options.save_predictions else None
     keeping = Keeping(config.output / "partial", sha256(_file(config, options)), predictions)
-    return Network(model.eval(), config, device), keeping
+    return NetworkSource(model.eval(), config, device), keeping
 
 
 def forget(keeping: Keeping) -> None:
@@ -65,7 +65,7 @@ def forget(keeping: Keeping) -> None:
 
 def finish(
     found: Evaluation,
-    source: Network | Saved,
+    source: NetworkSource | SavedSource,
     config: ExperimentConfig,
     options: argparse.Namespace,
     keeping: Keeping,
@@ -74,7 +74,7 @@ def finish(
     world: World,
 ) -> None:
     """Write results.json, protocol.json, evaluation.json and evaluation.html; then nothing is left to go on from."""
-    if isinstance(source, Saved):
+    if isinstance(source, SavedSource):
         origin = {"predictions": str(source.folder)}
     else:
         origin = {"checkpoint": str(_file(config, options)), "sha256": keeping.fingerprint}
@@ -96,7 +96,7 @@ def finish(
         for note in details["notes"]:
             print(f"{name}: {note}")
     print(f"{path}: protocol, versions, checkpoint and the scores of each class")
-    if options.images > 0 and isinstance(source, Network):
+    if options.images > 0 and isinstance(source, NetworkSource):
         print(write_evaluation_report(config, source, found, options.images, command))
     forget(keeping)
 
@@ -124,8 +124,8 @@ def _datasets(found: Evaluation) -> dict[str, Any]:
     }
 
 
-def _device(source: Network | Saved) -> str:
-    if isinstance(source, Saved):
+def _device(source: NetworkSource | SavedSource) -> str:
+    if isinstance(source, SavedSource):
         return "none: predictions were read"
     return torch.cuda.get_device_name(source.device) if source.device.type == "cuda" else "cpu"
 

@@ -25,8 +25,8 @@ from trainer.experiment import ExperimentConfig
 from trainer.interrupt import StopRequest, stop_on_signals
 from trainer.logging import Progress
 from xdecoder.config import Config, ConfigError
-from xdecoder.model import XDecoder
-from xdecoder.tasks import TasksConfig, predict
+from xdecoder.network import Network
+from xdecoder.tasks import TasksConfig
 from xdecoder.types import Batch, Sample, to_device
 
 Answers = Callable[[Sequence[TaskName], Batch], dict[str, list[Any]]]
@@ -66,10 +66,10 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class Network:
+class NetworkSource:
     """Asks a network; it must be in evaluation mode."""
 
-    model: XDecoder
+    model: Network
     config: ExperimentConfig
     device: torch.device
 
@@ -79,7 +79,7 @@ class Network:
 
         def answer(names: Sequence[TaskName], batch: Batch) -> dict[str, list[Any]]:
             with autocast():
-                found = to_device(predict(self.model, tasks, to_device(batch, self.device)), "cpu")
+                found = to_device(self.model.predict(tasks, to_device(batch, self.device)), "cpu")
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)  # the copies above do not wait for the GPU
             return found
@@ -88,7 +88,7 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Saved:
+class SavedSource:
     """Reads predictions that `Keeping.predictions` has left."""
 
     folder: Path
@@ -99,14 +99,14 @@ class Saved:
 
 
 def evaluate(
-    model: XDecoder,
+    model: Network,
     config: ExperimentConfig,
     device: torch.device,
     world: World = ALONE,
     names: Collection[str] | None = None,
 ) -> Evaluation:
     """Measure a network on every entry of `data.evaluate`, or on those of these names; it is left in evaluation mode."""
-    return measure(Network(model.eval(), config, device), config, world, names=names)
+    return measure(NetworkSource(model.eval(), config, device), config, world, names=names)
 
 
 def measure(

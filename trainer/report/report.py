@@ -21,13 +21,13 @@ from datasets.spec import TaskName
 from trainer import distributed, precision
 from trainer.distributed import ALONE
 from trainer.evaluation import results
-from trainer.evaluation.evaluation import Evaluation, Network, settings_for
+from trainer.evaluation.evaluation import Evaluation, NetworkSource, settings_for
 from trainer.experiment import ExperimentConfig
 from trainer.report.page import Figure, Panel, Report, Section, render
-from xdecoder import checkpoint, config, tasks
+from xdecoder import checkpoint, config
 from xdecoder.files import atomic, read_json
 from xdecoder.inference.drawing import draw_instances, draw_masks, draw_panoptic, draw_semantic, enlarge, grid
-from xdecoder.model import XDecoder
+from xdecoder.network import Network
 from xdecoder.types import (
     InstanceResult,
     PanopticResult,
@@ -96,7 +96,9 @@ def write_report(run_folder: str | Path, images_per_task: int = 8, command: str 
     return folder / "report.html"
 
 
-def write_evaluation_report(settings: ExperimentConfig, network: Network, found: Evaluation, images: int, command: str) -> Path:
+def write_evaluation_report(
+    settings: ExperimentConfig, network: NetworkSource, found: Evaluation, images: int, command: str
+) -> Path:
     """Write `evaluation.html` into the run folder: scores with their protocol, the worst and the best pictures of each task.
 
     Args:
@@ -118,7 +120,7 @@ def write_evaluation_report(settings: ExperimentConfig, network: Network, found:
     return path
 
 
-def gather_extremes(settings: ExperimentConfig, network: Network, found: Evaluation, images: int) -> list[Section]:
+def gather_extremes(settings: ExperimentConfig, network: NetworkSource, found: Evaluation, images: int) -> list[Section]:
     """For each task of each entry the worst pictures and the best, drawn, with their scores."""
     sections = []
     for entry in settings.data.evaluate:
@@ -140,7 +142,7 @@ def gather_extremes(settings: ExperimentConfig, network: Network, found: Evaluat
 
 
 def observe_images(
-    settings: ExperimentConfig, network: Network, entry: EvaluationConfig, task: TaskName, images: Sequence[int | str]
+    settings: ExperimentConfig, network: NetworkSource, entry: EvaluationConfig, task: TaskName, images: Sequence[int | str]
 ) -> list[Seen]:
     """Certain pictures of an entry, in the order given, with what the network says of them."""
     loader = evaluation_loader(entry, settings.data.root)
@@ -172,7 +174,7 @@ def read_log(path: str | Path) -> list[dict[str, Any]]:
     return [rows[step] for step in sorted(rows)]
 
 
-def gather(settings: ExperimentConfig, model: XDecoder, images_per_task: int = 8) -> list[Section]:
+def gather(settings: ExperimentConfig, model: Network, images_per_task: int = 8) -> list[Section]:
     """Let the network work on the first samples of each evaluation entry and draw what comes out, a section for each task."""
     model = model.to(distributed.pick_device(settings.trainer.device, ALONE)).eval()
     sections = []
@@ -186,7 +188,7 @@ def gather(settings: ExperimentConfig, model: XDecoder, images_per_task: int = 8
     return sections
 
 
-def observe(settings: ExperimentConfig, model: XDecoder, entry: EvaluationConfig, images: int) -> dict[str, list[Seen]]:
+def observe(settings: ExperimentConfig, model: Network, entry: EvaluationConfig, images: int) -> dict[str, list[Seen]]:
     """By task, the entry's first samples with their results: `pictures` of them, a pool of `POOL` for retrieval."""
     wanted: dict[str, int] = {name: max(images, POOL) if name == "retrieval" else images for name in entry.tasks}
     most = max(wanted.values(), default=0)
@@ -197,7 +199,7 @@ def observe(settings: ExperimentConfig, model: XDecoder, entry: EvaluationConfig
     for batch in evaluation_loader(few, settings.data.root):
         names = [name for name in wanted if len(seen[name]) < wanted[name]]
         with torch.inference_mode(), autocast():
-            found = tasks.predict(model, own.build(names), to_device(batch, model.device))
+            found = model.predict(own.build(names), to_device(batch, model.device))
         for name in names:
             outcomes = to_device(found[name], "cpu")
             seen[name] += [Seen(s, batch.vocabulary, r) for s, r in zip(batch.samples, outcomes, strict=True)]

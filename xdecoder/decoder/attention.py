@@ -47,7 +47,7 @@ class AttentionTable(Config):
     """Make masks at full size and resize them, as published networks do, instead of resizing what they are made of. Only the
     last bits differ, which turn a pixel on the rim of a mask now and then."""
     padding_seen: tuple[str, ...] = ()
-    """Groups whose absent tokens are seen like any in a batch (a defect that X-Decoder's published weights were trained with)."""
+    """Groups whose absent tokens are seen in a batch (a defect that X-Decoder's published weights were trained with)."""
     first_looks_everywhere: tuple[str, ...] = ()
     """Groups whose first token looks everywhere (likewise: the line that meant the image token opens the one behind it)."""
 

@@ -20,20 +20,20 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from xdecoder.files import atomic
-from xdecoder.losses.contrastive import cosine_logits
-from xdecoder.model import PIXEL_MEAN, PIXEL_STD, STRIDE, XDecoder
-from xdecoder.tasks.segmentation import BACKGROUND
+from xdecoder.network import Network
+from xdecoder.tasks.segmentation import SegmentationConfig
 from xdecoder.types import Vocabulary
 
 INPUTS = ("images", "texts")
 OUTPUTS = ("probabilities", "masks")
 MAX_SIDE = 4096
+STRIDE = 32  # sides of images are multiples of it
 
 
 class SegmentationGraph(nn.Module):
     """What is exported: pictures and class texts to class probabilities and mask logits, before any threshold."""
 
-    def __init__(self, model: XDecoder) -> None:
+    def __init__(self, model: Network) -> None:
         super().__init__()
         self.model = model
 
@@ -47,15 +47,10 @@ class SegmentationGraph(nn.Module):
         Returns:
             Probabilities (B, Q, K + 1) and mask logits (B, Q, H/4, W/4).
         """
-        mean, std = (torch.tensor(values, device=images.device)[:, None, None] for values in (PIXEL_MEAN, PIXEL_STD))
-        mask_features, maps = self.model.pixel_decoder(self.model.backbone((images - mean) / std))
-        *_, last = self.model.decoder(mask_features, maps)
-        rows = last.object_and_image
-        logits = cosine_logits(rows.semantic, texts, self.model.language.logit_scale, clamp=False)
-        return logits.softmax(-1), rows.masks(mask_features)
+        return self.model.graph(images, texts)
 
 
-def export(model: XDecoder, path: str | Path, size: tuple[int, int] | None = None) -> None:
+def export(model: Network, path: str | Path, size: tuple[int, int] | None = None) -> None:
     """Write the segmentation path to a .onnx or .pt2 file; batch and number of classes stay free.
 
     Args:
@@ -80,14 +75,14 @@ def save(program: ExportedProgram, path: str | Path, image_size: int) -> None:
             file.write(content)
 
 
-def trace(model: XDecoder, size: tuple[int, int] | None = None) -> ExportedProgram:
+def trace(model: Network, size: tuple[int, int] | None = None) -> ExportedProgram:
     """The segmentation path as a graph of PyTorch operators; arguments as for `export`."""
     if size is not None and any(side % STRIDE or not 2 * STRIDE <= side <= MAX_SIDE for side in size):
         raise ValueError(f"sides are multiples of {STRIDE} from {2 * STRIDE} to {MAX_SIDE}, not {size[0]} and {size[1]}")
     height, width = size or (2 * STRIDE, 3 * STRIDE)
     example = (
         torch.zeros(2, 3, height, width, device=model.device),
-        torch.ones(3, model.config.decoder.joint_width, device=model.device),
+        torch.ones_like(model.class_texts(["a", "b"], SegmentationConfig())),
     )
     most = MAX_SIDE // STRIDE
     free = {2: STRIDE * Dim("rows", min=2, max=most), 3: STRIDE * Dim("columns", min=2, max=most)} if size is None else {}
@@ -96,7 +91,7 @@ def trace(model: XDecoder, size: tuple[int, int] | None = None) -> ExportedProgr
         return torch.export.export(SegmentationGraph(_plain(model)).eval(), example, dynamic_shapes=shapes)
 
 
-def _plain(model: XDecoder) -> XDecoder:
+def _plain(model: Network) -> Network:
     """A copy whose weights lie in memory row by row, as files keep them; a predictor lays some out otherwise."""
     plain = copy.deepcopy(model)
     for weight in plain.parameters():
@@ -104,10 +99,13 @@ def _plain(model: XDecoder) -> XDecoder:
     return plain
 
 
-def write_classes(model: XDecoder, vocabulary: Vocabulary, path: str | Path) -> None:
-    """Write what an exported network needs of a vocabulary as .npz: `texts` (K + 1, D), `names` (K,) and `is_thing` (K,)."""
+def write_classes(model: Network, vocabulary: Vocabulary, path: str | Path, settings: SegmentationConfig | None = None) -> None:
+    """Write what an exported network needs of a vocabulary as .npz: `texts` (K + 1, D), `names` (K,) and `is_thing` (K,).
+
+    settings: how the network is to be asked; None: with the mean over all templates.
+    """
     with torch.inference_mode():
-        texts = model.language.vocabulary((*vocabulary.names, BACKGROUND), "ensemble").float().cpu().numpy()
+        texts = model.class_texts(vocabulary.prompts, settings or SegmentationConfig()).float().cpu().numpy()
     with atomic(path) as file:
         np.savez(file, texts=texts, names=np.array(vocabulary.names), is_thing=np.array(vocabulary.is_thing))
 

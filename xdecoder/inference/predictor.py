@@ -16,8 +16,8 @@ from xdecoder import postprocessing
 from xdecoder.images import ImageLike, open_image, pixels, shorter_side
 from xdecoder.inference import tiling
 from xdecoder.inference.results import Answer, Found, Instances, Panoptic, Ranking, Regions, Semantic
-from xdecoder.model import Encoded, XDecoder
-from xdecoder.ops.winograd import use_winograd
+from xdecoder.model import Encoded
+from xdecoder.network import Network
 from xdecoder.postprocessing import Evidence, PostprocessingConfig, ResizedMasks
 from xdecoder.tasks import TasksConfig, vqa
 from xdecoder.tasks.captioning import captions
@@ -45,7 +45,7 @@ class Picture:
 
     def __init__(self, predictor: Predictor, image: Image.Image) -> None:
         self.image = image
-        self.views: dict[str, Encoded] = {}
+        self.views: dict[str, Any] = {}
         self._predictor = predictor
 
     def segment(self, names: Sequence[str], threshold: float = 0.0, tile: int | None = None) -> Semantic:
@@ -116,7 +116,7 @@ class Picture:
         if isinstance(phrases, str) or not phrases:
             raise ValueError("refer needs a list of phrases, at least one")
         features, together = self.view("scene"), self._predictor.tasks.referring.together
-        scores, logits = locate(self._predictor.model, features, phrases, together)
+        scores, logits = locate(self._predictor.able("referring"), features, phrases, together)
         masks = ResizedMasks(logits, features.padded, features.sizes[0], (self.image.height, self.image.width))
         return Regions(self.image, tuple(phrases), scores.cpu(), _to_cpu(masks))
 
@@ -135,26 +135,27 @@ class Picture:
         """Similarity of the image and each text, (T,) in -1…1."""
         if isinstance(texts, str) or not texts:
             raise ValueError("match needs a list of texts, at least one")
-        vectors = F.normalize(self._predictor.model.language.encode(texts).vectors.float(), dim=-1)
+        vectors = F.normalize(self._predictor.able("retrieval").language.encode(texts).vectors.float(), dim=-1)
         images = image_vectors(self.view("square"), self._predictor.tasks.retrieval.backbone_view)[0]
         return (vectors @ images.T).mean(dim=1).cpu()
 
     @torch.inference_mode()
     def answer(self, question: str) -> Answer:
         """The likeliest of the answers that the network was taught; raises ValueError if it was taught none."""
-        model = self._predictor.model
+        model = self._predictor.able("vqa")
         vqa.head_of(model)
         (best,) = vqa.answer(model, self.view("question"), model.language.encode([question]))
         return Answer(*best)
 
-    def view(self, kind: str) -> Encoded:
+    def view(self, kind: str) -> Any:
         """The image as the network looks at it when segmenting ("scene"), captioning ("square") or answering ("question")."""
         self._predictor.look([self], kind)
         return self.views[kind]
 
     def _evidence(self, vocabulary: Vocabulary) -> tuple[Evidence, ResizedMasks]:
         """Class probabilities and masks of all queries."""
-        found = self._predictor.segmentation.evidence(self._predictor.model, self.view("scene"), vocabulary.prompts)
+        settings = self._predictor.tasks.segmentation
+        found = self._predictor.model.evidence(self.view("scene"), vocabulary.prompts, settings)
         return found, found.resized((self.image.height, self.image.width))
 
     @torch.inference_mode()
@@ -191,20 +192,14 @@ class Predictor:
 
     def __init__(
         self,
-        model: XDecoder,
+        model: Network,
         dtype: torch.dtype = torch.float32,
         compile: bool = False,
         tasks: TasksConfig | None = None,
     ) -> None:
-        self.model = model.eval()
+        self.model = model
         self.tasks = tasks or OPEN_VOCABULARY
-        self.segmentation = self.tasks.segmentation.build()
-        model.read_images_as(dtype)
-        if model.device.type == "cpu" and not compile:
-            use_winograd(model.pixel_decoder)
-        if compile:
-            model.backbone.compile(dynamic=True)
-            model.pixel_decoder.compile(dynamic=True)
+        model.for_inference(dtype, compile)
 
     @overload
     def encode(self, image: One) -> Picture: ...
@@ -278,7 +273,7 @@ class Predictor:
         """As `Picture.caption`; for a list of images `region` is a list, in which None stands for all of an image."""
         if not isinstance(image, (list, tuple)):
             return self.caption([image], [region], **generation)[0]
-        config = self.tasks.captioning.generation(**generation)
+        model, config = self.able("captioning"), self.tasks.captioning.generation(**generation)
         regions = [None] * len(image) if region is None else list(region)
         if len(regions) != len(image):
             raise ValueError(f"{len(image)} pictures need as many regions, not {len(regions)}")
@@ -289,7 +284,7 @@ class Predictor:
             self.look(pictures, "square")
             views = [picture.views["square"] for picture in pictures]
             features = views[0] if len(views) == 1 else Encoded.stack(views)
-            sentences += captions(self.model, features, config, _stacked(masks, features))
+            sentences += captions(model, features, config, _stacked(masks, features))
         return sentences
 
     @overload
@@ -319,7 +314,7 @@ class Predictor:
     def answer(self, image: Many, question: str) -> list[Answer]: ...
     def answer(self, image: Any, question: str) -> Any:
         """As `Picture.answer`, of an image or of each of a list."""
-        vqa.head_of(self.model)
+        vqa.head_of(self.able("vqa"))
         return self._each(image, lambda picture: picture.answer(question), "question")
 
     def _each(self, image: Any, ask: Callable[[Picture], Answered], view: str | None = "scene") -> Answered | list[Answered]:
@@ -349,13 +344,18 @@ class Predictor:
 
     def _show(self, image: Image.Image, kind: str) -> Image.Image:
         """The image as the network is used to see it when segmenting, captioning or answering."""
-        config = self.model.config
         if kind == "scene":
-            return shorter_side(image, config.image_size)
+            return shorter_side(image, self.model.config.image_size)
         if kind == "question":
-            side = vqa.head_of(self.model).config.image_size
+            side = vqa.head_of(self.able("vqa")).config.image_size
             return image.resize((side, side), Image.Resampling.BICUBIC)
-        return image.resize((config.caption_image_size, config.caption_image_size), Image.Resampling.BILINEAR)
+        side = self.able("captioning").config.caption_image_size
+        return image.resize((side, side), Image.Resampling.BILINEAR)
+
+    def able(self, task: str) -> Any:
+        """The network, of which the task may be asked; raises ValueError, in one sentence, if it may not."""
+        self.model.require(task)
+        return self.model
 
 
 def load(

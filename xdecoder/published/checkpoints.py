@@ -17,6 +17,7 @@ from xdecoder import checkpoint
 from xdecoder.checkpoint import Checkpoint
 from xdecoder.download import fetch
 from xdecoder.model import XDecoder, XDecoderConfig
+from xdecoder.network import Network
 from xdecoder.published import detect
 from xdecoder.published.names import BUFFERS, convert, strip_prefixes, to_published_state
 
@@ -112,7 +113,7 @@ def save(model: XDecoder, path: str | Path) -> None:
     checkpoint.write({"model": state} if Path(path).suffix == ".safetensors" else state, path)
 
 
-def initialise(model: XDecoder, source: str | Path) -> Initialised:
+def initialise(model: Network, source: str | Path) -> Initialised:
     """Fill what a file holds of the network, to start training from it; the rest stays as it is.
 
     Takes UniCL, CLIP and FocalNet files (a backbone, a text encoder or both), published and our own checkpoints. Depth-wise

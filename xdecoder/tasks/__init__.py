@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from xdecoder.config import Config, ConfigError
+from xdecoder.network import Task
 from xdecoder.tasks.captioning import CaptioningConfig
 from xdecoder.tasks.classification import ClassificationConfig
 from xdecoder.tasks.referring import ReferringConfig
 from xdecoder.tasks.retrieval import RetrievalConfig
 from xdecoder.tasks.segmentation import SegmentationConfig
-from xdecoder.tasks.task import Task, counts, losses, predict, with_one_caption
 from xdecoder.tasks.vqa import VqaConfig
 
-__all__ = ["Task", "TasksConfig", "counts", "losses", "predict", "with_one_caption"]
+__all__ = ["Task", "TasksConfig"]
 
 
 class TasksConfig(Config):

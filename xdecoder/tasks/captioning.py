@@ -17,8 +17,9 @@ from xdecoder.language.encoder import Texts
 from xdecoder.losses.captioning import next_word_loss
 from xdecoder.losses.context import StepContext
 from xdecoder.model import Encoded, XDecoder
+from xdecoder.network import Prompt, TextReader
 from xdecoder.tasks.segmentation import to_padded
-from xdecoder.tasks.task import Prompt, TextReader, captions_of
+from xdecoder.tasks.task import captions_of
 from xdecoder.types import Batch, CaptionResult
 
 
@@ -55,7 +56,7 @@ class Captioning:
     def counts(self, model: XDecoder, batch: Batch) -> dict[str, float]:
         return {"words": model.language.tokenizer.words(captions_of(batch))}
 
-    def prompt(self, model: XDecoder, batch: Batch, texts: TextReader) -> CaptionPrompt:
+    def prompt(self, model: XDecoder, features: Encoded, batch: Batch, texts: TextReader) -> CaptionPrompt:
         read = texts(captions_of(batch))
         return CaptionPrompt((caption_tokens(model, read),), read)
 

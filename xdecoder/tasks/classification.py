@@ -13,8 +13,8 @@ from xdecoder.decoder.heads import Prediction
 from xdecoder.language.encoder import Prompting
 from xdecoder.losses.context import StepContext
 from xdecoder.model import Encoded, XDecoder
+from xdecoder.network import Prompt, TextReader
 from xdecoder.tasks.segmentation import vocabulary_of
-from xdecoder.tasks.task import Prompt, TextReader
 from xdecoder.types import Batch, ClassificationResult
 
 
@@ -43,7 +43,7 @@ class Classification:
     def counts(self, model: XDecoder, batch: Batch) -> dict[str, float]:
         raise ConfigError("task 'classification' is only measured; to learn from pictures of classes, list 'retrieval'")
 
-    def prompt(self, model: XDecoder, batch: Batch, texts: TextReader) -> Prompt:
+    def prompt(self, model: XDecoder, features: Encoded, batch: Batch, texts: TextReader) -> Prompt:
         return Prompt()
 
     def loss(

@@ -20,8 +20,9 @@ from xdecoder.losses.contrastive import cosine_logits
 from xdecoder.losses.masks import mask_losses
 from xdecoder.losses.matching import Matches, MatchingConfig, match
 from xdecoder.model import Encoded, XDecoder
+from xdecoder.network import Prompt, TextReader
 from xdecoder.tasks.segmentation import to_padded
-from xdecoder.tasks.task import Prompt, TextReader, generators_of
+from xdecoder.tasks.task import generators_of
 from xdecoder.types import Batch, Phrases, ReferringResult
 
 _PASS = 8  # phrases that are decoded at a time
@@ -69,7 +70,7 @@ class Referring:
         numbers = [len(image.texts) for image in phrases_of(batch)]
         return {"images": len(numbers), "phrases": sum(numbers), "bare": numbers.count(0)}
 
-    def prompt(self, model: XDecoder, batch: Batch, texts: TextReader) -> PhrasePrompt:
+    def prompt(self, model: XDecoder, features: Encoded, batch: Batch, texts: TextReader) -> PhrasePrompt:
         phrases = phrases_of(batch)
         # A batch without phrases reads an empty one, which nobody sees: it takes the same way as all batches.
         distinct = sorted({text for image in phrases for text in image.texts}) or [""]

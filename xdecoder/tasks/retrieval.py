@@ -15,7 +15,8 @@ from xdecoder.language.encoder import Texts
 from xdecoder.losses.context import StepContext
 from xdecoder.losses.contrastive import mean_direction, symmetric_contrast, word_contrast
 from xdecoder.model import Encoded, XDecoder
-from xdecoder.tasks.task import Prompt, TextReader, captions_of
+from xdecoder.network import Prompt, TextReader
+from xdecoder.tasks.task import captions_of
 from xdecoder.types import Batch, RetrievalResult
 
 
@@ -55,7 +56,7 @@ class Retrieval:
     def counts(self, model: XDecoder, batch: Batch) -> dict[str, float]:
         return {}
 
-    def prompt(self, model: XDecoder, batch: Batch, texts: TextReader) -> PairPrompt:
+    def prompt(self, model: XDecoder, features: Encoded, batch: Batch, texts: TextReader) -> PairPrompt:
         return PairPrompt(texts=texts(captions_of(batch)))
 
     def loss(

@@ -23,11 +23,12 @@ from xdecoder.losses.contrastive import cosine_logits
 from xdecoder.losses.masks import mask_losses
 from xdecoder.losses.matching import Matches, MatchingConfig, match
 from xdecoder.losses.nouns import Named, noun_loss
-from xdecoder.model import Encoded, XDecoder, padded_size
+from xdecoder.model import Encoded, XDecoder
+from xdecoder.network import Prompt, TextReader
 from xdecoder.postprocessing import Evidence, PostprocessingConfig
 from xdecoder.rng import generator
 from xdecoder.tasks.denoising import denoising_losses, denoising_queries
-from xdecoder.tasks.task import Prompt, TextReader, generators_of
+from xdecoder.tasks.task import generators_of
 from xdecoder.types import Batch, SegmentationResult, Segments, Vocabulary
 
 BACKGROUND = "background"
@@ -100,13 +101,12 @@ class Segmentation:
         rest = (len(numbers) * queries - matched) * self.config.background_weight
         return {"masks": sum(numbers), "class weight": matched + rest}
 
-    def prompt(self, model: XDecoder, batch: Batch, texts: TextReader) -> VocabularyPrompt:
+    def prompt(self, model: XDecoder, features: Encoded, batch: Batch, texts: TextReader) -> VocabularyPrompt:
         names = (*vocabulary_of(batch).prompts, BACKGROUND)
         templates: Prompting = "random" if self.config.templates == "published" else "none"
         classes = model.language.vocabulary(names, templates, generator(batch.seed, "templates"))
         nouns = self._read_nouns(model, batch, texts) if self.config.noun_weight else ()
-        padded = padded_size(batch.images)
-        shown = [to_padded(own.masks, padded) for own in segments_of(batch)] if self.config.denoising_weight else []
+        shown = [to_padded(own.masks, features.padded) for own in segments_of(batch)] if self.config.denoising_weight else []
         denoising = (denoising_queries(model, shown),) if shown else ()
         return VocabularyPrompt(denoising, classes if self.config.learn_texts else classes.detach(), nouns)
 
@@ -262,14 +262,18 @@ class Segmentation:
             prompts: what the text encoder reads for each of K classes.
             image: which of the encoded images.
         """
-        templates: Prompting = "ensemble" if self.config.templates == "published" else "none"
-        classes = model.language.vocabulary((*prompts, BACKGROUND), templates)
+        classes = self.class_texts(model, prompts)
         outputs, kept = features.latents.outputs, self._kept(features.latents.predictions, image, classes)
         logits = cosine_logits(outputs.semantic[image].float(), classes[kept], model.language.logit_scale, clamp=False)
         if not self.config.background:
             logits[:, -1] = float("-inf")
         masks = torch.einsum("nc,chw->nhw", outputs.mask[image], features.mask[image])
         return Evidence(logits.softmax(-1), masks, kept[:-1], features.padded, features.sizes[image])
+
+    def class_texts(self, model: XDecoder, prompts: Sequence[str]) -> Tensor:
+        """Texts (K + 1, D) of K classes, and of the background last, as the network is measured with them."""
+        templates: Prompting = "ensemble" if self.config.templates == "published" else "none"
+        return model.language.vocabulary((*prompts, BACKGROUND), templates)
 
     def _kept(self, layers: Sequence[Prediction], image: int, classes: Tensor) -> Tensor:
         """Which rows of `classes` (K + 1, D) are considered for an image, in ascending order; the background always is."""

@@ -13,7 +13,7 @@ from xdecoder.decoder.heads import AnswerHead, Prediction
 from xdecoder.language.encoder import Texts
 from xdecoder.losses.context import StepContext
 from xdecoder.model import Encoded, XDecoder
-from xdecoder.tasks.task import Prompt, TextReader
+from xdecoder.network import Prompt, TextReader
 from xdecoder.types import AnswerResult, Batch
 
 
@@ -31,7 +31,7 @@ class Vqa:
     compares = False
     asks = True
 
-    def prompt(self, model: XDecoder, batch: Batch, texts: TextReader) -> Prompt:
+    def prompt(self, model: XDecoder, features: Encoded, batch: Batch, texts: TextReader) -> Prompt:
         return Prompt()
 
     def counts(self, model: XDecoder, batch: Batch) -> dict[str, float]:

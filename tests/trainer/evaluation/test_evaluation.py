@@ -27,6 +27,7 @@ from trainer.evaluation.suites import GROUPS, choose, entries_of, paper_table
 from trainer.experiment import ExperimentConfig
 from xdecoder import checkpoint
 from xdecoder.config import load, parse
+from xdecoder.model import XDecoder
 from xdecoder.tasks import TasksConfig
 
 IMAGES = 7
@@ -158,7 +159,7 @@ def test_an_interrupted_evaluation_goes_on(
     experiment: Path, undisturbed: dict[str, float], monkeypatch: pytest.MonkeyPatch, batches: int
 ) -> None:
     """Interrupted in the middle of the first and of the second entry; nothing is measured twice."""
-    predict, asked = evaluation.predict, []
+    predict, asked = XDecoder.predict, []
 
     def stopping(model: Any, tasks: Any, batch: Any) -> Any:
         asked.append([sample.id for sample in batch.samples])
@@ -166,7 +167,7 @@ def test_an_interrupted_evaluation_goes_on(
             os.kill(os.getpid(), signal.SIGTERM)
         return predict(model, tasks, batch)
 
-    monkeypatch.setattr(evaluation, "predict", stopping)
+    monkeypatch.setattr(XDecoder, "predict", stopping)
     assert measure(experiment, "--save-predictions") == 130
     assert len(asked) == batches and not (experiment.parent / "run/results.json").exists()
     (part,) = list((experiment.parent / "run/partial").glob("squares-*/*.pt"))[-1:]
@@ -192,7 +193,7 @@ def test_an_interrupted_evaluation_goes_on(
 def test_a_crash_keeps_what_was_found_and_a_broken_part_is_measured_again(
     experiment: Path, undisturbed: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predict, asked = evaluation.predict, []
+    predict, asked = XDecoder.predict, []
 
     def failing(model: Any, tasks: Any, batch: Any) -> Any:
         asked.append(len(batch))
@@ -200,7 +201,7 @@ def test_a_crash_keeps_what_was_found_and_a_broken_part_is_measured_again(
             raise ValueError("picture 7: a made-up fault")
         return predict(model, tasks, batch)
 
-    monkeypatch.setattr(evaluation, "predict", failing)
+    monkeypatch.setattr(XDecoder, "predict", failing)
     monkeypatch.setattr("trainer.evaluation.resume.SECONDS", 0.0)
     assert measure(experiment) == 2
     parts = sorted((experiment.parent / "run/partial").glob("squares-*/*.pt"))
@@ -211,7 +212,7 @@ def test_a_crash_keeps_what_was_found_and_a_broken_part_is_measured_again(
 
 
 def test_other_settings_and_fresh_begin_anew(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    predict, asked = evaluation.predict, []
+    predict, asked = XDecoder.predict, []
 
     def stopping(model: Any, tasks: Any, batch: Any) -> Any:
         asked.append(len(batch))
@@ -219,7 +220,7 @@ def test_other_settings_and_fresh_begin_anew(experiment: Path, monkeypatch: pyte
             os.kill(os.getpid(), signal.SIGTERM)
         return predict(model, tasks, batch)
 
-    monkeypatch.setattr(evaluation, "predict", stopping)
+    monkeypatch.setattr(XDecoder, "predict", stopping)
     for arguments in ([], ["tasks.segmentation.postprocessing.object_threshold=0.5"], ["--fresh"]):
         asked.clear()
         assert measure(experiment, *arguments) == 130

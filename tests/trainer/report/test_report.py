@@ -7,6 +7,7 @@ import math
 import re
 import runpy
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -260,7 +261,7 @@ def _stand_in(monkeypatch: pytest.MonkeyPatch, asked: list[tuple[int, list[str]]
         samples = [_sample(i % 5) for i in range(min(12, entry.limit or 12))]
         return [Batch(tuple(samples[i : i + 4]), VOCABULARY, "shapes_val") for i in range(0, len(samples), 4)]
 
-    def predict(model: Any, tasks: list[Any], batch: Batch) -> dict[str, list[Any]]:
+    def predict(tasks: list[Any], batch: Batch) -> dict[str, list[Any]]:
         asked.append((len(batch), [task.name for task in tasks]))
         vectors = torch.eye(4)[: len(batch)]
         answers: dict[str, list[Any]] = {
@@ -271,8 +272,8 @@ def _stand_in(monkeypatch: pytest.MonkeyPatch, asked: list[tuple[int, list[str]]
 
     monkeypatch.setattr(module, "evaluation_loader", loader)
     monkeypatch.setattr(module, "settings_for", lambda spec, tasks: tasks)
-    monkeypatch.setattr(module.tasks, "predict", predict)
     return SimpleNamespace(
+        predict=predict,
         data=SimpleNamespace(evaluate=(entry,), root=Path("data")),
         trainer=SimpleNamespace(device="cpu", precision="float32"),
         tasks=SimpleNamespace(build=lambda names: [SimpleNamespace(name=name) for name in names]),
@@ -280,13 +281,19 @@ def _stand_in(monkeypatch: pytest.MonkeyPatch, asked: list[tuple[int, list[str]]
 
 
 class Network(torch.nn.Module):
+    """Answers what the stand-in's settings say."""
+
     device = torch.device("cpu")
+
+    def __init__(self, predict: Callable[[list[Any], Batch], dict[str, list[Any]]]) -> None:
+        super().__init__()
+        self.predict = predict
 
 
 def test_gathering_asks_only_for_what_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[int, list[str]]] = []
     settings = _stand_in(monkeypatch, asked)
-    sections = gather(settings, Network(), images_per_task=3)  # type: ignore[arg-type]
+    sections = gather(settings, Network(settings.predict), images_per_task=3)  # type: ignore[arg-type]
     assert asked == [(4, ["captioning", "retrieval"]), (4, ["retrieval"]), (4, ["retrieval"])]
     assert [(s.source, s.task) for s in sections] == [("shapes_val", "captioning"), ("shapes_val", "retrieval")]
     assert [len(section.figures) for section in sections] == [3, 3]
@@ -295,7 +302,7 @@ def test_gathering_asks_only_for_what_is_shown(monkeypatch: pytest.MonkeyPatch) 
 def test_a_report_is_written_with_its_pictures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     settings = _stand_in(monkeypatch, [])
     monkeypatch.setattr(module.config, "load", lambda schema, path: settings)
-    monkeypatch.setattr(module.checkpoint, "load", lambda path: Network())
+    monkeypatch.setattr(module.checkpoint, "load", lambda path: Network(settings.predict))
     (tmp_path / "config.yaml").write_text("seed: 7\n")
     (tmp_path / "model.pt").write_bytes(b"")
     (tmp_path / "results.json").write_text(json.dumps({"shapes_val/retrieval_IR@1": 12.5}))

@@ -14,7 +14,7 @@ from xdecoder.config import parse
 from xdecoder.decoder.heads import AnswerConfig
 from xdecoder.inference.predictor import BATCH, Predictor
 from xdecoder.model import Encoded, XDecoder, XDecoderConfig
-from xdecoder.tasks import TasksConfig, predict
+from xdecoder.tasks import TasksConfig
 from xdecoder.types import Batch, Sample, Vocabulary
 
 
@@ -78,7 +78,7 @@ def test_answers_are_the_tasks_own(predictor: Predictor) -> None:
     vocabulary = Vocabulary(("star", "cube", "grass"), (True, True, False))
     sample = Sample("one", pixels, (64, 96), None, None, ("a star", "a cube"))
     with torch.inference_mode():
-        expected = predict(predictor.model, TasksConfig().build(["segmentation"]), Batch((sample,), vocabulary, "test"))
+        expected = predictor.model.predict(TasksConfig().build(["segmentation"]), Batch((sample,), vocabulary, "test"))
     (result,) = expected["segmentation"]
     assert torch.equal(predictor.segment(pixels, vocabulary.names).labels, result.semantic)
     instances = predictor.instances(pixels, ["star", "cube"])
@@ -91,7 +91,7 @@ def test_answers_are_the_tasks_own(predictor: Predictor) -> None:
     square = torch.from_numpy(noise(64, 64)).permute(2, 0, 1)
     sample = Sample("one", square, (64, 64), None, None, ("a star", "a cube"))
     with torch.inference_mode():
-        both = predict(predictor.model, TasksConfig().build(["captioning", "retrieval"]), Batch((sample,), None, "test"))
+        both = predictor.model.predict(TasksConfig().build(["captioning", "retrieval"]), Batch((sample,), None, "test"))
     assert predictor.caption(square) == both["captioning"][0].text
     cosines = (both["retrieval"][0].texts @ both["retrieval"][0].image.T).mean(dim=1)
     torch.testing.assert_close(predictor.match(square, ["a star", "a cube"]), cosines)

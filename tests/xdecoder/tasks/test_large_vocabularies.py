@@ -11,7 +11,6 @@ from tests.tiny import tiny_batch, tiny_model
 from xdecoder.config import ConfigError
 from xdecoder.language import encoder as language
 from xdecoder.model import XDecoder
-from xdecoder.tasks import predict
 from xdecoder.tasks.segmentation import BACKGROUND, EarlyRejection, SegmentationConfig
 from xdecoder.types import Batch, SegmentationResult, Vocabulary
 
@@ -27,7 +26,7 @@ def segment(model: XDecoder, **settings: object) -> list[SegmentationResult]:
     task = SegmentationConfig.model_validate(
         {"templates": "none", "postprocessing": {"object_threshold": 0.0}, **settings}
     ).build()
-    return list(predict(model, [task], batch())["segmentation"])
+    return list(model.predict([task], batch())["segmentation"])
 
 
 def parts(result: SegmentationResult) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

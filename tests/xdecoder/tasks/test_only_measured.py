@@ -10,7 +10,6 @@ from xdecoder.config import ConfigError
 from xdecoder.decoder.heads import AnswerConfig
 from xdecoder.inference.predictor import Predictor
 from xdecoder.model import XDecoder
-from xdecoder.tasks import losses, predict
 from xdecoder.types import Question
 
 
@@ -31,19 +30,19 @@ def test_every_question_gets_the_predictors_answer():
     model = XDecoder(tiny_config().model_copy(update={"answers": answers})).eval()
     torch.nn.init.normal_(model.answers.classifier[-1].weight)
     square = replace(asked().samples[0], image=asked().samples[0].image[:, :, :64])
-    (found,) = predict(model, tiny_tasks().build(["vqa"]), replace(asked(), samples=(square,)))["vqa"]
+    (found,) = model.predict(tiny_tasks().build(["vqa"]), replace(asked(), samples=(square,)))["vqa"]
     predictor = Predictor(model)
     assert found.texts == tuple(predictor.answer(square.image, question.text).text for question in square.questions)
-    several = predict(model, tiny_tasks().build(["vqa"]), asked())["vqa"]
+    several = model.predict(tiny_tasks().build(["vqa"]), asked())["vqa"]
     assert [len(result.texts) for result in several] == [2, 1]
 
 
 def test_without_a_head_there_are_no_answers():
     with pytest.raises(ValueError, match="its checkpoint holds no answer head"):
-        predict(tiny_model(), tiny_tasks().build(["vqa"]), asked())
+        tiny_model().predict(tiny_tasks().build(["vqa"]), asked())
 
 
 @pytest.mark.parametrize("name", ["vqa", "classification"])
 def test_they_are_not_learnt(name):
     with pytest.raises(ConfigError, match=f"task '{name}' is only measured"):
-        losses(tiny_model(), tiny_tasks().build([name]), asked())
+        tiny_model().losses(tiny_tasks().build([name]), asked())

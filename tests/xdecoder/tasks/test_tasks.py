@@ -5,7 +5,6 @@ import torch
 
 from tests.tiny import tiny_batch, tiny_model, tiny_tasks
 from xdecoder.config import ConfigError
-from xdecoder.tasks import losses, predict
 from xdecoder.tasks.captioning import caption_tokens
 from xdecoder.tasks.denoising import denoising_queries
 from xdecoder.tasks.segmentation import to_padded
@@ -16,7 +15,7 @@ ALL = ["segmentation", "referring", "captioning", "retrieval"]
 
 
 def test_terms_are_named_by_task_term_and_layer():
-    terms = losses(tiny_model(), tiny_tasks().build(ALL), tiny_batch())
+    terms = tiny_model().losses(tiny_tasks().build(ALL), tiny_batch())
     layers = [f"layer{i}" for i in range(5)]
     expected = {f"segmentation/{term}/{layer}" for term in ("class", "mask", "dice") for layer in layers}
     expected |= {f"referring/{term}/{layer}" for term in ("class", "mask", "dice") for layer in layers[:3]}
@@ -33,7 +32,7 @@ def test_a_few_steps_on_one_batch_lower_every_loss():
     totals = []
     torch.manual_seed(0)
     for _ in range(25):
-        terms = losses(model, tasks, tiny_batch())
+        terms = model.losses(tasks, tiny_batch())
         totals.append({name: sum(v.item() for k, v in terms.items() if k.startswith(name)) for name in ALL})
         optimizer.zero_grad()
         sum(terms.values()).backward()
@@ -46,7 +45,7 @@ def test_a_few_steps_on_one_batch_lower_every_loss():
 def test_results_have_the_size_that_was_asked_for():
     model, batch = tiny_model(), tiny_batch()
     samples = tuple(replace(sample, output_size=(30, 50)) for sample in batch.samples)
-    results = predict(model, tiny_tasks().build(ALL), replace(batch, samples=samples))
+    results = model.predict(tiny_tasks().build(ALL), replace(batch, samples=samples))
     for segmented, referred in zip(results["segmentation"], results["referring"], strict=True):
         assert segmented.semantic.shape == segmented.panoptic.ids.shape == (30, 50)
         assert segmented.instances.masks.shape[1:] == referred.masks.shape[1:] == (30, 50)
@@ -68,10 +67,10 @@ def test_pictures_without_phrases_or_regions_train_through():
     with_denoising = [tiny_tasks().segmentation.model_copy(update={"denoising_weight": 1.0}).build()]
     for samples in ((bare, batch.samples[1]), (bare, bare)):
         for chosen in (tasks, with_denoising):
-            terms = losses(model, chosen, replace(batch, samples=samples))
+            terms = model.losses(chosen, replace(batch, samples=samples))
             assert all(torch.isfinite(value) for value in terms.values())
     with torch.inference_mode():
-        results = predict(model, tasks, replace(batch, samples=(bare, batch.samples[1])))
+        results = model.predict(tasks, replace(batch, samples=(bare, batch.samples[1])))
     assert len(results["referring"][0].masks) == 0 and len(results["referring"][1].masks) == 1
 
 
@@ -80,9 +79,9 @@ def test_denoising_queries_see_their_region_and_leave_the_others_alone():
     with_denoising = [config.model_copy(update={"denoising_weight": 0.5}).build()]
     model, batch = tiny_model(), tiny_batch()
     torch.manual_seed(0)
-    plain = losses(model, [config.build()], batch)
+    plain = model.losses([config.build()], batch)
     torch.manual_seed(0)
-    terms = losses(model, with_denoising, batch)
+    terms = model.losses(with_denoising, batch)
     for name, value in plain.items():
         if "/class/" in name:
             assert torch.allclose(terms.pop(name), value, atol=1e-6), f"{name}: object queries may not see denoising queries"
@@ -129,7 +128,7 @@ def test_what_a_loss_reaches_does_not_depend_on_the_data(names, learn_texts):
     reached = []
     for samples in (batch.samples, (bare, bare)):
         model = tiny_model().train()
-        sum(losses(model, tasks.build(names), replace(batch, samples=samples)).values()).backward()
+        sum(model.losses(tasks.build(names), replace(batch, samples=samples)).values()).backward()
         reached.append({name for name, parameter in model.named_parameters() if parameter.grad is not None})
     assert reached[0] == reached[1]
 
@@ -144,7 +143,7 @@ def test_missing_annotations_are_named():
         ("captioning", "picture first of tiny has no caption"),
     ):
         with pytest.raises(ValueError, match=message):
-            losses(tiny_model(), tiny_tasks().build([task]), bare)
+            tiny_model().losses(tiny_tasks().build([task]), bare)
     with pytest.raises(ConfigError, match="unknown task 'painting'; tasks are segmentation"):
         tiny_tasks().build(["painting"])
 
@@ -155,7 +154,7 @@ def test_class_names_count_less_than_written_phrases():
     for written in (True, False):
         torch.manual_seed(0)
         samples = tuple(replace(sample, phrases=replace(sample.phrases, written=written)) for sample in batch.samples)
-        terms.append(losses(tiny_model(), tiny_tasks().build(["referring"]), replace(batch, samples=samples)))
+        terms.append(tiny_model().losses(tiny_tasks().build(["referring"]), replace(batch, samples=samples)))
     for name in terms[0]:
         factor = 0.25 if "/class/" in name else 1.0
         assert torch.allclose(factor * terms[0][name], terms[1][name]), name
@@ -189,7 +188,7 @@ def test_all_tasks_learn_in_sixteen_bits():
     segmentation = tasks.segmentation.model_copy(update={"noun_weight": 1.0})
     model = tiny_model().train()
     with torch.autocast("cpu", torch.bfloat16):
-        terms = losses(model, tasks.model_copy(update={"segmentation": segmentation}).build(ALL), tiny_batch())
+        terms = model.losses(tasks.model_copy(update={"segmentation": segmentation}).build(ALL), tiny_batch())
     assert any(name.startswith("segmentation/noun") for name in terms)
     sum(value.float() for value in terms.values()).backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())

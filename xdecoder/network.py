@@ -1,0 +1,183 @@
+"""What training, evaluation, predictor, checkpoints and export may know of a network.
+
+Three networks live in the house, and others may come from outside. Whoever trains, measures, asks or exports speaks to this
+class and never asks which network it holds; what a network cannot do it says in one sentence.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from xdecoder.config import Config
+from xdecoder.decoder.attention import TokenGroup
+from xdecoder.language.encoder import Texts
+from xdecoder.losses.context import StepContext
+from xdecoder.postprocessing import Evidence
+from xdecoder.types import Batch
+
+
+class NetworkConfig(Config):
+    """Settings of a network; its `name` tells them apart."""
+
+    name: str
+    image_size: int = 512
+    """Shorter side of the images that this network segments best; the predictor resizes to it."""
+
+    def build(self) -> Network:
+        """The network, with initial weights."""
+        raise NotImplementedError
+
+    def empty(self) -> Network:
+        """A network of these settings whose weights are about to be read from a file."""
+        return self.build()
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Tokens for the decoder; a task's own kind adds the texts that its loss compares with."""
+
+    groups: tuple[TokenGroup, ...] = ()
+
+
+TextReader = Callable[[Sequence[str]], Texts]
+"""Encodes texts for one batch; tasks that read the same captions share the work."""
+
+
+class Task(Protocol):
+    """One way of asking a network; one file each.
+
+    What a loss reaches in the network must not depend on the data, so that processes that train together agree on it.
+    """
+
+    name: str
+    compares: bool
+    """Whether the loss compares samples with one another, and so asks for `StepContext.everyone`."""
+    asks: bool
+    """Whether its prediction decodes tokens of its own, beside the latent queries."""
+
+    def counts(self, model: Any, batch: Batch) -> dict[str, float]:
+        """How many there are of each thing that the loss is a mean over; the step's sums are in `StepContext.totals`."""
+        ...
+
+    def prompt(self, model: Any, features: Any, batch: Batch, texts: TextReader) -> Prompt:
+        """Which token groups the task brings; it may look at the encoded images."""
+        ...
+
+    def loss(
+        self, model: Any, features: Any, layers: Sequence[Any], prompt: Any, batch: Batch, context: StepContext
+    ) -> dict[str, Tensor]:
+        """Weighted terms; `layers` runs from the last layer backwards. A term is a scalar, or (L,) over layers."""
+        ...
+
+    def predict(self, model: Any, features: Any, batch: Batch) -> list[Any]:
+        """One result per image."""
+        ...
+
+
+@dataclass(frozen=True)
+class RepeatedLayer:
+    """One of the layers of which a network has many: it can be sharded, or computed again in the backward, by itself."""
+
+    module: nn.Module
+    methods: tuple[str, ...] = ("forward",)
+    """What is called of it in a forward."""
+    once: bool = True
+    """Whether each of these runs once a forward."""
+
+
+class Network(nn.Module, ABC):
+    """Images and texts in, losses or results out."""
+
+    config: NetworkConfig
+    lr_multipliers: ClassVar[Mapping[str, float]] = {}
+    """Factors of the learning rate by module pattern, where the experiment names none."""
+
+    tasks: ClassVar[tuple[str, ...] | None] = None
+    """Names of the tasks that it can be asked; None = any that speaks to a decoder of token groups."""
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    @abstractmethod
+    def counts(self, tasks: Sequence[Task], batch: Batch) -> dict[str, float]:
+        """What the tasks' losses are means over, such as "segmentation/masks", in one batch whose captions are drawn."""
+
+    @abstractmethod
+    def losses(self, tasks: Sequence[Task], batch: Batch, context: StepContext | None = None) -> dict[str, Tensor]:
+        """Weighted scalar terms of all tasks on one batch; their sum is the loss.
+
+        They are named like "referring/dice/layer0", where layer 0 is the last one.
+
+        Args:
+            context: the other batches of the step, to which these terms are added; None if there are none.
+        """
+
+    @abstractmethod
+    def predict(self, tasks: Sequence[Task], batch: Batch) -> dict[str, list[Any]]:
+        """Results by task name, in the order of the batch's samples; every image is encoded, and decoded, once."""
+
+    @abstractmethod
+    def encode(self, images: Sequence[Tensor], seeds: Sequence[int | None] = ()) -> Any:
+        """What can be seen on images, for `evidence` and the tasks; opaque to others.
+
+        Args:
+            images: RGB images (3, h, w) with values 0…255; they may differ in size.
+            seeds: in training, of what is drawn for each image.
+        """
+
+    def evidence(self, features: Any, prompts: Sequence[str], settings: Any, image: int = 0) -> Evidence:
+        """How likely each query (or pixel) of an encoded image is of each class, and its mask.
+
+        Args:
+            features: what `encode` gave.
+            prompts: what the text encoder reads for each class.
+            settings: a `SegmentationConfig`: how the network is to be asked.
+            image: which of the encoded images.
+        """
+        raise ValueError(self.cannot("segment"))
+
+    @abstractmethod
+    def repeated_layers(self) -> list[RepeatedLayer]:
+        """What is sharded and recomputed one at a time."""
+
+    def for_inference(self, dtype: torch.dtype = torch.float32, compile: bool = False) -> None:
+        """Get ready to be asked: weights that read images in `dtype`; `compile` lets torch make encoding faster."""
+        self.eval().to(dtype)
+        if compile:
+            self.compile_encoder(dynamic=True)
+
+    def compile_encoder(self, dynamic: bool | None = None) -> None:
+        """Compile what reads images; `dynamic` for any size of image."""
+        raise ValueError(self.cannot("be compiled"))
+
+    def graph(self, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
+        """What is exported: images and class texts to class probabilities and mask logits, before any threshold.
+
+        Args:
+            images: (B, 3, H, W) float RGB, 0…255; H and W are multiples of 32.
+            texts: (K + 1, D) class texts, that of the background last; see `class_texts`.
+
+        Returns:
+            One answer per query: probabilities (B, Q, K + 1) and mask logits (B, Q, H/4, W/4).
+        """
+        raise ValueError(self.cannot("be exported"))
+
+    def class_texts(self, prompts: Sequence[str], settings: Any) -> Tensor:
+        """Texts of K classes and the background, (K + 1, D), as `graph` reads them; `settings` as for `evidence`."""
+        raise ValueError(self.cannot("be exported"))
+
+    def cannot(self, what: str) -> str:
+        """One sentence for what this network does not do."""
+        return f"this network ({self.config.name}) cannot {what}"
+
+    def require(self, task: str) -> None:
+        """Raises ValueError, in one sentence, if the network cannot be asked what a task of this name asks."""
+        if self.tasks is not None and task not in self.tasks:
+            raise ValueError(f"{self.cannot(f'do {task}')}; it does {', '.join(self.tasks)}")
