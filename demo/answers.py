@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,16 +10,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
+from xdecoder.files import lines_in as lines_of
+from xdecoder.images import decode, rgb, upright
 from xdecoder.inference.drawing import class_colours, muted
 from xdecoder.inference.predictor import Predictor
 from xdecoder.inference.results import Drawable, Instances, Panoptic, Regions, Semantic
 from xdecoder.language.prompts import clean
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
-MAX_PIXELS = 100_000_000  # decoded, that is 300 MB
 SHOWN_SIDE = 1280  # larger pictures are made smaller: it is what a screen shows, and more than most networks look at
 MAX_TEXTS = 200
 MAX_LENGTH = 200  # characters of one text
@@ -63,19 +62,9 @@ def open_upload(path: str | Path) -> Image.Image:
     Raises:
         ValueError: for a file that is no picture, or whose pixels would fill the memory: its header is read before they are.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own limit warns; ours refuses
-            with Image.open(path, formats=FORMATS) as file:
-                if file.width * file.height > MAX_PIXELS:
-                    size, million = f"{file.width} × {file.height}", MAX_PIXELS // 10**6
-                    raise ValueError(f"This picture has {size} pixels; at most {million} million can be shown.")
-                file.draft("RGB", (SHOWN_SIDE, SHOWN_SIDE))  # JPEG can be read at a fraction of its size
-                picture = ImageOps.exif_transpose(file)
-                picture.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.LANCZOS)
-                return _on_white(picture)
-    except (Image.UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError):
-        raise ValueError(f"This file cannot be read as a picture. {', '.join(FORMATS)} files can.") from None
+    picture = rgb(upright(decode(path, name="This file", draft=SHOWN_SIDE)), "This file")
+    picture.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.LANCZOS)
+    return picture
 
 
 def panoptic(model: Predictor, picture: Image.Image, texts: Texts) -> Reply:
@@ -168,12 +157,12 @@ def _shares(model: Predictor, cosines: Tensor) -> list[float]:
 
 def names_in(text: str) -> list[str]:
     """Class names, parted by commas or lines; each once, in their order."""
-    return _checked(dict.fromkeys(name.strip() for line in text.splitlines() for name in line.split(",")), "class name")
+    return _checked(dict.fromkeys(name.strip() for line in lines_of(text) for name in line.split(",")), "class name")
 
 
 def lines_in(text: str, kind: str) -> list[str]:
     """One text a line; raises ValueError if there is none."""
-    texts = _checked(dict.fromkeys(line.strip() for line in text.splitlines()), kind)
+    texts = _checked(dict.fromkeys(lines_of(text)), kind)
     if not texts:
         raise ValueError(f"Write at least one {kind} first, one a line.")
     return texts
@@ -213,11 +202,3 @@ def _count(number: int, kind: tuple[str, str]) -> str:
     if not number:
         return "Nothing was found. A lower threshold or other words may help."
     return f"{number} {kind[number > 1]} found"
-
-
-def _on_white(picture: Image.Image) -> Image.Image:
-    """RGB; what is transparent becomes white."""
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    return picture.convert("RGB")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from pathlib import Path
 
 import pytest
 
-from xdecoder.files import atomic, read_json, write_json
+from xdecoder.files import atomic, numbered_lines, read_json, read_lines, read_text, shown, write_json
 
 
 def test_json_comes_back(tmp_path: Path) -> None:
@@ -74,6 +75,12 @@ def test_text_mode_is_utf8(tmp_path: Path) -> None:
         (b'{"a": ', "not valid JSON"),
         (b"", "not valid JSON"),
         (b"\xff\xd8\xff\xe0", "found a binary file"),
+        ('{"a": "é"}'.encode("latin-1"), r"text of another encoding \(byte 7 is not UTF-8\)"),
+        (b"[" * 200_000, "nested too deeply"),
+        (b"1" * 5000, "not valid JSON"),
+        (b'["\\\\\\ud83d"]', r"\(\\ud83d is half a character\)"),
+        (b'{"a": "\\ude00"}', r"\(\\ude00 is half a character\)"),
+        (b'{"a": "\0"}', "it holds a NUL"),
     ],
 )
 def test_what_is_no_json(tmp_path: Path, content: bytes, message: str) -> None:
@@ -87,3 +94,47 @@ def test_what_is_no_json(tmp_path: Path, content: bytes, message: str) -> None:
 def test_a_missing_json(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"none\.json: no such file"):
         read_json(tmp_path / "none.json")
+
+
+def test_json_as_windows_writes_it(tmp_path: Path) -> None:
+    content = {"name": "Häuschen \U0001f3e0", "escaped": "\\ud83d"}
+    for encoding in ("utf-8-sig", "utf-16"):
+        (tmp_path / "a.json").write_text(json.dumps(content), encoding=encoding)
+        assert read_json(tmp_path / "a.json") == content
+        (tmp_path / "a.json").write_text(json.dumps(content, ensure_ascii=False), encoding=encoding)
+        assert read_json(tmp_path / "a.json") == content
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
+def test_a_list_of_lines(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "classes.txt"
+    text = "star\r\nring \r\n\r\n\t disc  \rHäuschen\n\n"
+    path.write_bytes((b"\xff\xfe" if encoding == "utf-16-le" else b"") + text.encode(encoding))
+    assert read_lines(path) == ["star", "ring", "disc", "Häuschen"]
+    assert numbered_lines(path) == [(1, "star"), (2, "ring"), (4, "disc"), (5, "Häuschen")]
+
+
+def test_only_ordinary_files_are_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "list.txt")
+    for read in (read_lines, read_json, read_text):
+        with pytest.raises(ValueError, match=r"list\.txt: is a pipe, a socket or a device, not a"):
+            read(tmp_path / "list.txt")
+        with pytest.raises(ValueError, match="is a folder, not a"):
+            read(tmp_path)
+        with pytest.raises(ValueError, match="embedded null byte"):
+            read("a\0b")
+
+
+def test_a_text_has_a_limit(tmp_path: Path) -> None:
+    (tmp_path / "long.txt").write_bytes(b"x" * 11)
+    with pytest.raises(ValueError, match=r"long\.txt: is 11 bytes long; a list has at most 10"):
+        read_text(tmp_path / "long.txt", "list", limit=10)
+
+
+def test_values_are_cut_before_they_are_shown() -> None:
+    bomb: list[object] = ["x" * 10**6]
+    for _ in range(30):  # 10^30 items, as YAML's aliases make them
+        bomb = [bomb] * 10
+    for value in (bomb, "x" * 10**8, {str(i): bomb for i in range(9)}, 1 << 10**6, list(range(10**6))):
+        assert len(shown(value)) <= 320
+    assert shown("cat") == "'cat'" and shown(7) == "7" and shown([1, 2]) == "[1, 2]"

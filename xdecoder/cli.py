@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from xdecoder.files import atomic, write_json
+from xdecoder.files import IMAGE_SUFFIXES, atomic, read_lines, write_json
 
 if TYPE_CHECKING:  # torch takes seconds to import; `xdecoder --help` does without
     from PIL.Image import Image
@@ -22,7 +22,6 @@ if TYPE_CHECKING:  # torch takes seconds to import; `xdecoder --help` does witho
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 EXAMPLES = """\
 examples:
@@ -54,7 +53,11 @@ class Photo:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status: 0, or 2 after an error told in one sentence on the standard error."""
-    options = _parser().parse_args(arguments)
+    try:
+        given = _expanded(sys.argv[1:] if arguments is None else arguments)
+    except ValueError as error:
+        return _complain(error)
+    options = _parser().parse_args(given)
     try:
         status: int = options.run(options)
     except KeyboardInterrupt:
@@ -66,6 +69,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _complain(error)
     return status
+
+
+def _expanded(arguments: Sequence[str]) -> list[str]:
+    """The arguments, where `@file` stands for the lines of a file."""
+    return [text for given in arguments for text in (read_lines(given[1:]) if given.startswith("@") else (given,))]
 
 
 def _each_image(options: argparse.Namespace) -> int:
@@ -177,7 +185,7 @@ def images_of(given: Sequence[str]) -> list[Photo]:
     for name in given:
         path = Path(name)
         if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
             photos += [Photo(p, p.relative_to(path).with_suffix("")) for p in found]
         elif path.exists():
             found = [path]
@@ -186,7 +194,9 @@ def images_of(given: Sequence[str]) -> list[Photo]:
             found = [Path(p) for p in sorted(glob.glob(name, recursive=True)) if Path(p).is_file()]
             photos += [Photo(p, Path(p.stem)) for p in found]
         if not found:
-            raise ValueError(f"{name}: no such picture, or a folder or pattern without any ({', '.join(sorted(SUFFIXES))})")
+            raise ValueError(
+                f"{name}: no such picture, or a folder or pattern without any ({', '.join(sorted(IMAGE_SUFFIXES))})"
+            )
     first: dict[Path, Photo] = {}
     for photo in (photos := list({photo.path: photo for photo in photos}.values())):
         if (other := first.setdefault(photo.name, photo)) is not photo:
@@ -262,7 +272,6 @@ def _parser() -> argparse.ArgumentParser:
             name,
             help=help,
             description=description,
-            fromfile_prefix_chars="@",
             formatter_class=form,
         )
         added.add_argument(

@@ -1,13 +1,25 @@
-"""Writing files so that nobody ever sees half of one."""
+"""Files: written so that nobody ever sees half of one, and read as ordinary files of text, lists and JSON."""
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
+import re
+import reprlib
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+MAX_TEXT = 1 << 28  # bytes of a list; the longest of the public sets has 60 million
+MAX_JSON = 1 << 32  # Visual Genome has files of a gigabyte
+IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+"""Of the files that are taken for pictures where a folder is searched; a file that is named may have any."""
+
+_ESCAPES = re.compile(r"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F]..)|.)")
+"""JSON's escapes; the group is half of a pair that stands alone, which could be neither shown nor written."""
 
 
 @contextmanager
@@ -36,6 +48,35 @@ def atomic(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
         draft.unlink(missing_ok=True)
 
 
+def regular(path: str | Path, what: str = "file") -> Path:
+    """The path, if an ordinary file lies there: opening a named pipe or a device could wait for ever.
+
+    Raises:
+        ValueError: naming the path; `what` says which kind of file was expected.
+    """
+    path = Path(path)
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such {what}") from None
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL
+        raise ValueError(f"{shown(str(path))}: the {what} cannot be reached ({error})") from None
+    if not stat.S_ISREG(mode):
+        found = "a folder" if stat.S_ISDIR(mode) else "a pipe, a socket or a device"
+        raise ValueError(f"{path}: is {found}, not a {what}")
+    return path
+
+
+def shown(value: object, length: int = 80) -> str:
+    """`repr` for messages, cut before it is made: a value from a file may be larger than the memory."""
+    short = reprlib.Repr()
+    short.maxlevel, short.maxstring, short.maxother = 2, length, length
+    short.maxdict = short.maxlist = short.maxtuple = short.maxset = 4
+    if isinstance(value, int) and value.bit_length() > 256:
+        return f"a number of {value.bit_length()} bits"
+    return short.repr(value)[: 4 * length]
+
+
 def write_json(path: str | Path, content: Any) -> None:
     """Write `content` as indented JSON, atomically."""
     with atomic(path, "w") as file:
@@ -43,28 +84,59 @@ def write_json(path: str | Path, content: Any) -> None:
         file.write("\n")
 
 
+def read_text(path: str | Path, what: str = "file", limit: int = MAX_TEXT) -> str:
+    """A whole text: UTF-8, or what a byte order mark announces (Windows editors write UTF-8 and UTF-16 with one).
+
+    Raises:
+        ValueError: naming the file if it is missing, no ordinary file, of more than `limit` bytes, or not such a text.
+    """
+    path = regular(path, what)
+    try:
+        if path.stat().st_size > limit:
+            raise ValueError(f"{path}: is {path.stat().st_size} bytes long; a {what} has at most {limit}")
+        data = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path}: the {what} cannot be read ({error.strerror})") from None
+    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        text, place = "\0", f"byte {error.start} is not {encoding.removesuffix('-sig').upper()}"
+    else:
+        place = "it holds a NUL"
+    if "\0" in text:
+        raise ValueError(f"{path}: found a binary file, or text of another encoding ({place}); a {what} is text in UTF-8")
+    return text
+
+
 def read_json(path: str | Path) -> Any:
     """Read JSON; raises ValueError in one sentence that names the file if it is missing or not JSON."""
-    path = Path(path)
+    text = read_text(path, limit=MAX_JSON)
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: expected JSON, found a binary file") from None
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
+        content = json.loads(text)
+    except RecursionError:
+        raise ValueError(f"{path}: not valid JSON (nested too deeply)") from None
+    except ValueError as error:
         if text.lstrip()[:1] == "<":
             raise ValueError(f"{path}: expected JSON, found an HTML page; the download probably failed") from None
         raise ValueError(f"{path}: not valid JSON ({error})") from None
+    if "\\ud" in text or "\\uD" in text:
+        half = next((match[1] for match in _ESCAPES.finditer(text) if match[1]), None)
+        if half:
+            raise ValueError(f"{path}: not valid JSON (\\{half} is half a character)")
+    return content
 
 
-def read_lines(path: Path) -> list[str]:
-    """Non-empty lines of a text file; raises ValueError naming it."""
-    try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read as a text file ({error})") from None
+def read_lines(path: str | Path) -> list[str]:
+    """Lines of a text file without blanks around them, empty ones left out; raises ValueError naming the file."""
+    return [line for _, line in numbered_lines(path)]
+
+
+def numbered_lines(path: str | Path) -> list[tuple[int, str]]:
+    """As `read_lines`, each with its number in the file, from 1."""
+    return [(number, line) for number, line in enumerate(lines_in(read_text(path)), start=1) if line]
+
+
+def lines_in(text: str) -> list[str]:
+    """All lines of a text without blanks around them, also the empty ones; only line feeds and carriage returns end a line."""
+    return [line.strip() for line in re.split("\r\n|\r|\n", text)]

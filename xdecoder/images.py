@@ -1,21 +1,63 @@
-"""Pictures from wherever they come: a path, an open file, PIL, NumPy or torch."""
+"""The one decoder of pictures, wherever they come from: a path, an open file, encoded bytes, PIL, NumPy or torch.
+
+Whoever trains, measures, checks, asks or shows sees the same pixels. The rules, beyond what each format says itself:
+16 bits become 8 by shifting (value >> 8); floating-point pixels are refused, since nobody knows their range; what is
+transparent becomes white; of several frames the first counts.
+"""
 
 from __future__ import annotations
 
+import struct
 import warnings
+import zlib
+from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
+
+from xdecoder.files import regular, shown
 
 ImageLike: TypeAlias = str | Path | BinaryIO | Image.Image | np.ndarray | Tensor
 """A path or open file, a PIL image, an (H, W, 3) uint8 array or a (3, H, W) uint8 tensor."""
 
-MAX_PIXELS = 178_000_000
+MAX_PIXELS = 100_000_000  # Pillow takes four bytes for each
 MAX_ASPECT = 4  # a longer picture is shown squeezed
+FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""Pillow's names of what is read. It knows others, some of which it hands to other programs."""
+
+_KINDS = "a path, an open file, an image, an array or a tensor"
+_ORIENTATION = 0x0112  # EXIF
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_DAMAGED = (
+    *(ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError, SyntaxError, TypeError),
+    *(ValueError, struct.error, zlib.error),
+)
+"""What Pillow's decoders raise where a damaged file misleads them."""
+
+
+class Header(NamedTuple):
+    """What a picture file says of itself before its pixels are read."""
+
+    width: int  # as stored
+    height: int
+    orientation: int  # EXIF's: 1 = upright, 5 to 8 swap width and height
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        """Width and height as displayed."""
+        return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
 
 
 def open_image(image: ImageLike) -> Image.Image:
@@ -31,25 +73,90 @@ def open_image(image: ImageLike) -> Image.Image:
             raise ValueError(f"a picture must hold three channels of uint8, not {image.dtype} of shape {image.shape}")
         return Image.fromarray(np.ascontiguousarray(image))
     if isinstance(image, Image.Image):
-        return _upright(image)
-    name = image if isinstance(image, (str, Path)) else getattr(image, "name", "the file")
+        return rgb(upright(image), "the picture")
+    if isinstance(image, bytes):  # they may be a file's content or its name
+        raise ValueError(f"a picture is {_KINDS}, not bytes")
+    return rgb(upright(decode(image)), _name(image))
+
+
+def decode(
+    source: str | Path | bytes | BinaryIO,
+    what: str = "picture",
+    name: str | None = None,
+    draft: int | None = None,
+) -> Image.Image:
+    """A picture file's values as they are stored: neither turned nor brought to 8 bits or to RGB.
+
+    Args:
+        source: a path, an open file, or the bytes of a file.
+        what: what it is called in messages, such as "label image".
+        name: of the source in messages, if not its own.
+        draft: JPEGs may be read at a fraction of their size, of at least so many pixels a side.
+
+    Raises:
+        ValueError: in one sentence, if the file is missing, no ordinary one, damaged, or has more than MAX_PIXELS: that
+            stands in its header, which is read before memory is asked for.
+    """
+    name = name or _name(source)
+    with _opened(source, what, name) as image:
+        if draft:
+            image.draft("RGB", (draft, draft))
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Pillow's musings on odd files
+                image.load()
+        except _DAMAGED as error:
+            raise ValueError(f"{name}: the {what} is damaged or incomplete ({_said(error)})") from None
+        orientation(image)  # remembered by Pillow, which cannot read it later where it stands behind the pixels
+        return image
+
+
+def read_header(source: str | Path | bytes | BinaryIO, what: str = "picture", name: str | None = None) -> Header:
+    """Size and orientation, without reading pixels; raises ValueError as `decode` does."""
+    with _opened(source, what, name or _name(source)) as image:
+        return Header(image.width, image.height, orientation(image))
+
+
+def orientation(image: Image.Image) -> int:
+    """EXIF's orientation, 1 to 8; 1 = upright, also where the tag is missing or cannot be read."""
+    if image.format == "TIFF":  # Pillow turns these itself, and gives their size as displayed
+        return 1
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own limit, of half as many pixels, and its musings on odd files
-            with Image.open(image) as file:
-                if file.width * file.height > MAX_PIXELS:
-                    raise ValueError(f"{name}: too large a picture, {file.width} × {file.height}; at most {MAX_PIXELS} pixels")
-                return _upright(file)
-    except FileNotFoundError:
-        raise ValueError(f"{name}: no such picture") from None
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:
-        raise ValueError(f"{name}: not a readable picture ({error})") from None
+            warnings.simplefilter("ignore")  # cameras write much that Pillow wonders about
+            turned = image.getexif().get(_ORIENTATION, 1)
+    except _DAMAGED:
+        return 1
+    return turned if turned in range(1, 9) else 1
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):  # Pillow would cut the values off at 255
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    return ImageOps.exif_transpose(image).convert("RGB")
+def upright(image: Image.Image) -> Image.Image:
+    """The picture turned as its camera was held, and no longer tagged as turned."""
+    turn = _TURNS.get(orientation(image))
+    if turn is None:
+        return image
+    turned = image.transpose(turn)
+    turned.info = {key: value for key, value in image.info.items() if key == "transparency"}
+    return turned
+
+
+def rgb(image: Image.Image, name: str) -> Image.Image:
+    """The picture in 8 bits and RGB, by the rules at the head of this file; raises ValueError with `name` where none fits."""
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 0xFFFF:
+            raise ValueError(f"{name}: holds values from {values.min()} to {values.max()}; a picture has 8 or 16 bits")
+        return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise ValueError(f"{name}: holds floating-point values, whose range nobody knows; save it with 8 or 16 bits")
+    if image.has_transparency_data:
+        return _on_white(image)
+    try:
+        return image.convert("RGB")
+    except ValueError:
+        raise ValueError(f"{name}: is a {image.mode} picture, which cannot be read; save it as RGB") from None
 
 
 def shorter_side(image: Image.Image, size: int) -> Image.Image:
@@ -61,3 +168,48 @@ def shorter_side(image: Image.Image, size: int) -> Image.Image:
 def pixels(image: Image.Image) -> Tensor:
     """(3, H, W) uint8."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def _opened(source: str | Path | bytes | BinaryIO, what: str, name: str) -> Image.Image:
+    """The file with its header read, and found to be of a size that fits into memory."""
+    if isinstance(source, (str, Path)):
+        source = regular(source, what)
+    elif isinstance(source, bytes):
+        source = BytesIO(source)
+    elif not hasattr(source, "read"):
+        raise ValueError(f"a picture is {_KINDS}, not {shown(source)}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's own limit warns; ours refuses
+            image = Image.open(source, formats=FORMATS)
+    except UnidentifiedImageError:
+        raise ValueError(
+            f"{name}: the {what} is damaged or incomplete, or in none of the formats {', '.join(FORMATS)}"
+        ) from None
+    except Image.DecompressionBombError:
+        raise ValueError(f"{name}: the {what} is too large, it has more than {MAX_PIXELS} pixels") from None
+    except _DAMAGED as error:
+        raise ValueError(f"{name}: the {what} is damaged or incomplete ({_said(error)})") from None
+    if image.width * image.height > MAX_PIXELS:
+        image.close()
+        raise ValueError(f"{name}: too large a {what}, {image.width} × {image.height}; at most {MAX_PIXELS} pixels")
+    return image
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Piece by piece, since whole copies of a large picture would fill the memory."""
+    ground = Image.new("RGB", image.size, "white")
+    for top in range(0, image.height, 512):
+        piece = image.crop((0, top, image.width, min(top + 512, image.height))).convert("RGBA")
+        ground.paste(piece, (0, top), piece)
+    return ground
+
+
+def _name(source: object) -> str:
+    if isinstance(source, (str, Path)):
+        return str(source)
+    return str(getattr(source, "name", "the file"))
+
+
+def _said(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from xdecoder.texts import MAX_TEXTS, check_name
+
 
 @dataclass(frozen=True)
 class Vocabulary:
@@ -21,9 +23,13 @@ class Vocabulary:
     def __post_init__(self) -> None:
         if len(self.names) != len(self.is_thing):
             raise ValueError(f"a vocabulary of {len(self.names)} names needs as many thing flags, not {len(self.is_thing)}")
+        if len(self.names) > MAX_TEXTS:
+            raise ValueError(f"a vocabulary has at most {MAX_TEXTS} names, not {len(self.names)}")
+        for name in self.names:
+            check_name(name)
         twice = sorted(name for name, count in Counter(self.names).items() if count > 1)
         if twice:
-            raise ValueError(f"class names must differ, but {', '.join(map(repr, twice))} stands more than once")
+            raise ValueError(f"class names must differ, but {', '.join(map(repr, twice[:5]))} stands more than once")
         if len(self.texts) not in (0, len(self.names)):
             raise ValueError(f"a vocabulary of {len(self.names)} names needs as many texts or none, not {len(self.texts)}")
 

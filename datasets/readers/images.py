@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from datasets.readers.classes import numbers
 from datasets.readers.coco import outline_mask
 from datasets.spec import DatasetSpec, Encoded, Record
+from xdecoder.images import decode, rgb, upright
 from xdecoder.types import Vocabulary
 
 
@@ -47,10 +45,10 @@ def read_image(record: Record) -> np.ndarray:
     Raises:
         ValueError: for a missing, truncated or too large file, or a size that differs from the annotation's.
     """
-    with _opened(record.image, "picture") as image:
-        if record.id_map is None and record.regions is None and not record.references:
-            image = ImageOps.exif_transpose(image)
-        pixels = _pixels(image)
+    image = _decoded(record.image, "picture")
+    if record.id_map is None and record.regions is None and not record.references:
+        image = upright(image)
+    pixels = np.array(rgb(image, str(record.image)))
     stated = (record.height or pixels.shape[0], record.width or pixels.shape[1])
     if pixels.shape[:2] != stated:
         raise ValueError(f"{record.image}: is {_size(pixels)} pixels, but its annotation says {stated[1]}x{stated[0]}")
@@ -72,10 +70,10 @@ def read_regions(record: Record, spec: DatasetSpec, vocabulary: Vocabulary, size
 
 
 def _panoptic(record: Record, path: Path, size: tuple[int, int]) -> np.ndarray:
-    with _opened(path, "panoptic PNG") as image:
-        if image.mode not in ("RGB", "RGBA"):
-            raise ValueError(f"{path}: is a {image.mode} image; a panoptic PNG is RGB (id = R + 256 G + 65536 B)")
-        colours = _pixels(image)
+    image = _decoded(path, "panoptic PNG")
+    if image.mode not in ("RGB", "RGBA"):
+        raise ValueError(f"{path}: is a {image.mode} image; a panoptic PNG is RGB (id = R + 256 G + 65536 B)")
+    colours = np.array(image if image.mode == "RGB" else image.convert("RGB"))  # not what a picture would be made of RGBA
     _check_size(path, colours, size)
     ids = cv2.cvtColor(colours, cv2.COLOR_RGB2RGBA).view("<u4")[..., 0] & 0xFFFFFF  # a pixel's four bytes as one number
     listed = np.array([region.id for region in record.regions or ()], dtype=np.int64)
@@ -98,8 +96,7 @@ def read_label_map(path: Path, spec: DatasetSpec, vocabulary: Vocabulary, size: 
 
 
 def _label_image(path: Path, spec: DatasetSpec, vocabulary: Vocabulary, size: tuple[int, int]) -> Regions:
-    with _opened(path, "label image") as image:
-        values = np.array(image)
+    values = np.array(_decoded(path, "label image"))
     _check_size(path, values, size)
     if values.ndim != 2:
         raise ValueError(f"{path}: has {values.shape[2]} channels; a label image has one, of class numbers")
@@ -118,26 +115,8 @@ def _label_image(path: Path, spec: DatasetSpec, vocabulary: Vocabulary, size: tu
     return Regions(number_of[values][None], kept, np.zeros(len(kept), dtype=bool))
 
 
-def _pixels(image: Image.Image) -> np.ndarray:
-    """(H, W, 3) uint8; `convert` would copy what is RGB already."""
-    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
-
-
-@contextmanager
-def _opened(path: Path | Encoded, what: str) -> Iterator[Image.Image]:
-    """A decoded image file; every way it can fail becomes one sentence."""
-    try:
-        with Image.open(BytesIO(path.data) if isinstance(path, Encoded) else path) as image:
-            image.load()
-            yield image
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such {what}") from None
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"{path}: the {what} is too large to be decoded safely ({error})") from None
-    except UnidentifiedImageError:
-        raise ValueError(f"{path}: the {what} is damaged or incomplete (of no known format); fetch it again") from None
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"{path}: the {what} is damaged or incomplete ({error}); fetch it again") from None
+def _decoded(source: Path | Encoded, what: str) -> Image.Image:
+    return decode(source.data, what, source.where) if isinstance(source, Encoded) else decode(source, what)
 
 
 def _check_size(path: Path, pixels: np.ndarray, size: tuple[int, int]) -> None:

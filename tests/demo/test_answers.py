@@ -89,12 +89,12 @@ def test_a_bomb_is_not_decoded(tmp_path: Path) -> None:
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 12_000, 12_000, 8, 2, 0, 0, 0))
     bomb = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
     (tmp_path / "bomb.png").write_bytes(bomb)
-    with pytest.raises(ValueError, match="This picture has 12000 × 12000 pixels; at most 100 million"):
+    with pytest.raises(ValueError, match="This file: too large a picture, 12000 × 12000; at most 100000000 pixels"):
         open_upload(tmp_path / "bomb.png")
 
 
 @pytest.mark.parametrize("content", [b"text", b"", b"\x89PNG\r\n\x1a\n", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"])
 def test_what_is_no_picture(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_bytes(content)
-    with pytest.raises(ValueError, match=r"^This file cannot be read as a picture\. JPEG, PNG, WEBP, BMP, GIF files can\.$"):
+    with pytest.raises(ValueError, match=r"^This file: the picture is damaged or incomplete, or in none of .*JPEG"):
         open_upload(tmp_path / "photo.jpg")

@@ -105,10 +105,12 @@ def test_a_region_is_described_and_must_fit(photos: Path, network: str, tmp_path
 
 
 def test_names_from_a_file(photos: Path, network: str, tmp_path: Path, capsys: Any) -> None:
-    (tmp_path / "names.txt").write_text("cat\nblue sky\n")
+    (tmp_path / "names.txt").write_bytes(b"\xef\xbb\xbfcat\r\n\r\n  blue sky  \r\n\r\n")
     line = ["segment", str(photos / "a.png"), "--classes", f"@{tmp_path / 'names.txt'}", "--checkpoint", network]
     assert cli.main(line) == 0
     assert {region["name"] for region in told(capsys)[0]["regions"]} <= {"cat", "blue sky"}
+    assert cli.main([*line[:3], f"@{tmp_path / 'none.txt'}", *line[4:]]) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path / 'none.txt'}: no such file\n"
 
 
 def test_one_bad_picture_does_not_keep_the_others_from_their_answers(photos: Path, network: str, capsys: Any) -> None:
@@ -116,7 +118,10 @@ def test_one_bad_picture_does_not_keep_the_others_from_their_answers(photos: Pat
     assert cli.main(["caption", str(photos), "--checkpoint", network]) == 2
     captured = capsys.readouterr()
     assert len(captured.out.splitlines()) == 2
-    assert captured.err.startswith(f"error: {photos / 'a.png'}: not a readable picture") and captured.err.count("\n") == 1
+    assert (
+        captured.err.startswith(f"error: {photos / 'a.png'}: the picture is damaged or incomplete")
+        and captured.err.count("\n") == 1
+    )
 
 
 def refused(line: list[str], capsys: Any) -> str:

@@ -24,6 +24,7 @@ from xdecoder.tasks.captioning import captions
 from xdecoder.tasks.referring import locate
 from xdecoder.tasks.retrieval import image_vectors
 from xdecoder.tasks.segmentation import SegmentationConfig
+from xdecoder.texts import checked
 from xdecoder.types import SegmentationResult, Vocabulary
 
 BATCH = 8  # images that are encoded at a time
@@ -57,7 +58,7 @@ class Picture:
             tile: cut images that are larger into windows of so many pixels squared, each encoded by itself, and join what
                 is seen in them; for images whose details would otherwise be lost. None = never.
         """
-        vocabulary = _vocabulary(names)
+        vocabulary = _vocabulary(checked(names, "names"))
 
         def ask(picture: Picture) -> Semantic:
             found, masks = picture._evidence(vocabulary)
@@ -100,7 +101,7 @@ class Picture:
     @torch.inference_mode()
     def instances(self, names: Sequence[str], threshold: float = 0.0) -> Instances:
         """Things one by one, the surest first; those that score less than the threshold are left out."""
-        vocabulary = _vocabulary(names)
+        vocabulary = _vocabulary(checked(names, "names"))
         found, masks = self._evidence(vocabulary)
         is_thing = torch.tensor(vocabulary.is_thing, device=found.labels.device)[found.labels]
         detections = self._predictor.tasks.segmentation.postprocessing.detections
@@ -113,12 +114,11 @@ class Picture:
     @torch.inference_mode()
     def refer(self, phrases: Sequence[str]) -> Regions:
         """What each phrase means."""
-        if isinstance(phrases, str) or not phrases:
-            raise ValueError("refer needs a list of phrases, at least one")
+        phrases = checked(phrases, "phrases")
         features, together = self.view("scene"), self._predictor.tasks.referring.together
         scores, logits = locate(self._predictor.able("referring"), features, phrases, together)
         masks = ResizedMasks(logits, features.padded, features.sizes[0], (self.image.height, self.image.width))
-        return Regions(self.image, tuple(phrases), scores.cpu(), _to_cpu(masks))
+        return Regions(self.image, phrases, scores.cpu(), _to_cpu(masks))
 
     def caption(self, region: Mask | None = None, **generation: Any) -> str:
         """Describe the image, or the part of it where `region` (H, W) is true, in a sentence.
@@ -133,8 +133,7 @@ class Picture:
     @torch.inference_mode()
     def match(self, texts: Sequence[str]) -> Tensor:
         """Similarity of the image and each text, (T,) in -1…1."""
-        if isinstance(texts, str) or not texts:
-            raise ValueError("match needs a list of texts, at least one")
+        texts = checked(texts, "texts")
         vectors = F.normalize(self._predictor.able("retrieval").language.encode(texts).vectors.float(), dim=-1)
         images = image_vectors(self.view("square"), self._predictor.tasks.retrieval.backbone_view)[0]
         return (vectors @ images.T).mean(dim=1).cpu()
@@ -144,7 +143,7 @@ class Picture:
         """The likeliest of the answers that the network was taught; raises ValueError if it was taught none."""
         model = self._predictor.able("vqa")
         vqa.head_of(model)
-        (best,) = vqa.answer(model, self.view("question"), model.language.encode([question]))
+        (best,) = vqa.answer(model, self.view("question"), model.language.encode(checked([question], "question")))
         return Answer(*best)
 
     def view(self, kind: str) -> Any:
@@ -380,11 +379,10 @@ def load(
 
 
 def _vocabulary(things: Sequence[str], stuff: Sequence[str] = ()) -> Vocabulary:
-    if isinstance(things, str) or isinstance(stuff, str):
-        raise ValueError("class names come as a list, such as ['cat', 'sofa']")
-    if not (*things, *stuff):
+    countable, others = checked(things, "things", least=0), checked(stuff, "stuff", least=0)
+    if not countable + others:
         raise ValueError("at least one class name is needed")
-    return Vocabulary((*things, *stuff), (True,) * len(things) + (False,) * len(stuff))
+    return Vocabulary(countable + others, (True,) * len(countable) + (False,) * len(others))
 
 
 def _region(mask: Mask | None, image: Image.Image) -> Tensor | None:

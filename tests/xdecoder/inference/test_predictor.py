@@ -198,15 +198,15 @@ def test_compiling_is_for_any_size(monkeypatch: pytest.MonkeyPatch, photo: Path)
 
 
 def test_what_cannot_be_asked(predictor: Predictor, photo: Path) -> None:
-    with pytest.raises(ValueError, match="at least one class name is needed"):
+    with pytest.raises(ValueError, match="names must hold at least one text"):
         predictor.segment(photo, [])
-    with pytest.raises(ValueError, match="class names come as a list"):
+    with pytest.raises(ValueError, match="names must be a list of texts"):
         predictor.segment(photo, "star")
     with pytest.raises(ValueError, match="'star' stands more than once"):
         predictor.panoptic(photo, ["star"], stuff=["star"])
-    with pytest.raises(ValueError, match="refer needs a list of phrases"):
+    with pytest.raises(ValueError, match="phrases must be a list of texts"):
         predictor.refer(photo, "the star")
-    with pytest.raises(ValueError, match="match needs a list of texts"):
+    with pytest.raises(ValueError, match="texts must hold at least one text"):
         predictor.match(photo, [])
     with pytest.raises(ValueError, match="retrieve needs at least one picture"):
         predictor.retrieve([], "a star")

@@ -1,0 +1,53 @@
+"""Class names and phrases, checked where they enter, whoever hands them over: Python, command line, page or files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Set
+from itertools import islice
+
+from xdecoder.files import shown
+
+MAX_TEXTS = 100_000  # ImageNet has 21 841 classes
+MAX_LENGTH = 1_000  # characters of one; a text encoder reads some 300
+
+_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")  # neither written by people nor readable; halves of characters
+_BREAKS = re.compile("[\t-\r\x85\u2028\u2029]")
+
+
+def checked(given: Iterable[str], what: str, least: int = 1) -> tuple[str, ...]:
+    """The texts as a tuple, as they stand; `what` is the argument's name, such as "phrases", and `least` how many it needs.
+
+    Raises:
+        ValueError: for no list, an empty one, or an item that is no text, blank, too long or not writable.
+    """
+    if isinstance(given, (str, bytes, Mapping, Set)) or not isinstance(given, Iterable):
+        raise ValueError(f"{what} must be a list of texts, such as ['cat', 'sofa'], not {shown(given)}")
+    texts = tuple(islice(given, MAX_TEXTS + 1))
+    if len(texts) < least:
+        raise ValueError(f"{what} must hold at least one text")
+    if len(texts) > MAX_TEXTS:
+        raise ValueError(f"{what} must hold at most {MAX_TEXTS} texts")
+    for number, text in enumerate(texts):
+        fault = _fault(text)
+        if fault:
+            raise ValueError(f"{what}[{number}] {fault}: {shown(text)}")
+    return texts
+
+
+def check_name(name: str) -> None:
+    """Raises ValueError for what no class can be called: as `checked`, and on one line."""
+    fault = _fault(name) or ("holds a line break or tab" if _BREAKS.search(name) else "")
+    if fault:
+        raise ValueError(f"a class name {fault}: {shown(name)}")
+
+
+def _fault(text: object) -> str:
+    if not isinstance(text, str):
+        return f"is {type(text).__name__} and not text"
+    if not text.strip():
+        return "is blank"
+    if len(text) > MAX_LENGTH:
+        return f"is {len(text)} characters long, more than {MAX_LENGTH}"
+    control = _CONTROL.search(text)
+    return f"holds a character that cannot be read (U+{ord(control[0]):04X})" if control else ""
