@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -50,6 +51,12 @@ def read(tmp_path: Path):
     return read
 
 
+SMALL_ALIASES = "trainer:\n- &a0 [x, x, x, x]\n" + "".join(f"- &a{i + 1} [*a{i}, *a{i}]\n" for i in range(8))
+ALIASES = (
+    "a: &a0 [x, x, x, x]\n" + "".join(f"b{i}: &a{i + 1} [{', '.join([f'*a{i}'] * 9)}]\n" for i in range(9)) + "trainer: *a9"
+)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -85,7 +92,24 @@ def read(tmp_path: Path):
         ("trainer: {steps: [1", "line 1: not valid YAML"),
         ("trainer:\n  steps: 3\n  steps: 4", "line 3: not valid YAML (key 'steps' stands twice)"),
         ("? [1]\n: 2", "not valid YAML"),
-        ("output: \0", "not valid YAML"),
+        ("output: \0", "a configuration file is text in UTF-8"),
+        ('output: "\\0"', "line 1: not valid YAML (a NUL, or half of a character)"),
+        ('output: "\\ud83d"', "line 1: not valid YAML (a NUL, or half of a character)"),
+        ("output: !!timestamp then", "not valid YAML (a value is not what its tag or form says"),
+        ("output: 2021-99-99", "not valid YAML (a value is not what its tag or form says"),
+        (f"trainer: {{steps: {'9' * 5000}}}", "not valid YAML (a value is not what its tag or form says"),
+        (f"trainer: {{steps: 0x{'9' * 5000}}}", "a whole number of more than 64 bits"),
+        ("output: [" + "1," * 60_000 + "]", "line 1: not valid YAML (more than 50000 values"),
+        ("output: " + "[" * 200_000, "line 1: not valid YAML (more than 50000 values, or nested more than 40 deep)"),
+        ("output: &a [*a]", "line 1: not valid YAML (an alias that stands for itself)"),
+        ("base: &a [x]", "must be the path of one other configuration file, not ['x']"),
+        (ALIASES, "not valid YAML (more than 50000 values, or nested more than 40 deep)"),
+        (SMALL_ALIASES, "key 'trainer': expected a mapping of settings (given: [['x', 'x', 'x', 'x'], ["),
+        (f"trainer: {{{'x' * 900}: 1}}", "unknown key 'trainer.xxx"),
+        (f"trainer: {{name: {'x' * 500_000}}}", "unknown key 'trainer.name'"),
+        (f"trainer: {{steps: {'x' * 500_000}}}", "should be a valid integer"),
+        ("#" * (1 << 20) + "\n", "is 1048577 bytes long; a configuration file has at most 1048576"),
+        ("{1: 2}", "key"),
         ("output: !!python/object/apply:os.getcwd []", "not valid YAML"),
         ("base: [a, b]", "key 'base' must be the path of one other configuration file"),
         ("base: nowhere.yaml", "nowhere.yaml: no such configuration file"),
@@ -97,7 +121,7 @@ def test_faults_in_a_file(read, text: str, message: str) -> None:
         read(text)
     assert message in str(error.value)
     assert ".yaml" in str(error.value), "the file is named"
-    assert "\n" not in str(error.value), "one sentence"
+    assert "\n" not in str(error.value) and len(str(error.value)) < 1000, "one sentence"
 
 
 @pytest.mark.parametrize(
@@ -113,6 +137,8 @@ def test_faults_in_a_file(read, text: str, message: str) -> None:
         ("train.-1.dataset=b", "'-1' is not one of the list's items 0 to 0"),
         ("train.0.tasks.0=referring", "'0' is not in the list, which is empty"),
         ("train.0.dataset.x=b", "'x' lies below a plain value"),
+        ("trainer" + ".a" * 10_000 + "=1", "its key has more than 40 parts"),
+        ("trainer.steps=" + "[" * 10_000, "nested more than 40 deep"),
     ],
 )
 def test_faults_in_an_override(read, override: str, message: str) -> None:
@@ -158,10 +184,13 @@ def test_settings_cannot_be_changed(read) -> None:
 def test_missing_and_unreadable_files(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.yaml: no such configuration file"):
         load(Experiment, tmp_path / "none.yaml")
-    with pytest.raises(ConfigError, match="cannot be read as a text file"):
+    with pytest.raises(ConfigError, match="is a folder, not a configuration file"):
         load(Experiment, tmp_path)
-    (tmp_path / "picture.yaml").write_bytes(b"\xff\xfe\x89PNG")
-    with pytest.raises(ConfigError, match=r"picture\.yaml: cannot be read as a text file"):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(ConfigError, match=r"pipe\.yaml: is a pipe, a socket or a device, not a configuration file"):
+        load(Experiment, tmp_path / "pipe.yaml")
+    (tmp_path / "picture.yaml").write_bytes(b"\x89PNG\r\n")
+    with pytest.raises(ConfigError, match=r"picture\.yaml: found a binary file"):
         load(Experiment, tmp_path / "picture.yaml")
 
 

@@ -15,6 +15,8 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from xdecoder.files import read_text, shown
+
 
 class ConfigError(ValueError):
     """A setting the user can mend; the message names the file or key and says what would be right."""
@@ -25,6 +27,13 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True)
 
+
+MAX_YAML = 1 << 20  # bytes
+MAX_VALUES = 50_000
+MAX_DEPTH = 40
+
+_TOO_MUCH = f"more than {MAX_VALUES} values, or nested more than {MAX_DEPTH} deep"
+_UNWRITABLE = re.compile("[\0\ud800-\udfff]")  # in no file name, and in no file
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
@@ -60,14 +69,12 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def _read_chain(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    if path.resolve() in seen:
-        raise ConfigError(f"{path}: its chain of base files comes back to itself")
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such configuration file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as a text file ({error})") from None
+        text = read_text(path, "configuration file", MAX_YAML)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    if path.resolve() in seen or len(seen) > MAX_DEPTH:
+        raise ConfigError(f"{path}: its chain of base files comes back to itself, or is longer than {MAX_DEPTH}")
     settings = parse_yaml(text, str(path))
     if settings is None:
         settings = {}
@@ -77,7 +84,7 @@ def _read_chain(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if base is None:
         return settings
     if not isinstance(base, str):
-        raise ConfigError(f"{path}: key 'base' must be the path of one other configuration file, not {base!r}")
+        raise ConfigError(f"{path}: key 'base' must be the path of one other configuration file, not {shown(base)}")
     return merge(_read_chain(path.parent / base, (*seen, path.resolve())), settings)
 
 
@@ -98,6 +105,8 @@ def merge(base: Mapping[str, Any], refinement: Mapping[str, Any]) -> dict[str, A
 
 def parse_yaml(text: str, where: str) -> Any:
     """Plain values from YAML text; raises ConfigError that names `where` and the line."""
+    if len(text) > MAX_YAML:
+        raise ConfigError(f"{where}: is {len(text)} characters long; YAML is read up to {MAX_YAML}")
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
@@ -107,10 +116,43 @@ def parse_yaml(text: str, where: str) -> Any:
             raise ConfigError(f"{where}:{line} YAML does not allow tabs for indentation; use spaces") from None
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise ConfigError(f"{where}:{line} not valid YAML ({problem})") from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:  # by a tag such as !!timestamp
+        raise ConfigError(f"{where}: not valid YAML (a value is not what its tag or form says: {str(error)[:100]})") from None
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML whose numbers include `1e-4`, which YAML 1.1 would read as text, and whose keys may not stand twice."""
+    """Safe YAML whose numbers include `1e-4`, which YAML 1.1 would read as text, and whose keys may not stand twice.
+
+    What is small as text may be endless as a value: depth and size count what aliases stand for, before anything is made.
+    """
+
+    depth = count = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self.depth, self.count = self.depth + 1, self.count + 1
+        if self.depth > MAX_DEPTH or self.count > MAX_VALUES:
+            raise yaml.composer.ComposerError(None, None, _TOO_MUCH, self.peek_event().start_mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None:
+            _measure(node, {})
+        return node
+
+    def construct_scalar(self, node: Any) -> Any:
+        value = super().construct_scalar(node)
+        if isinstance(value, str) and _UNWRITABLE.search(value):
+            raise yaml.constructor.ConstructorError(None, None, "a NUL, or half of a character", node.start_mark)
+        return value
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        value: int = super().construct_yaml_int(node)
+        if value.bit_length() > 64:
+            raise yaml.constructor.ConstructorError(None, None, "a whole number of more than 64 bits", node.start_mark)
+        return value
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         written: set[str] = set()
@@ -118,11 +160,31 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key, yaml.ScalarNode):
                 continue
             if key.value in written:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} stands twice", key.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"key {shown(key.value)} stands twice", key.start_mark)
             written.add(key.value)
         return super().construct_mapping(node, deep)
 
 
+def _measure(node: yaml.Node, known: dict[int, tuple[int, int] | None]) -> tuple[int, int]:
+    """How many values a node stands for, and how deep they are nested, its aliases written out; raises YAMLError beyond limits."""
+    if id(node) in known:
+        measured = known[id(node)]
+        if measured is None:
+            raise yaml.composer.ComposerError(None, None, "an alias that stands for itself", node.start_mark)
+        return measured
+    known[id(node)] = None
+    inner = node.value if isinstance(node, yaml.CollectionNode) else []
+    if isinstance(node, yaml.MappingNode):
+        inner = [each for pair in inner for each in pair]
+    parts = [_measure(each, known) for each in inner]
+    count, depth = 1 + sum(count for count, _ in parts), 1 + max((depth for _, depth in parts), default=0)
+    if count > MAX_VALUES or depth > MAX_DEPTH:
+        raise yaml.composer.ComposerError(None, None, _TOO_MUCH, node.start_mark)
+    known[id(node)] = count, depth
+    return count, depth
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?([0-9][0-9_]*(\.[0-9_]*)?|\.[0-9][0-9_]*)[eE][-+]?[0-9]+$"),
@@ -133,8 +195,11 @@ _Loader.add_implicit_resolver(
 def _override(settings: Mapping[str, Any], item: str) -> dict[str, Any]:
     key, sign, text = item.partition("=")
     if not sign or not key.strip():
-        raise ConfigError(f"override {item!r}: expected key.sub=value")
-    changed: Any = _replace(settings, key.strip().split("."), parse_yaml(text, f"override {item!r}"), item)
+        raise ConfigError(f"override {shown(item)}: expected key.sub=value")
+    keys = key.strip().split(".")
+    if len(keys) > MAX_DEPTH:
+        raise ConfigError(f"override {shown(item)}: its key has more than {MAX_DEPTH} parts")
+    changed: Any = _replace(settings, keys, parse_yaml(text, f"override {shown(item)}"), item)
     return changed
 
 
@@ -145,10 +210,10 @@ def _replace(node: Any, keys: Sequence[str], value: Any, item: str) -> Any:
     if isinstance(node, list):
         if not head.isdecimal() or int(head) >= len(node):
             items = f"one of the list's items 0 to {len(node) - 1}" if node else "in the list, which is empty"
-            raise ConfigError(f"override {item!r}: {head!r} is not {items}")
+            raise ConfigError(f"override {shown(item)}: {shown(head)} is not {items}")
         return [_replace(old, rest, value, item) if i == int(head) else old for i, old in enumerate(node)]
     if node is not None and not isinstance(node, Mapping):
-        raise ConfigError(f"override {item!r}: {head!r} lies below a plain value")
+        raise ConfigError(f"override {shown(item)}: {shown(head)} lies below a plain value")
     node = node or {}
     return {**node, head: _replace(node.get(head), rest, value, item)}
 
@@ -156,7 +221,7 @@ def _replace(node: Any, keys: Sequence[str], value: Any, item: str) -> Any:
 def _explain(error: ValidationError, schema: type[Config]) -> str:
     """One sentence for the first fault; an unknown key goes first, since a misspelt key is also a missing one."""
     fault = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
-    keys, models = _walk(schema, [str(part) for part in fault["loc"]])
+    keys, models = _walk(schema, [str(part)[:80] for part in fault["loc"]])
     where = ".".join(keys)
     match fault["type"]:
         case "extra_forbidden":
@@ -164,16 +229,17 @@ def _explain(error: ValidationError, schema: type[Config]) -> str:
         case "missing":
             return f"key {where!r} is required"
         case "union_tag_invalid":
-            return f"key {where + '.name'!r} is {fault['ctx']['tag']!r}; expected one of {fault['ctx']['expected_tags']}"
+            tag = shown(fault["ctx"]["tag"])
+            return f"key {where + '.name'!r} is {tag}; expected one of {fault['ctx']['expected_tags']}"
         case "union_tag_not_found":
             kinds = [repr(kind) for model in models for kind in _kinds(model)]
             return f"key {where + '.name'!r} is required; expected one of {', '.join(kinds)}"
         case "model_type" | "model_attributes_type" | "dict_type":
-            return f"key {where!r}: expected a mapping of settings (given: {fault['input']!r})"
-    message = fault["msg"].removeprefix("Value error, ")
+            return f"key {where!r}: expected a mapping of settings (given: {shown(fault['input'])})"
+    message = fault["msg"].removeprefix("Value error, ")[:1000]
     given = fault.get("input")
-    shown = f" (given: {given!r})" if isinstance(given, (str, int, float, bool, type(None))) else ""
-    return f"key {where!r}: {message[0].lower() + message[1:]}{shown}" if where else message
+    told = f" (given: {shown(given)})" if isinstance(given, (str, int, float, bool, type(None))) else ""
+    return f"key {where!r}: {message[0].lower() + message[1:]}{told}" if where else message
 
 
 def _suggest(key: str, models: Sequence[type[BaseModel]]) -> str:
