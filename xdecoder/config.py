@@ -166,7 +166,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def _measure(node: yaml.Node, known: dict[int, tuple[int, int] | None]) -> tuple[int, int]:
-    """How many values a node stands for, and how deep they are nested, its aliases written out; raises YAMLError beyond limits."""
+    """How many values a node stands for, and how deep they nest, aliases written out; raises YAMLError beyond the limits."""
     if id(node) in known:
         measured = known[id(node)]
         if measured is None:
