@@ -132,7 +132,7 @@ class DataConfig(Config):
     own: Path | None = None
     """Your own data, a folder or a COCO JSON, which streams and entries know as `own_train` and `own_val`; see
     demo/finetune_own_data.md for the formats, which are told apart by what lies there."""
-    workers: Annotated[int, Field(ge=0)] = 0
+    workers: Annotated[int, Field(ge=0, le=256)] = 0
     """Processes that prepare batches, for each stream; 0 = the training process itself."""
     max_bad_samples: Annotated[int, Field(ge=0)] = 100
     """How many different samples of the training data may be unreadable, for each process. Each is named once, and another one

@@ -22,6 +22,7 @@ from trainer.trainer import Stream, Trainer, TrainerConfig
 from xdecoder import checkpoint
 from xdecoder.config import Config, ConfigError, read_yaml
 from xdecoder.files import atomic
+from xdecoder.limits import check_sizes
 from xdecoder.model import XDecoderConfig
 from xdecoder.network import Network
 from xdecoder.networks import AnyNetwork
@@ -64,6 +65,11 @@ class ExperimentConfig(Config):
     """The run folder, relative to the current directory."""
     seed: int = 0
     """Of the initial weights, the order of samples and all that is drawn while training."""
+
+    @model_validator(mode="after")
+    def _model_can_be_built(self) -> ExperimentConfig:
+        check_sizes(self.model, "model")
+        return self
 
     @model_validator(mode="after")
     def _evaluations_have_names(self) -> ExperimentConfig:

@@ -6,19 +6,19 @@ import json
 import pickle
 import sys
 import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from xdecoder.config import Config, ConfigError, parse
-from xdecoder.files import atomic
+from xdecoder.files import atomic, regular, shown
+from xdecoder.limits import check_archive, check_plain, check_sizes, check_weights
 from xdecoder.network import Network, NetworkConfig
 from xdecoder.networks import AnyNetwork
 
@@ -41,6 +41,7 @@ class Checkpoint:
 
     def build(self, device: torch.device | str = "cpu") -> Network:
         """The network, in evaluation mode; raises ValueError where weights and architecture do not agree."""
+        fits(outline(self.config, self.path), self.weights, self.path)  # before memory is asked for
         model = self.config.empty()
         fill(model, self.weights, self.path)
         return model.to(device).eval()
@@ -63,17 +64,32 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Network:
 
 def interpret(content: dict[str, Any], path: str | Path) -> Checkpoint:
     """What `read` found in one of our files; raises ValueError for other files."""
-    if content.get("format") != FORMAT:
-        raise ValueError(f"{path}: not an X-Decoder checkpoint (expected format {FORMAT!r}, found {content.get('format')!r})")
-    name = content["config"].get("name", "") if isinstance(content.get("config"), dict) else ""
+    found = content.get("format")
+    if found != FORMAT:
+        raise ValueError(f"{path}: not an X-Decoder checkpoint (expected format {FORMAT!r}, found {shown(found)})")
+    if not isinstance(content.get("config"), dict) or not isinstance(content.get("model"), dict):
+        raise ValueError(f"{path}: not a whole checkpoint, its 'config' or its 'model' is missing or not a mapping")
+    check_plain(content["config"], str(path))
+    name = content["config"].get("name", "")
     module = str(name).partition(":")[0]
     if ":" in str(name) and module not in sys.modules:  # a file may not choose what is imported
-        raise ValueError(f"{path}: holds a network from outside, {name!r}; import {module} before you load it")
+        raise ValueError(f"{path}: holds a network from outside, {shown(name)}; import {module} before you load it")
     try:
         config = parse(_Architecture, {"model": content["config"]}, where=str(path)).model
     except ConfigError as error:
         raise ValueError(f"{error}; the checkpoint was written by another version") from None
-    return Checkpoint(config, content["model"], Path(path))
+    weights = unwrapped(content["model"])
+    check_weights(weights, path)
+    check_sizes(config, str(path), layers=len(weights))
+    return Checkpoint(config, weights, Path(path))
+
+
+def unwrapped(weights: Mapping[Any, Any]) -> dict[Any, Any]:
+    """The weights without what DistributedDataParallel or torch.compile put before all names."""
+    for prefix in ("module.", "_orig_mod."):
+        if weights and all(isinstance(name, str) and name.startswith(prefix) for name in weights):
+            return unwrapped({name.removeprefix(prefix): value for name, value in weights.items()})
+    return dict(weights)
 
 
 def write(content: dict[str, Any], path: str | Path) -> None:
@@ -96,9 +112,7 @@ def read(path: str | Path) -> dict[str, Any]:
     Raises:
         ValueError: in one sentence that names the file.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path}: no such checkpoint")
+    path = regular(path, "checkpoint")
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a dictionary, found {type(content).__name__}")
@@ -106,13 +120,14 @@ def read(path: str | Path) -> dict[str, Any]:
 
 
 def _read_torch(path: Path) -> Any:
+    check_archive(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch muses about pickle versions of files that are refused anyway
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise ValueError(f"{path}: refused, it holds more than tensors and plain values (or is no checkpoint)") from None
-    except (RuntimeError, EOFError, zipfile.BadZipFile, OSError, ValueError, KeyError, AttributeError):
+    except Exception:  # what torch stumbles over in a damaged file is of every kind
         raise ValueError(f"{path}: truncated or not a checkpoint") from None
 
 
@@ -123,14 +138,22 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
             content: dict[str, Any] = {"model": {name: file.get_tensor(name) for name in file.keys()}}  # noqa: SIM118
         if "xdecoder" in metadata:
             content |= {"format": metadata["xdecoder"], "config": json.loads(metadata["config"])}
-    except (SafetensorError, OSError, ValueError, KeyError):
+    except Exception:  # as above
         raise ValueError(f"{path}: truncated or not a safetensors file") from None
     return content
 
 
-def fill(model: torch.nn.Module, weights: dict[str, Tensor], path: str | Path) -> None:
-    """Load `weights` into `model`; every name and shape must agree, else ValueError says how many do not and names one."""
-    own = model.state_dict()
+def outline(config: NetworkConfig, path: str | Path) -> dict[str, Tensor]:
+    """The network's weights by name, without numbers and memory; raises ValueError naming `path` if it cannot be built."""
+    try:
+        with torch.device("meta"):
+            return config.empty().state_dict()
+    except Exception as error:  # of every kind, since each part says in its own words what it cannot be
+        raise ValueError(f"{path}: its architecture cannot be built ({' '.join(str(error).split())[:200]})") from None
+
+
+def fits(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], path: str | Path) -> None:
+    """Compare names and shapes with a network's own; ValueError says how many do not agree and names one."""
     missing = [name for name in own if name not in weights]
     unused = [name for name in weights if name not in own]
     different = [name for name in own if name in weights and own[name].shape != weights[name].shape]
@@ -138,6 +161,11 @@ def fill(model: torch.nn.Module, weights: dict[str, Tensor], path: str | Path) -
         first = (different or missing or unused)[0]
         raise ValueError(
             f"{path}: checkpoint of another architecture ({len(missing)} weights missing, {len(unused)} unknown, "
-            f"{len(different)} of another shape; for example {first!r})"
+            f"{len(different)} of another shape; for example {shown(first)})"
         )
+
+
+def fill(model: torch.nn.Module, weights: dict[str, Tensor], path: str | Path) -> None:
+    """Load `weights` into `model`; every name and shape must agree, else ValueError says how many do not and names one."""
+    fits(model.state_dict(), weights, path)
     model.load_state_dict(weights)

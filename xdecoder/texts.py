@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Set
-from itertools import islice
+from collections.abc import Collection, Mapping, Set
 
 from xdecoder.files import shown
 
@@ -15,19 +14,19 @@ _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")  # neither writte
 _BREAKS = re.compile("[\t-\r\x85\u2028\u2029]")
 
 
-def checked(given: Iterable[str], what: str, least: int = 1) -> tuple[str, ...]:
+def checked(given: Collection[str], what: str, least: int = 1) -> tuple[str, ...]:
     """The texts as a tuple, as they stand; `what` is the argument's name, such as "phrases", and `least` how many it needs.
 
     Raises:
         ValueError: for no list, an empty one, or an item that is no text, blank, too long or not writable.
     """
-    if isinstance(given, (str, bytes, Mapping, Set)) or not isinstance(given, Iterable):
+    if isinstance(given, (str, bytes, Mapping, Set)) or not isinstance(given, Collection):
         raise ValueError(f"{what} must be a list of texts, such as ['cat', 'sofa'], not {shown(given)}")
-    texts = tuple(islice(given, MAX_TEXTS + 1))
-    if len(texts) < least:
-        raise ValueError(f"{what} must hold at least one text")
-    if len(texts) > MAX_TEXTS:
-        raise ValueError(f"{what} must hold at most {MAX_TEXTS} texts")
+    if not least <= len(given) <= MAX_TEXTS:
+        raise ValueError(
+            f"{what} must hold at least one text" if len(given) < least else f"{what} must hold at most {MAX_TEXTS}"
+        )
+    texts = tuple(given)
     for number, text in enumerate(texts):
         fault = _fault(text)
         if fault:

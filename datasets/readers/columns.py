@@ -6,6 +6,8 @@ texts, `image_id` its name.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -17,6 +19,7 @@ from datasets.order import WINDOW
 from datasets.readers.pairs import Pairs, files, record
 from datasets.spec import DatasetSpec, Record
 
+SLOWEST = 20e6  # bytes a second that a disk gives at least
 LARGEST_GROUP = 2**30  # bytes of a parquet row group, which is held in memory as a whole
 
 
@@ -35,17 +38,20 @@ class Rows:
         return self.count
 
     def read(self, row: int) -> Record:
+        where = f"{self.path}: row {self.first + row}"
         table, names = self.load(), (self.spec.image_column, self.spec.caption_column, "image_id")
-        image, captions, key = (table.column(name)[row].as_py() if name in table.schema.names else None for name in names)
-        return record(image, captions, key, self.folder, f"{self.path}: row {self.first + row}")
+        try:
+            image, captions, key = (table.column(name)[row].as_py() if name in table.schema.names else None for name in names)
+        except (ValueError, OSError, LookupError) as error:  # Arrow's own are among these
+            raise ValueError(f"{where} cannot be read ({_line(error)})") from None
+        return record(image, captions, key, self.folder, where)
 
 
 def read_arrow(spec: DatasetSpec, root: Path) -> tuple[None, Pairs]:
     """Rows of Arrow files, which stay on disk: the system maps what is read into memory."""
     arrow = _pyarrow()
     tables: list[Rows] = []
-    for path in files(spec, root):
-        assert isinstance(path, Path)
+    for path in _probed("arrow", "Arrow", spec, root):
         try:
             batches = _batches(arrow, path)
         except (arrow.ArrowException, OSError) as error:
@@ -68,14 +74,15 @@ def read_parquet(spec: DatasetSpec, root: Path) -> tuple[None, Pairs]:
         try:
             with parquet.ParquetFile(path) as file:
                 names = [name for name in file.schema_arrow.names if name in wanted]
-                return file.read_row_group(number, columns=names, use_threads=False)
+                table = file.read_row_group(number, columns=names, use_threads=False)
+                table.validate(full=True)
+                return table
         except (arrow.ArrowException, OSError) as error:
             raise ValueError(f"{path}: row group {number} cannot be read ({_line(error)}); fetch it again") from None
 
     wanted = (spec.image_column, spec.caption_column, "image_id")
     tables: list[Rows] = []
-    for path in files(spec, root):
-        assert isinstance(path, Path)
+    for path in _probed("parquet", "parquet", spec, root):
         try:
             with parquet.ParquetFile(path) as file:
                 metadata = file.metadata
@@ -91,6 +98,28 @@ def read_parquet(spec: DatasetSpec, root: Path) -> tuple[None, Pairs]:
             tables.append(Rows(partial(group, path, number), rows, first, path, spec, root / spec.images))
             first += rows
     return None, Pairs(tables, by_table=True)
+
+
+def _probed(kind: str, name: str, spec: DatasetSpec, root: Path) -> list[Path]:
+    """The set's files, all of which a child process could read: what is wrong with them may end the process that finds it.
+
+    Raises:
+        ValueError: naming the file.
+    """
+    paths = [Path(path) for path in files(spec, root)]
+    program = [sys.executable, str(Path(__file__).with_name("probe.py")), kind, *map(str, paths)]
+    seconds = 60 + sum(path.stat().st_size for path in paths) / SLOWEST
+    try:
+        done = subprocess.run(program, capture_output=True, text=True, errors="replace", timeout=seconds, check=False)
+    except subprocess.TimeoutExpired:
+        raise ValueError(f"{paths[0]}: it and the set's other files could not be looked through in {seconds:.0f} s") from None
+    if done.returncode:
+        path = paths[int((done.stdout.split() or ["0"])[-1])]
+        reason = (done.stderr.strip().splitlines() or ["none given"])[-1]
+        if done.returncode < 0:
+            reason = f"its numbers lead Arrow astray, signal {-done.returncode}"
+        raise ValueError(f"{path}: is not a complete {name} file ({reason}); fetch it again")
+    return paths
 
 
 def _batches(arrow: ModuleType, path: Path) -> list[Any]:

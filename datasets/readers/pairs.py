@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from itertools import accumulate
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any, Protocol, overload
 
 from datasets.spec import DatasetSpec, Encoded, Record
 
+MOST_FILES = 100_000
 _BRACES = re.compile(r"\{([^{}]*)\}")
-_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+_RANGE = re.compile(r"([0-9]{1,18})\.\.([0-9]{1,18})")
 
 
 class Table(Protocol):
@@ -59,14 +60,17 @@ class Pairs(Sequence[Record]):
 def files(spec: DatasetSpec, root: Path) -> list[Path | str]:
     """The files of a packed set, patterns expanded; addresses stay texts. Raises ValueError for one that is not there."""
     found: list[Path | str] = []
-    for pattern in (name for written in spec.files for name in expand(written)):
+    names = [name for written in spec.files for name in islice(expand(written), MOST_FILES + 1)]
+    if len(names) > MOST_FILES:
+        raise ValueError(f"data set {spec.name!r}: its patterns mean more than {MOST_FILES} files")
+    for pattern in names:
         if is_address(pattern):
             if spec.reader != "tar":
                 raise ValueError(f"data set {spec.name!r}: {pattern} is an address, which only reader 'tar' can read")
             found.append(pattern)
             continue
         matching = sorted(root.glob(pattern)) if "*" in pattern else [root / pattern]
-        if not matching or not matching[0].is_file():
+        if not matching or not all(path.is_file() for path in matching):
             raise ValueError(f"{root / pattern}: no such file; data set {spec.name!r} has its pictures there")
         found += matching
     return found
@@ -81,7 +85,7 @@ def expand(pattern: str) -> Iterator[str]:
     numbers = _RANGE.fullmatch(braces[1])
     if numbers:
         first, last = numbers.groups()
-        choices = [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
+        choices: Iterable[str] = (str(number).zfill(len(first)) for number in range(int(first), int(last) + 1))
     else:
         choices = braces[1].split(",")
     for choice in choices:
@@ -106,7 +110,7 @@ def record(image: Any, captions: Any, key: Any, folder: Path, where: str) -> Rec
     """
     if isinstance(image, dict):
         image = image.get("bytes") or image.get("path")
-    texts = [captions] if isinstance(captions, str) else captions or ()
+    texts = captions if isinstance(captions, (list, tuple)) else [captions]
     said = tuple(text.strip() for text in texts if isinstance(text, str) and text.strip())
     if not said:
         raise ValueError(f"{where} has no caption")
@@ -121,4 +125,4 @@ def _number(key: Any) -> int | str:
     if isinstance(key, int):
         return key
     digits = str(key).rpartition("_")[2].partition(".")[0]
-    return int(digits) if digits.isdecimal() else str(key)
+    return int(digits) if digits.isdecimal() and len(digits) < 19 else str(key)

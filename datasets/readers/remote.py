@@ -26,7 +26,8 @@ class Stream:
     def __init__(self, address: str) -> None:
         self.address, self.position = address, 0
         self._response = _patiently(address, lambda: _request(address, 0))
-        self._size = int(self._response.headers.get("Content-Length", 0))
+        said = self._response.headers.get("Content-Length", "")
+        self.size = int(said) if said.isdecimal() else None
 
     def __enter__(self) -> Stream:
         return self
@@ -56,10 +57,10 @@ class Stream:
             self._response = _request(self.address, self.position)
             raise
         self.position += len(data)
-        if not data and self.position < self._size:
+        if not data and self.position < (self.size or 0):
             self._response.close()
             self._response = _request(self.address, self.position)
-            raise ConnectionError(f"the connection ended after {self.position} of {self._size} bytes")
+            raise ConnectionError(f"the connection ended after {self.position} of {self.size} bytes")
         return data
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -23,12 +23,16 @@ import numpy as np
 from datasets.readers import remote
 from datasets.readers.pairs import Pairs, files, record
 from datasets.spec import DatasetSpec, Record
-from xdecoder.files import atomic
+from xdecoder.files import atomic, shown
 
 IMAGES = ("jpg", "jpeg", "png", "webp")
 TEXTS = ("txt", "json")
 BLOCK = 512
 READERS = 8  # shards that are indexed at a time
+LONGEST_NAME = 4096  # bytes, as of paths in Linux
+LONGEST_HEADER = 1 << 20  # bytes of what stands before a member: its long name, its attributes
+NEIGHBOURS = 1 << 22  # bytes of other members between a picture and its text that are read and thrown away
+LARGEST = {"picture": 1 << 28, "text": 1 << 24}  # bytes that are read into memory at once
 
 
 @dataclass(frozen=True)
@@ -56,12 +60,19 @@ class Shard:
         name = self.index.keys[row].decode("utf-8", "replace")
         where = f"{self.place}: {name}"
         image, size, text, length = self.index.spans[row].tolist()
-        first, last = min(image, text or image), max(image + size, text + length)  # neighbours, so one read gets both
-        data = self._bytes(first, last - first)
-        captions: Any = data[text - first : text - first + length].decode("utf-8", "replace") if length else None
+        for kind, much in (("picture", size), ("text", length)):
+            if much > LARGEST[kind]:
+                raise ValueError(f"{where}: its {kind} has {much} bytes; at most {LARGEST[kind]} are read")
+        first, last = min(image, text or image), max(image + size, text + length)
+        if last - first <= size + length + NEIGHBOURS:  # one read gets both
+            data = self._bytes(first, last - first)
+            picture, said = data[image - first : image - first + size], data[text - first : text - first + length]
+        else:
+            picture, said = self._bytes(image, size), self._bytes(text, length)
+        captions: Any = said.decode("utf-8", "replace") if length else None
         if captions is not None and self.index.is_json[row]:
             captions = _caption(captions, self.caption_key, where)
-        return record(data[image - first : image - first + size], captions, name, Path(), where)
+        return record(picture, captions, name, Path(), where)
 
     def _bytes(self, start: int, size: int) -> bytes:
         if isinstance(self.place, str):
@@ -92,7 +103,7 @@ def _index(folder: Path, place: Path | str) -> Index:
         if kept:
             return kept
         with _open(place) as stream:
-            index = _learn(stream, place)
+            index = _learn(stream, place, stream.size if isinstance(place, str) else place.stat().st_size)
         with suppress(OSError), atomic(path) as file:  # a folder that cannot be written costs time at the next start
             np.savez(
                 file, keys=index.keys, spans=index.spans, is_json=index.is_json, size=np.int64(index.size), stamp=np.str_(stamp)
@@ -123,14 +134,18 @@ def _open(place: Path | str) -> Any:
     return remote.Stream(place) if isinstance(place, str) else open(place, "rb", buffering=0)
 
 
-def _learn(stream: IO[bytes], place: Path | str) -> Index:
+def _learn(stream: IO[bytes], place: Path | str, size: int | None) -> Index:
+    """Where the samples lie in a shard of that many bytes; None = unknown, as of some servers' files."""
     samples: dict[str, dict[str, tuple[int, int]]] = {}
     end = 0
-    for name, start, size in _members(stream, place):
-        folder, slash, file = name.rpartition("/")
-        stem, _, suffix = file.partition(".")
-        samples.setdefault(folder + slash + stem, {})[suffix.lower()] = start, size
-        end = start + size
+    try:
+        for name, start, length in _members(stream, size):
+            folder, slash, file = name.rpartition("/")
+            stem, _, suffix = file.partition(".")
+            samples.setdefault(folder + slash + stem, {})[suffix.lower()] = start, length
+            end = start + length
+    except tarfile.HeaderError as error:
+        raise ValueError(f"{place}: is not a complete, uncompressed tar file ({error}); fetch it again") from None
     found = []
     for key, parts in samples.items():
         image = next((parts[suffix] for suffix in IMAGES if suffix in parts), None)
@@ -143,47 +158,63 @@ def _learn(stream: IO[bytes], place: Path | str) -> Index:
     return Index(np.array(keys), np.array(spans, dtype=np.int64), np.array(is_json), end)
 
 
-def _members(stream: IO[bytes], place: Path | str) -> Iterator[tuple[str, int, int]]:
-    """Name, start and size of each file in a tar, which is read forwards only; ValueError if it is damaged or cut off."""
-    position, long_name = 0, None
-    while True:
-        header = stream.read(BLOCK)
-        if header == bytes(BLOCK):
-            return
-        try:
-            if len(header) < BLOCK:
-                raise tarfile.HeaderError("it ends before its end mark")
-            info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
-        except tarfile.HeaderError as error:
-            raise ValueError(f"{place}: is not a complete, uncompressed tar file ({error}); fetch it again") from None
-        start, padded = position + BLOCK, -(-info.size // BLOCK) * BLOCK
+def _members(stream: IO[bytes], size: int | None) -> Iterator[tuple[str, int, int]]:
+    """Name, start and size of each file in a tar, which is read forwards only; tarfile.HeaderError if it is damaged."""
+    position, attributes = 0, dict[str, str]()
+    while (header := stream.read(BLOCK)) != bytes(BLOCK):
+        if len(header) < BLOCK:
+            raise tarfile.HeaderError("it ends before its end mark")
+        info = tarfile.TarInfo.frombuf(header, "utf-8", "replace")
+        is_header = info.type in (tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE)
+        start, length = position + BLOCK, info.size if is_header else _size(attributes, info.size)
+        if not 0 <= length <= (LONGEST_HEADER if is_header else length) or (size is not None and start + length > size):
+            raise tarfile.HeaderError(f"a member at byte {position} claims {length} bytes")
+        padded = -(-length // BLOCK) * BLOCK
         if info.type == tarfile.GNUTYPE_LONGNAME:
-            long_name = stream.read(padded)[: info.size].rstrip(b"\0").decode("utf-8", "replace")
+            attributes["path"] = stream.read(padded)[:length].rstrip(b"\0").decode("utf-8", "replace")
         elif info.type == tarfile.XHDTYPE:
-            long_name = _pax_name(stream.read(padded)[: info.size]) or long_name
+            attributes |= _pax(stream.read(padded)[:length])
         else:
             if info.isreg():
-                yield long_name or info.name, start, info.size
-            long_name = None
+                yield _name(attributes, info), start, length
+            attributes = {}
             stream.seek(start + padded)
         position = start + padded
 
 
-def _pax_name(content: bytes) -> str | None:
-    """The path of an extended header, lines of "length key=value"."""
+def _pax(content: bytes) -> dict[str, str]:
+    """What an extended header says, lines of "length key=value"."""
+    found = {}
     while content:
-        length = int(content.partition(b" ")[0])
-        key, _, value = content[:length].partition(b" ")[2].rstrip(b"\n").partition(b"=")
-        if key == b"path":
-            return value.decode("utf-8", "replace")
+        written = content.partition(b" ")[0]
+        length = int(written) if written.isdigit() and len(written) < 10 else 0
+        key, sign, value = content[len(written) + 1 : length].removesuffix(b"\n").partition(b"=")
+        if not sign or length > len(content):
+            raise tarfile.HeaderError("an extended header has a line of a wrong length")
+        found[key.decode("utf-8", "replace")] = value.decode("utf-8", "replace")
         content = content[length:]
-    return None
+    return found
+
+
+def _size(attributes: Mapping[str, str], size: int) -> int:
+    """An extended header gives it where the plain one has no room."""
+    written = attributes.get("size", str(size))
+    return int(written) if written.isascii() and written.isdigit() and len(written) < 19 else -1
+
+
+def _name(attributes: Mapping[str, str], info: tarfile.TarInfo) -> str:
+    name = attributes.get("path", info.name)
+    if len(name.encode()) > LONGEST_NAME:
+        raise tarfile.HeaderError(f"a name has more than {LONGEST_NAME} bytes")
+    if info.type == tarfile.GNUTYPE_SPARSE or any(key.startswith("GNU.sparse") for key in attributes):
+        raise tarfile.HeaderError(f"{shown(name)} is packed with holes, which only tar can fill; pack it without --sparse")
+    return name
 
 
 def _caption(text: str, key: str, where: str) -> Any:
     try:
         content = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{where}: its .json is not valid JSON ({error})") from None
     if not isinstance(content, dict) or key not in content:
         raise ValueError(f"{where}: its .json has no {key!r}; set the data set's caption_column")

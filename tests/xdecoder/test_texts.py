@@ -1,9 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import repeat
 from typing import Any
 
+import numpy as np
 import pytest
 
 from xdecoder.texts import MAX_LENGTH, MAX_TEXTS, check_name, checked
@@ -24,7 +24,8 @@ from xdecoder.types import Vocabulary
         (["\ud83d"], r"names\[0\] holds a character that cannot be read \(U\+D83D\): '\\ud83d'"),
         (["a\0b"], r"names\[0\] holds a character that cannot be read \(U\+0000\)"),
         (["x" * (MAX_LENGTH + 1)], r"names\[0\] is 1001 characters long, more than 1000: 'x+\.\.\.x+'"),
-        (repeat("x"), f"names must hold at most {MAX_TEXTS} texts"),
+        (["x"] * (MAX_TEXTS + 1), f"names must hold at most {MAX_TEXTS}"),
+        (repeat("x"), r"names must be a list of texts.* not repeat\('x'\)"),
     ],
 )
 def test_what_is_no_list_of_texts(given: Any, message: str) -> None:
@@ -34,11 +35,8 @@ def test_what_is_no_list_of_texts(given: Any, message: str) -> None:
 
 
 def test_texts_stay_as_they_are() -> None:
-    def named() -> Iterator[str]:
-        yield " a cat\n"
-        yield "ein Häuschen 🏠"
-
-    assert checked(named(), "names") == (" a cat\n", "ein Häuschen 🏠")
+    assert checked([" a cat\n", "ein Häuschen 🏠"], "names") == (" a cat\n", "ein Häuschen 🏠")
+    assert checked(np.array(["a cat"]), "names") == ("a cat",)
     assert checked([], "things", least=0) == ()
 
 

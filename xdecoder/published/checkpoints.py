@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from xdecoder import checkpoint
 from xdecoder.checkpoint import Checkpoint
 from xdecoder.download import fetch
-from xdecoder.model import XDecoder, XDecoderConfig
+from xdecoder.limits import check_weights
+from xdecoder.model import XDecoder
 from xdecoder.network import Network
 from xdecoder.published import detect
 from xdecoder.published.names import BUFFERS, convert, strip_prefixes, to_published_state
@@ -24,6 +24,7 @@ from xdecoder.published.names import BUFFERS, convert, strip_prefixes, to_publis
 logger = logging.getLogger(__name__)
 
 _WRAPPERS = ("model", "state_dict", "model_state_dict", "module")
+_NESTED = 4  # wrappers within wrappers
 
 # What backbone and text encoder files put before their names, and what X-Decoder puts there. The first row that fits counts.
 _PARTS = (
@@ -90,7 +91,7 @@ def interpret(content: Mapping[str, Any], path: Path) -> Checkpoint:
     weights = _weights_in(content, path)
     config = detect.architecture(weights, path)
     converted = convert(weights)
-    names = own_names(config)
+    names = checkpoint.outline(config, path)
     missing = [name for name in names if name not in converted]
     if missing:
         raise ValueError(f"{path}: the checkpoint lacks {len(missing)} weights of X-Decoder, for example {missing[0]!r}")
@@ -144,12 +145,6 @@ def initialise(model: Network, source: str | Path) -> Initialised:
     return done
 
 
-def own_names(config: XDecoderConfig) -> list[str]:
-    """The names of the network's weights, without spending memory on them."""
-    with torch.device("meta"):
-        return list(XDecoder(config).state_dict())
-
-
 def _read(path: Path) -> dict[str, Any]:
     try:
         return checkpoint.read(path)
@@ -167,18 +162,24 @@ def _is_pickled_mask2former(path: Path) -> bool:
         return content.find(detect.DECODER.encode()) >= 0 and content.find(b".lang_encoder.") < 0
 
 
-def _weights_in(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+def _weights_in(whole: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     """The state dictionary in a file, out of its wrapper and without prefixes."""
-    for key in _WRAPPERS:
-        if isinstance(content.get(key), Mapping):
-            return _weights_in(content[key], path)
-    weights = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    content = whole
+    for _ in range(_NESTED):
+        content = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), content)
+    weights = checkpoint.unwrapped(content if "format" in whole else _tensors(content))
     if not weights:
         raise ValueError(f"{path}: holds no weights; {detect.EXPECTED}")
+    check_weights(weights, path)
     try:
         return strip_prefixes(weights)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def _tensors(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Without what others keep beside their weights."""
+    return {name: value for name, value in content.items() if isinstance(value, Tensor)}
 
 
 def _whole_name(name: str) -> str:

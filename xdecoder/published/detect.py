@@ -15,6 +15,7 @@ from xdecoder.model import XDecoderConfig
 DECODER = "sem_seg_head.predictor."
 PIXELS = "sem_seg_head.pixel_decoder."
 TEXT = DECODER + "lang_encoder."
+OURS = ("backbone.", "pixel_decoder.", "decoder.", "language.")  # how names begin in our own files
 HEADS = 8  # of every transformer that was published; shapes do not tell
 EXPECTED = "expected X-Decoder's backbone, sem_seg_head.pixel_decoder, sem_seg_head.predictor with its lang_encoder"
 START = "training starts from them with `weights: FILE` in the experiment, or xdecoder.published.checkpoints.initialise"
@@ -26,12 +27,19 @@ def architecture(weights: Mapping[str, Tensor], path: str | Path) -> XDecoderCon
     Raises:
         ValueError: naming `path`, for weights of another or of only a part of the network.
     """
+    if all(any(name.startswith(part) for name in weights) for part in OURS):
+        raise ValueError(
+            f"{path}: weights of an X-Decoder without its configuration (a state_dict); {START}, "
+            "and xdecoder.checkpoint.save writes both"
+        )
     refuse_others(weights, path)
     try:
         settings = _settings(weights)
     except KeyError as error:
         name = error.args[0]
         raise ValueError(f"{path}: the checkpoint lacks {name!r}, without which its architecture is unknown") from None
+    except (ValueError, IndexError, ZeroDivisionError):
+        raise ValueError(f"{path}: a weight that tells the architecture has a shape that no X-Decoder has") from None
     return parse(XDecoderConfig, settings, where=str(path))
 
 

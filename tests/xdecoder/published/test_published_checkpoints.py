@@ -99,7 +99,10 @@ def test_other_networks_are_told_by_their_names(tmp_path: Path) -> None:
     mask2former = {name: value for name, value in weights.items() if not name.startswith(text)}
     backbone = {name: value for name, value in weights.items() if name.startswith("backbone.")}
     encoder = {name[len(text) :]: value for name, value in weights.items() if name.startswith(text)}
-    cases = {
+    itself: dict[str, object] = {}
+    itself["model"] = itself
+    prefixed = {f"module.{name}": value for name, value in small_model().state_dict().items()}
+    cases: dict[str, tuple[object, str]] = {
         "mask2former": (mask2former, "a Mask2Former checkpoint, whose decoder knows no texts; expected"),
         "ported": ({"model.pixel_level_module.encoder.x": torch.zeros(1)}, "a Mask2Former checkpoint"),
         "backbone": ({name[9:]: value for name, value in backbone.items()}, "weights of a backbone only"),
@@ -107,6 +110,13 @@ def test_other_networks_are_told_by_their_names(tmp_path: Path) -> None:
         "text": (encoder, "weights of a text encoder only"),
         "other": ({"conv1.weight": torch.zeros(1)}, "not an X-Decoder checkpoint; expected .*'conv1.weight'"),
         "nothing": ({"step": 3}, "holds no weights"),
+        "itself": (itself, "holds no weights"),
+        "ours": (small_model().state_dict(), "weights of an X-Decoder without its configuration"),
+        "parallel": (prefixed, "weights of an X-Decoder without its configuration"),
+        "flat": (
+            {**weights, "sem_seg_head.predictor.query_feat.weight": torch.zeros(3)},
+            "a weight that tells the architecture",
+        ),
     }
     assert any(name.startswith(decoder) for name in mask2former)
     for name, (content, sentence) in cases.items():
@@ -185,3 +195,17 @@ def test_start_from_nothing_that_fits(tmp_path: Path) -> None:
         checkpoints.initialise(small_model(), tmp_path / "resnet.pt")
     checkpoint.save(small_model(), tmp_path / "ours.pt")
     assert len(checkpoints.initialise(small_model(), tmp_path / "ours.pt").filled) == len(small_model().state_dict())
+
+
+def test_our_own_weights_with_and_without_wrapping(tmp_path: Path) -> None:
+    """What `load` refuses for want of a configuration, training starts from."""
+    model = small_model()
+    state = model.state_dict()
+    for prefix in ("", "module.", "_orig_mod.", "module._orig_mod."):
+        named = {prefix + name: value for name, value in state.items()}
+        torch.save(named, tmp_path / "state.pt")
+        assert len(checkpoints.initialise(small_model(), tmp_path / "state.pt").filled) == len(state)
+        content = {"format": checkpoint.FORMAT, "config": model.config.model_dump(mode="json"), "model": named}
+        torch.save(content, tmp_path / "whole.pt")
+        assert_equal(xdecoder.load(tmp_path / "whole.pt").model, model)
+        assert len(checkpoints.initialise(small_model(), tmp_path / "whole.pt").filled) == len(state)
