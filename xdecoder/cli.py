@@ -31,6 +31,7 @@ examples:
   xdecoder refer table.jpg --phrases "the left cup" "a white tea pot" --checkpoint model.pt --out answers
   xdecoder caption 'photos/**/*.jpg' --checkpoint model.pt
   xdecoder retrieve photos/ --text "pizza on the plate" --checkpoint model.pt --out answers
+  xdecoder edit table.jpg "remove the left cup, then make the table blue" --checkpoint model.pt --out answers
   xdecoder export --checkpoint model.pt --out model.onnx --things car person --stuff road sky
 
 Without --out, one line of JSON a picture goes to the standard output. A list too long for the
@@ -156,6 +157,14 @@ def _caption(model: Predictor, picture: Path, options: argparse.Namespace) -> An
 def _ask(model: Predictor, picture: Path, options: argparse.Namespace) -> Answer:
     answer = model.answer(picture, options.question)
     return Answer({"question": options.question, "answer": answer.text, "score": answer.score})
+
+
+def _edit(model: Predictor, picture: Path, options: argparse.Namespace) -> Answer:
+    from xdecoder import editing
+
+    inpainter = editing.load_inpainter(options.inpainter, str(model.model.device)) if options.inpainter else None
+    result = editing.edit(model, picture, options.instruction, inpainter, editing.EditConfig(cosine=options.threshold))
+    return Answer({"instruction": options.instruction, **result.to_json()}, lambda overlay_only: result.image)
 
 
 def read_region(path: Path) -> Any:
@@ -313,6 +322,15 @@ def _parser() -> argparse.ArgumentParser:
 
     added = about_images("ask", "answer a question; needs a network that was tuned for questions", _ask)
     added.add_argument("--question", required=True, metavar="TEXT", help="such as 'what colour is the cup?'")
+
+    added = about_images("edit", "change pictures as an instruction says; the edited picture is written to --out", _edit)
+    added.add_argument("instruction", metavar="INSTRUCTION", help="such as 'replace the left cup with a vase of tulips'")
+    added.add_argument(
+        "--inpainter",
+        metavar="NAME",
+        help="a diffusers network that paints new things: a folder, or a name on the Hub (default: only fill and filters)",
+    )
+    _threshold(added, 0.1, "least similarity, -1 to 1, of a phrase and its region")
 
     added = command("export", "write the segmentation path for serving, as .onnx or .pt2", None)
     added.add_argument("--out", type=Path, required=True, metavar="FILE", help="model.onnx, or model.pt2 for PyTorch alone")
