@@ -6,6 +6,7 @@ import argparse
 import glob
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ if TYPE_CHECKING:  # torch takes seconds to import; `xdecoder --help` does witho
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+
+SIMILARITY = "least similarity, -1 to 1, of a phrase and a region that counts as found"
 
 EXAMPLES = """\
 examples:
@@ -109,6 +112,20 @@ def _retrieve(options: argparse.Namespace) -> int:
     best = photos[order[0]]
     found = model.refer(best.path, [options.text])
     _tell(best, Answer({"text": options.text, "ranking": ranking, **found.to_json()}, found.draw), options)
+    return 0
+
+
+def _serve_mcp(options: argparse.Namespace) -> int:
+    from xdecoder import editing
+    from xdecoder.serving import mcp
+    from xdecoder.serving.session import Limits, Session
+    from xdecoder.serving.tools import Tools
+
+    model = _load(options)
+    inpainter = editing.load_inpainter(options.inpainter, str(model.model.device)) if options.inpainter else None
+    limits, config = Limits(seconds=options.seconds), editing.EditConfig(cosine=options.threshold)
+    with tempfile.TemporaryDirectory(prefix="xdecoder-") as folder:
+        mcp.serve(Tools(Session(model, Path(folder), options.root, limits), inpainter, config), options.http)
     return 0
 
 
@@ -285,8 +302,7 @@ def _parser() -> argparse.ArgumentParser:
         added = command(name, help, ask)
         added.add_argument("images", nargs="+", metavar="IMAGE", help="files, folders, or patterns like 'photos/**/*.jpg'")
         added.add_argument("--out", type=Path, metavar="FOLDER", help="write JSON and drawings there (default: print JSON)")
-        added.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:1 (default: a GPU if there is one)")
-        added.add_argument("--half", action="store_true", help="compute in 16 bits")
+        _device(added)
         added.add_argument("--overlay", action="store_true", help="draw on a transparent ground, without the picture")
         return added
 
@@ -325,12 +341,17 @@ def _parser() -> argparse.ArgumentParser:
 
     added = about_images("edit", "change pictures as an instruction says; the edited picture is written to --out", _edit)
     added.add_argument("instruction", metavar="INSTRUCTION", help="such as 'replace the left cup with a vase of tulips'")
-    added.add_argument(
-        "--inpainter",
-        metavar="NAME",
-        help="a diffusers network that paints new things: a folder, or a name on the Hub (default: only fill and filters)",
-    )
-    _threshold(added, 0.1, "least similarity, -1 to 1, of a phrase and its region")
+    _inpainter(added)
+    _threshold(added, 0.1, SIMILARITY)
+
+    added = command("serve-mcp", "give language models tools to look at pictures with, over the Model Context Protocol", None)
+    added.add_argument("--http", type=int, metavar="PORT", help="serve at http://127.0.0.1:PORT/mcp (default: standard input)")
+    added.add_argument("--root", type=Path, metavar="FOLDER", help="pictures below it may be opened (default: none)")
+    added.add_argument("--seconds", type=float, default=120.0, metavar="S", help="most time of a call (default: %(default)s)")
+    _threshold(added, 0.1, SIMILARITY)
+    _inpainter(added)
+    _device(added)
+    added.set_defaults(run=_serve_mcp)
 
     added = command("export", "write the segmentation path for serving, as .onnx or .pt2", None)
     added.add_argument("--out", type=Path, required=True, metavar="FILE", help="model.onnx, or model.pt2 for PyTorch alone")
@@ -340,6 +361,16 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--stuff", **one_of_two, help="its classes that are one region each")
     added.set_defaults(run=_export)
     return parser
+
+
+def _device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:1 (default: a GPU if there is one)")
+    parser.add_argument("--half", action="store_true", help="compute in 16 bits")
+
+
+def _inpainter(parser: argparse.ArgumentParser) -> None:
+    painting = "a diffusers network that paints new things: a folder, or a name on the Hub (default: only fill and filters)"
+    parser.add_argument("--inpainter", metavar="NAME", help=painting)
 
 
 def _threshold(parser: argparse.ArgumentParser, default: float, help: str) -> None:

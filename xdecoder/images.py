@@ -18,12 +18,17 @@ MAX_PIXELS = 178_000_000
 MAX_ASPECT = 4  # a longer picture is shown squeezed
 
 
-def open_image(image: ImageLike) -> Image.Image:
+def open_image(image: ImageLike, max_pixels: int | None = None, formats: tuple[str, ...] | None = None) -> Image.Image:
     """RGB picture, turned as its camera was held.
 
+    Args:
+        max_pixels: a file's header is read before its pixels are, and one that says more is refused; None = MAX_PIXELS.
+        formats: Pillow's names of those that are read; for strangers' files a few that are pictures and nothing else.
+
     Raises:
-        ValueError: naming a file that is missing, truncated, no picture, or of more than MAX_PIXELS.
+        ValueError: naming a file that is missing, truncated, no picture, or too large.
     """
+    limit = MAX_PIXELS if max_pixels is None else max_pixels
     if isinstance(image, Tensor):
         image = image.permute(1, 2, 0).cpu().numpy() if image.dim() == 3 else image.cpu().numpy()
     if isinstance(image, np.ndarray):
@@ -36,9 +41,9 @@ def open_image(image: ImageLike) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own limit, of half as many pixels, and its musings on odd files
-            with Image.open(image) as file:
-                if file.width * file.height > MAX_PIXELS:
-                    raise ValueError(f"{name}: too large a picture, {file.width} × {file.height}; at most {MAX_PIXELS} pixels")
+            with Image.open(image, formats=formats) as file:
+                if file.width * file.height > limit:
+                    raise ValueError(f"{name}: too large a picture, {file.width} × {file.height}; at most {limit} pixels")
                 return _upright(file)
     except FileNotFoundError:
         raise ValueError(f"{name}: no such picture") from None
