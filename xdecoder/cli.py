@@ -129,6 +129,14 @@ def _serve_mcp(options: argparse.Namespace) -> int:
     return 0
 
 
+def _serve_http(options: argparse.Namespace) -> int:
+    from xdecoder.serving import http
+
+    config = http.ServerConfig(batch=options.batch, seconds=options.seconds)
+    http.serve(_load(options), options.host, options.port, config)
+    return 0
+
+
 def _export(options: argparse.Namespace) -> int:
     import xdecoder
     from xdecoder.inference import export
@@ -352,6 +360,14 @@ def _parser() -> argparse.ArgumentParser:
     _inpainter(added)
     _device(added)
     added.set_defaults(run=_serve_mcp)
+
+    added = command("serve-http", "answer requests over HTTP; /docs describes them", None)
+    added.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in (default: %(default)s)")
+    added.add_argument("--port", type=int, default=8000, help="(default: %(default)s)")
+    added.add_argument("--batch", type=int, default=8, metavar="N", help="requests computed together (default: %(default)s)")
+    added.add_argument("--seconds", type=float, default=60.0, metavar="S", help="most time of a request (default: %(default)s)")
+    _device(added)
+    added.set_defaults(run=_serve_http)
 
     added = command("export", "write the segmentation path for serving, as .onnx or .pt2", None)
     added.add_argument("--out", type=Path, required=True, metavar="FILE", help="model.onnx, or model.pt2 for PyTorch alone")

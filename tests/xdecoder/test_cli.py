@@ -183,7 +183,7 @@ def test_progress_goes_to_a_terminal_only(photos: Path, monkeypatch: pytest.Monk
 def test_help_comes_before_torch(root: Path) -> None:
     script = "import sys, xdecoder.cli as c\ntry: c.main(['--help'])\nfinally: assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=True)
-    for command in (*QUESTIONS, "ask", "edit", "export"):
+    for command in (*QUESTIONS, "ask", "edit", "serve-mcp", "serve-http", "export"):
         assert f"\n    {command} " in done.stdout
     assert "examples:" in done.stdout
 
