@@ -285,7 +285,7 @@ def _parser() -> argparse.ArgumentParser:
     # The blanks make the column as wide as the longest command, which argparse forgets to measure.
     commands = parser.add_subparsers(
         title="commands (each has its own --help)",
-        metavar="COMMAND    ",
+        metavar="COMMAND      ",
         prog="xdecoder",
         required=True,
     )
