@@ -27,6 +27,11 @@ NEVER = {
     "diffusers",
     "onnx",
     "onnxruntime",
+    "fastmcp",
+    "mcp",
+    "fastapi",
+    "uvicorn",
+    "prometheus_client",
 }
 OPTIONAL = {"demo", "benchmarks"}  # these may compare with other people's models
 

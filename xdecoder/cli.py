@@ -6,6 +6,7 @@ import argparse
 import glob
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ if TYPE_CHECKING:  # torch takes seconds to import; `xdecoder --help` does witho
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
 
+SIMILARITY = "least similarity, -1 to 1, of a phrase and a region that counts as found"
+
 EXAMPLES = """\
 examples:
   xdecoder panoptic street.jpg --things car person --stuff road sky --checkpoint model.pt --out answers
@@ -30,6 +33,7 @@ examples:
   xdecoder refer table.jpg --phrases "the left cup" "a white tea pot" --checkpoint model.pt --out answers
   xdecoder caption 'photos/**/*.jpg' --checkpoint model.pt
   xdecoder retrieve photos/ --text "pizza on the plate" --checkpoint model.pt --out answers
+  xdecoder edit table.jpg "remove the left cup, then make the table blue" --checkpoint model.pt --out answers
   xdecoder export --checkpoint model.pt --out model.onnx --things car person --stuff road sky
 
 Without --out, one line of JSON a picture goes to the standard output. A list too long for the
@@ -119,6 +123,28 @@ def _retrieve(options: argparse.Namespace) -> int:
     return 0
 
 
+def _serve_mcp(options: argparse.Namespace) -> int:
+    from xdecoder import editing
+    from xdecoder.serving import mcp
+    from xdecoder.serving.session import Limits, Session
+    from xdecoder.serving.tools import Tools
+
+    model = _load(options)
+    inpainter = editing.load_inpainter(options.inpainter, str(model.model.device)) if options.inpainter else None
+    limits, config = Limits(seconds=options.seconds), editing.EditConfig(cosine=options.threshold)
+    with tempfile.TemporaryDirectory(prefix="xdecoder-") as folder:
+        mcp.serve(Tools(Session(model, Path(folder), options.root, limits), inpainter, config), options.http)
+    return 0
+
+
+def _serve_http(options: argparse.Namespace) -> int:
+    from xdecoder.serving import http
+
+    config = http.ServerConfig(batch=options.batch, seconds=options.seconds)
+    http.serve(_load(options), options.host, options.port, config)
+    return 0
+
+
 def _export(options: argparse.Namespace) -> int:
     import xdecoder
     from xdecoder.inference import export
@@ -164,6 +190,14 @@ def _caption(model: Predictor, picture: Path, options: argparse.Namespace) -> An
 def _ask(model: Predictor, picture: Path, options: argparse.Namespace) -> Answer:
     answer = model.answer(picture, options.question)
     return Answer({"question": options.question, "answer": answer.text, "score": answer.score})
+
+
+def _edit(model: Predictor, picture: Path, options: argparse.Namespace) -> Answer:
+    from xdecoder import editing
+
+    inpainter = editing.load_inpainter(options.inpainter, str(model.model.device)) if options.inpainter else None
+    result = editing.edit(model, picture, options.instruction, inpainter, editing.EditConfig(cosine=options.threshold))
+    return Answer({"instruction": options.instruction, **result.to_json()}, lambda overlay_only: result.image)
 
 
 def read_region(path: Path) -> Any:
@@ -261,7 +295,7 @@ def _parser() -> argparse.ArgumentParser:
     # The blanks make the column as wide as the longest command, which argparse forgets to measure.
     commands = parser.add_subparsers(
         title="commands (each has its own --help)",
-        metavar="COMMAND    ",
+        metavar="COMMAND      ",
         prog="xdecoder",
         required=True,
     )
@@ -285,8 +319,7 @@ def _parser() -> argparse.ArgumentParser:
         added = command(name, help, ask)
         added.add_argument("images", nargs="+", metavar="IMAGE", help="files, folders, or patterns like 'photos/**/*.jpg'")
         added.add_argument("--out", type=Path, metavar="FOLDER", help="write JSON and drawings there (default: print JSON)")
-        added.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:1 (default: a GPU if there is one)")
-        added.add_argument("--half", action="store_true", help="compute in 16 bits")
+        _device(added)
         added.add_argument("--overlay", action="store_true", help="draw on a transparent ground, without the picture")
         return added
 
@@ -323,6 +356,28 @@ def _parser() -> argparse.ArgumentParser:
     added = about_images("ask", "answer a question; needs a network that was tuned for questions", _ask)
     added.add_argument("--question", required=True, metavar="TEXT", help="such as 'what colour is the cup?'")
 
+    added = about_images("edit", "change pictures as an instruction says; the edited picture is written to --out", _edit)
+    added.add_argument("instruction", metavar="INSTRUCTION", help="such as 'replace the left cup with a vase of tulips'")
+    _inpainter(added)
+    _threshold(added, 0.1, SIMILARITY)
+
+    added = command("serve-mcp", "give language models tools to look at pictures with, over the Model Context Protocol", None)
+    added.add_argument("--http", type=int, metavar="PORT", help="serve at http://127.0.0.1:PORT/mcp (default: standard input)")
+    added.add_argument("--root", type=Path, metavar="FOLDER", help="pictures below it may be opened (default: none)")
+    added.add_argument("--seconds", type=float, default=120.0, metavar="S", help="most time of a call (default: %(default)s)")
+    _threshold(added, 0.1, SIMILARITY)
+    _inpainter(added)
+    _device(added)
+    added.set_defaults(run=_serve_mcp)
+
+    added = command("serve-http", "answer requests over HTTP; /docs describes them", None)
+    added.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in (default: %(default)s)")
+    added.add_argument("--port", type=int, default=8000, help="(default: %(default)s)")
+    added.add_argument("--batch", type=int, default=8, metavar="N", help="requests computed together (default: %(default)s)")
+    added.add_argument("--seconds", type=float, default=60.0, metavar="S", help="most time of a request (default: %(default)s)")
+    _device(added)
+    added.set_defaults(run=_serve_http)
+
     added = command("export", "write the segmentation path for serving, as .onnx or .pt2", None)
     added.add_argument("--out", type=Path, required=True, metavar="FILE", help="model.onnx, or model.pt2 for PyTorch alone")
     sides: dict[str, Any] = {"nargs": 2, "type": int, "metavar": ("HEIGHT", "WIDTH")}
@@ -331,6 +386,16 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--stuff", **one_of_two, help="its classes that are one region each")
     added.set_defaults(run=_export)
     return parser
+
+
+def _device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:1 (default: a GPU if there is one)")
+    parser.add_argument("--half", action="store_true", help="compute in 16 bits")
+
+
+def _inpainter(parser: argparse.ArgumentParser) -> None:
+    painting = "a diffusers network that paints new things: a folder, or a name on the Hub (default: only fill and filters)"
+    parser.add_argument("--inpainter", metavar="NAME", help=painting)
 
 
 def _threshold(parser: argparse.ArgumentParser, default: float, help: str) -> None:

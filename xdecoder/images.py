@@ -60,8 +60,12 @@ class Header(NamedTuple):
         return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
 
 
-def open_image(image: ImageLike) -> Image.Image:
+def open_image(image: ImageLike, max_pixels: int | None = None, formats: tuple[str, ...] = FORMATS) -> Image.Image:
     """RGB picture, turned as its camera was held.
+
+    Args:
+        max_pixels: a file's header is read before its pixels are, and one that says more is refused; None = MAX_PIXELS.
+        formats: Pillow's names of those that are read; for strangers' files, a few that are images and nothing else.
 
     Raises:
         ValueError: naming a file that is missing, truncated, no picture, or of more than MAX_PIXELS.
@@ -76,7 +80,7 @@ def open_image(image: ImageLike) -> Image.Image:
         return rgb(upright(image), "the picture")
     if isinstance(image, bytes):  # they may be a file's content or its name
         raise ValueError(f"a picture is {_KINDS}, not bytes")
-    return rgb(upright(decode(image)), _name(image))
+    return rgb(upright(decode(image, max_pixels=max_pixels, formats=formats)), _name(image))
 
 
 def decode(
@@ -84,6 +88,8 @@ def decode(
     what: str = "picture",
     name: str | None = None,
     draft: int | None = None,
+    max_pixels: int | None = None,
+    formats: tuple[str, ...] = FORMATS,
 ) -> Image.Image:
     """A picture file's values as they are stored: neither turned nor brought to 8 bits or to RGB.
 
@@ -91,6 +97,7 @@ def decode(
         source: a path, an open file, or the bytes of a file.
         what: what it is called in messages, such as "label image".
         name: of the source in messages, if not its own.
+        max_pixels, formats: as for `open_image`.
         draft: JPEGs may be read at a fraction of their size, of at least so many pixels a side.
 
     Raises:
@@ -98,7 +105,7 @@ def decode(
             stands in its header, which is read before memory is asked for.
     """
     name = name or _name(source)
-    with _opened(source, what, name) as image:
+    with _opened(source, what, name, max_pixels, formats) as image:
         if draft:
             image.draft("RGB", (draft, draft))
         try:
@@ -170,8 +177,15 @@ def pixels(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
-def _opened(source: str | Path | bytes | BinaryIO, what: str, name: str) -> Image.Image:
+def _opened(
+    source: str | Path | bytes | BinaryIO,
+    what: str,
+    name: str,
+    max_pixels: int | None = None,
+    formats: tuple[str, ...] = FORMATS,
+) -> Image.Image:
     """The file with its header read, and found to be of a size that fits into memory."""
+    limit = MAX_PIXELS if max_pixels is None else max_pixels
     if isinstance(source, (str, Path)):
         source = regular(source, what)
     elif isinstance(source, bytes):
@@ -181,18 +195,18 @@ def _opened(source: str | Path | bytes | BinaryIO, what: str, name: str) -> Imag
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own limit warns; ours refuses
-            image = Image.open(source, formats=FORMATS)
+            image = Image.open(source, formats=formats)
     except UnidentifiedImageError:
         raise ValueError(
-            f"{name}: the {what} is damaged or incomplete, or in none of the formats {', '.join(FORMATS)}"
+            f"{name}: the {what} is damaged or incomplete, or in none of the formats {', '.join(formats)}"
         ) from None
     except Image.DecompressionBombError:
-        raise ValueError(f"{name}: the {what} is too large, it has more than {MAX_PIXELS} pixels") from None
+        raise ValueError(f"{name}: the {what} is too large, it has more than {limit} pixels") from None
     except _DAMAGED as error:
         raise ValueError(f"{name}: the {what} is damaged or incomplete ({_said(error)})") from None
-    if image.width * image.height > MAX_PIXELS:
+    if image.width * image.height > limit:
         image.close()
-        raise ValueError(f"{name}: too large a {what}, {image.width} × {image.height}; at most {MAX_PIXELS} pixels")
+        raise ValueError(f"{name}: too large a {what}, {image.width} × {image.height}; at most {limit} pixels")
     return image
 
 

@@ -78,6 +78,16 @@ def test_every_question_about_a_folder(command: str, photos: Path, network: str,
             assert drawing.mode == "RGB"
 
 
+def test_an_instruction_changes_the_picture(photos: Path, network: str, tmp_path: Path, capsys: Any) -> None:
+    line = ["edit", str(photos / "a.png"), "blur everything but the cat", "--checkpoint", network, "--out", str(tmp_path)]
+    assert "'the cat' was not found in this picture (cosine -0.1" in refused(line, capsys)
+    assert cli.main([*line, "--threshold", "-1"]) == 0
+    content = json.loads((tmp_path / "a.json").read_text())
+    assert content["instruction"] == "blur everything but the cat" and content["edits"][0]["changed_outside"] == 0
+    with Image.open(tmp_path / "a.png") as edited:
+        assert edited.size == (60, 40)
+
+
 def test_without_a_folder_each_picture_is_a_line(photos: Path, network: str, capsys: Any) -> None:
     pattern = str(photos / "**/*.png")
     assert cli.main(["caption", pattern, str(photos / "deep/b.JPG"), "--checkpoint", network, "--beams", "2"]) == 0
@@ -178,7 +188,7 @@ def test_progress_goes_to_a_terminal_only(photos: Path, monkeypatch: pytest.Monk
 def test_help_comes_before_torch(root: Path) -> None:
     script = "import sys, xdecoder.cli as c\ntry: c.main(['--help'])\nfinally: assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=True)
-    for command in (*QUESTIONS, "ask", "export"):
+    for command in (*QUESTIONS, "ask", "edit", "serve-mcp", "serve-http", "export"):
         assert f"\n    {command} " in done.stdout
     assert "examples:" in done.stdout
 
