@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import glob
 import importlib
-import importlib.util
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -102,20 +102,22 @@ def program(words: Sequence[str]) -> tuple[Callable[[list[str]], int], list[str]
 
 
 def script(name: str) -> Callable[[list[str]], int]:
-    """The `main` of a script in demo/."""
-    sys.path.insert(0, str(ROOT / "demo"))
-    try:
-        spec = importlib.util.spec_from_file_location(Path(name).stem, ROOT / name)
-        assert spec and spec.loader
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(ROOT / "demo"))
-    if name == "demo/web.py":
-        module.serve = lambda page, host, port, block: "http://127.0.0.1:7860"
-    if "main" in vars(sys.modules.get("common", object)) and getattr(module, "ask", None):
-        pytest.fail(f"{name}: run demos through their command line")
-    return module.main
+    """What a script in demo/ does with its arguments; the page is built, but not served."""
+
+    def run_script(arguments: list[str]) -> int:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.syspath_prepend(str(ROOT / "demo"))
+            patch.setattr(sys, "argv", [name, *arguments])
+            if name == "demo/web.py":
+                web = importlib.import_module("web")
+                patch.setattr(web, "serve", lambda page, host, port, block: "http://127.0.0.1:7860")
+                patch.setattr(web, "QUICKSTART", Path("runs/quickstart/model.pt"))
+                return int(web.main(arguments))
+            with pytest.raises(SystemExit) as ended:
+                runpy.run_path(str(ROOT / name), run_name="__main__")
+            return int(ended.value.code or 0)
+
+    return run_script
 
 
 def look_at(words: Sequence[str]) -> None:
