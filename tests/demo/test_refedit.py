@@ -14,7 +14,7 @@ from PIL import Image
 from tests.tiny import tiny_model
 from xdecoder import checkpoint
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # diffusers and transformers warn of each other's changes
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # diffusers and transformers warn of each other's changes
 
 
 @pytest.fixture(scope="module")
