@@ -156,7 +156,7 @@ def _shares(model: Predictor, cosines: Tensor) -> list[float]:
 
 
 def names_in(text: str) -> list[str]:
-    """Class names, parted by commas or lines; each once, in their order."""
+    """Class names, separated by commas or lines; each once, in their order."""
     return _checked(dict.fromkeys(name.strip() for line in lines_of(text) for name in line.split(",")), "class name")
 
 

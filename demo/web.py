@@ -39,6 +39,7 @@ WAITING = 32  # visitors in the queue; one more is told to come back
 KEPT_SECONDS = 3600  # for so long uploads and answers lie in the server's temporary folder
 MOST_IMAGES = 16  # of a search
 EXAMPLES = 6
+COMMAS = "separated by commas"
 FIELDS = ("things", "stuff", "classes", "phrases", "sentences", "question", "threshold")
 
 TASKS: dict[str, tuple[Ask, tuple[str, ...]]] = {
@@ -204,9 +205,9 @@ def _fields(gr: Any) -> dict[str, Any]:
     """One component a field; those of the first task are visible."""
     every = {"max_length": answers.MAX_TEXTS * answers.MAX_LENGTH}
     fields = {
-        "things": gr.Textbox(", ".join(SHAPES), label="Things, counted one by one", info="parted by commas", lines=2, **every),
-        "stuff": gr.Textbox(", ".join(STUFF), label="Stuff, one region each", info="parted by commas", **every),
-        "classes": gr.Textbox(", ".join((*SHAPES, *STUFF)), label="Classes", info="parted by commas", lines=2, **every),
+        "things": gr.Textbox(", ".join(SHAPES), label="Things, counted one by one", info=COMMAS, lines=2, **every),
+        "stuff": gr.Textbox(", ".join(STUFF), label="Stuff, one region each", info=COMMAS, **every),
+        "classes": gr.Textbox(", ".join((*SHAPES, *STUFF)), label="Classes", info=COMMAS, lines=2, **every),
         "phrases": gr.Textbox("the orange ring\nthe large blue circle", label="Phrases", info="one a line", lines=3, **every),
         "sentences": gr.Textbox(
             "a large blue circle before wood and brick\na small green cube before grass\nthree stars before water",

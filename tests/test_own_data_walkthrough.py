@@ -18,6 +18,8 @@ from xdecoder import checkpoint
 from xdecoder.config import load
 from xdecoder.model import XDecoder
 
+pytestmark = pytest.mark.slow
+
 PAGE = "demo/finetune_own_data.md"
 FEW_STEPS = ["trainer.steps=2", "trainer.save_every=2", "trainer.device=cpu", "data.train.0.batch_size=2"]
 PROGRAMS = {

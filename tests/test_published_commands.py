@@ -27,6 +27,8 @@ from xdecoder.config import ConfigError, load
 from xdecoder.model import XDecoder
 from xdecoder.published import checkpoints, commands
 
+pytestmark = pytest.mark.slow
+
 OURS = "configs/xdecoder/svlp_focalt_lang.yaml"
 COCO = '["coco_2017_val_panoptic_with_sem_seg"]'
 

@@ -47,6 +47,7 @@ class LowRank(nn.Module):
         self.register_buffer("scale", torch.tensor(config.alpha / config.rank, device=weight.device))
 
     def forward(self, weight: Tensor) -> Tensor:
+        """weight: (outputs, inputs) → the same shape, with the update added."""
         return weight + self.scale * (self.up @ self.down)
 
 
@@ -92,7 +93,7 @@ def attention_projections(model: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
 
 
 def merged(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A network's weights with the low-rank updates added in, under the names that they have without; others as they are."""
+    """A network's weights with the low-rank updates added in, in shape and name as a network without updates has them."""
     plain: dict[str, Tensor] = {}
     for name, value in state.items():
         if name.endswith(_ORIGINAL):

@@ -49,7 +49,7 @@ def save_shards(
     They are written by torch.distributed.checkpoint, in the format of safetensors, so that reading them runs no code.
 
     Args:
-        tensors: sharded ones and whole ones; all processes must give the same names.
+        tensors: sharded ones and whole ones, of any shape; all processes must give the same names.
         plain: what is not sharded, from the main process: tensors and plain values.
     """
     path = folder / f"step_{step:08}"
@@ -70,7 +70,7 @@ def save_shards(
 
 
 def load_shards(tensors: dict[str, Tensor], path: Path) -> None:
-    """Fill `tensors` in place from a folder that `save_shards` wrote, by as many processes or another number of them.
+    """Fill `tensors`, of any shape, in place from a folder that `save_shards` wrote, by as many processes or another number.
 
     Raises:
         ValueError: if the folder holds other tensors or cannot be read.

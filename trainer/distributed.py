@@ -248,7 +248,7 @@ def gather_tensors(x: Tensor, world: World) -> list[Tensor]:
 
 
 def total(x: Tensor, world: World) -> Tensor:
-    """The sum of all processes' tensors, on all of them. Without gradient."""
+    """The sum of all processes' tensors of one shape, on all of them. Without gradient."""
     if world.size > 1:
         x = x.clone()
         dist.all_reduce(x)

@@ -66,7 +66,7 @@ class Engine:
         yield model
 
     def weights(self, model: nn.Module) -> dict[str, Tensor]:
-        """The whole network's weights, on the main process. All processes must ask."""
+        """The whole network's weights, in the shapes of its `state_dict`, on the main process. All processes must ask."""
         return model.state_dict()
 
     def save(
@@ -132,6 +132,7 @@ class ShardedEngine(Engine):
         set_optimizer_state_dict(model, optimizer, found)
 
     def weights(self, model: nn.Module) -> dict[str, Tensor]:
+        """The whole network's weights, in the shapes of a plain network's, on the main process. All processes must ask."""
         return self._gathered(model, cpu_offload=True)
 
     def _gathered(self, model: nn.Module, cpu_offload: bool) -> dict[str, Tensor]:
@@ -191,6 +192,6 @@ def _recomputing(layer: nn.Module, method: Callable[..., Any]) -> Callable[..., 
 
 
 def total_norm(parameters: list[nn.Parameter]) -> Tensor:
-    """L2 norm of the whole gradient, of all processes' shares of it."""
+    """L2 norm of the whole gradient, of all processes' shares of it: a scalar."""
     norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     return norm.full_tensor() if isinstance(norm, DTensor) else norm

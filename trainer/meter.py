@@ -74,13 +74,13 @@ class Meter:
         self._waited = 0.0
 
     def add_terms(self, terms: Mapping[str, Tensor]) -> None:
-        """Add a batch's loss terms, its shares of the step's."""
+        """Add a batch's loss terms, scalars, its shares of the step's."""
         for name, value in terms.items():
             share = value.detach().float()
             self._terms[name] = self._terms[name] + share if name in self._terms else share
 
     def add_step(self, number: int, loss: Tensor, gradient_norm: Tensor, parts: Sequence[Part]) -> None:
-        """Add the step that is about to be taken; loss and norm are those of all processes, `parts` this one's batches."""
+        """Add the step that is about to be taken; the scalars loss and norm are everyone's, `parts` this process's batches."""
         watched = loss + gradient_norm if self._watch_gradient else loss
         self.bad = torch.maximum(self.bad, (~watched.isfinite()).float())
         self._steps.append(_Step(number, loss, gradient_norm, parts))

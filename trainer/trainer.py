@@ -117,7 +117,7 @@ class Learner(nn.Module):
         self._streams = streams
 
     def forward(self, batches: Sequence[Batch | None], context: Sequence[StepContext | None]) -> dict[str, Tensor]:
-        """Weighted terms; their sum is the loss. Streams that share a task add to the same terms.
+        """Weighted scalar terms; their sum is the loss. Streams that share a task add to the same terms.
 
         Args:
             batches: one of each stream; None leaves a stream out.
@@ -219,7 +219,7 @@ class Trainer:
         return self.step >= self.config.steps
 
     def weights(self) -> dict[str, Tensor]:
-        """The network's weights, under the names of a plain one, on the main process. All processes must ask."""
+        """The network's weights, in the names and shapes of a plain one, on the main process. All processes must ask."""
         return merged(self.engine.weights(self.model))
 
     def save(self) -> None:

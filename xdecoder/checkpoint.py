@@ -48,7 +48,11 @@ class Checkpoint:
 
 
 def save(model: Network, path: str | Path, weights: Mapping[str, Tensor] | None = None) -> None:
-    """Write weights (by default its own) and architecture, atomically; a path that ends in .safetensors gets that format."""
+    """Write weights and architecture, atomically; a path that ends in .safetensors gets that format.
+
+    Args:
+        weights: in the names and shapes of the network's `state_dict`; by default its own.
+    """
     weights = model.state_dict() if weights is None else dict(weights)
     write({"format": FORMAT, "config": model.config.model_dump(mode="json"), "model": weights}, path)
 
@@ -144,7 +148,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 
 
 def outline(config: NetworkConfig, path: str | Path) -> dict[str, Tensor]:
-    """The network's weights by name, without numbers and memory; raises ValueError naming `path` if it cannot be built."""
+    """The network's weights, in name and shape only; raises ValueError naming `path` if it cannot be built."""
     try:
         with torch.device("meta"):
             return config.empty().state_dict()

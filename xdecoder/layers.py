@@ -64,6 +64,7 @@ class FeedForward(nn.Module):
         self.linear2 = Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(…, C) → (…, C)."""
         return self.linear2(F.relu(self.linear1(x)))
 
 
@@ -75,6 +76,7 @@ class Mlp(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(…, first size) → (…, last size)."""
         *hidden, last = self.layers
         for layer in hidden:
             x = F.relu(layer(x))

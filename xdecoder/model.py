@@ -239,6 +239,9 @@ class XDecoder(Network):
             images: RGB pictures (3, h, w) with values 0…255; they may differ in size.
             seeds: in training, from which it is drawn for each picture which branches of the backbone it skips; without
                 seeds torch's own generator decides.
+
+        Returns:
+            Maps of all pictures, padded right and below to one size (H, W) that is a multiple of the stride.
         """
         pixels = self.prepare(images, self.device).to(self.backbone_proj.dtype)
         maps = self.backbone(pixels, self._draw_paths(seeds)) if self.training else self.backbone(pixels)

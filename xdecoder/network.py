@@ -166,11 +166,18 @@ class Network(nn.Module, ABC):
 
         Returns:
             One answer per query: probabilities (B, Q, K + 1) and mask logits (B, Q, H/4, W/4).
+
+        Raises:
+            ValueError: if networks of this kind cannot be exported.
         """
         raise ValueError(self.cannot("be exported"))
 
     def class_texts(self, prompts: Sequence[str], settings: Any) -> Tensor:
-        """Texts of K classes and the background, (K + 1, D), as `graph` reads them; `settings` as for `evidence`."""
+        """Texts of K classes and the background, (K + 1, D), as `graph` reads them; `settings` as for `evidence`.
+
+        Raises:
+            ValueError: if networks of this kind cannot be exported.
+        """
         raise ValueError(self.cannot("be exported"))
 
     def cannot(self, what: str) -> str:

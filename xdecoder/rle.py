@@ -19,7 +19,7 @@ def describe(mask: NDArray[np.bool_]) -> dict[str, Any]:
 
 
 def runs(mask: NDArray[np.bool_]) -> list[int]:
-    """Lengths of the runs of zeros, ones, zeros …, column after column; the first may be 0."""
+    """Lengths of the runs of zeros, ones, zeros … of a mask (H, W), column after column; the first may be 0."""
     flat = mask.flatten(order="F")
     edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     lengths = np.diff(np.concatenate(([0], edges, [flat.size])))

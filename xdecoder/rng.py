@@ -29,7 +29,12 @@ def generator(seed: int | None, purpose: str, device: torch.device | str = "cpu"
 def rand_by_image(
     counts: Sequence[int], *size: int, device: torch.device, generators: Sequence[torch.Generator | None] | None
 ) -> Tensor:
-    """Uniform numbers (sum(counts), *size): `counts[b]` rows for picture b, of its generator."""
+    """Uniform numbers, a tensor of shape (sum(counts), *size).
+
+    Args:
+        counts: rows for each picture b.
+        generators: per picture, what its rows are drawn from; None: torch's own.
+    """
     if generators is None or all(each is None for each in generators):
         return torch.rand(sum(counts), *size, device=device)
     rows = [torch.rand(count, *size, device=device, generator=each) for count, each in zip(counts, generators, strict=True)]

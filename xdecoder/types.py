@@ -102,6 +102,7 @@ class Batch:
 
     @property
     def images(self) -> list[Tensor]:
+        """The pictures, each (3, h, w) uint8."""
         return [sample.image for sample in self.samples]
 
 

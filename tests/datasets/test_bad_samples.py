@@ -22,6 +22,8 @@ from tests.tiny import tiny_model, tiny_tasks
 from xdecoder.config import parse
 from xdecoder.types import Batch, Sample
 
+pytestmark = pytest.mark.slow
+
 STRETCH = {"name": "stretch", "size": 8}
 CORPUS = {"name": "corpus", "reader": "arrow", "files": ["a.arrow"]}
 

@@ -14,6 +14,8 @@ from datasets.prepare.shapes import prepare
 from xdecoder.config import ConfigError, parse
 from xdecoder.types import Batch
 
+pytestmark = pytest.mark.slow
+
 KIT = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
 needs_kit = pytest.mark.skipif(not KIT.is_dir(), reason="the real-data kit is not at ../shared/data")
 JITTER = {"name": "lsj", "size": 64, "min_scale": 0.5, "max_scale": 2.0}

@@ -34,6 +34,8 @@ from xdecoder.types import (
     SegmentationResult,
 )
 
+pytestmark = pytest.mark.slow
+
 WILD = {name: vocabularies.load(f"seginw:{name}").vocabulary.names for name in NAMES}
 WRITERS = writers(tuple(str(key) for key in vocabularies.load("imagenet_1000").ids), WILD)
 ELSEWHERE = ("shapes_", "coco_kit_", "own_", "vlp_", "coco_2017_train_panoptic_filt")  # other tests have them

@@ -25,7 +25,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="a browser is led
 import httpx  # noqa: E402 (gradio brings it)
 import web  # noqa: E402
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # gradio's and its server's own
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # gradio's and its server's own
 PATIENCE = 60_000  # milliseconds; machines under load are slow
 TASKS = {  # and how their headlines begin; neighbours must differ, for an old answer is no answer
     "Caption": "^(“|The network found no words)",

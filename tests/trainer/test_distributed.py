@@ -15,6 +15,8 @@ from trainer import distributed
 from trainer.distributed import ALONE, World
 from xdecoder.config import ConfigError
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 
 

@@ -20,6 +20,8 @@ from xdecoder.model import XDecoder
 from xdecoder.tasks import TasksConfig
 from xdecoder.types import Batch, Phrases, Sample, Segments
 
+pytestmark = pytest.mark.slow
+
 STEPS = 20
 IMAGES = 4  # of a step
 NOUNS = ("cat", "dog", "sky", "lamp")

@@ -25,6 +25,8 @@ from trainer.trainer import Trainer
 from xdecoder.config import ConfigError, load
 from xdecoder.model import XDecoder
 
+pytestmark = pytest.mark.slow
+
 Program = Callable[..., int]
 WIDTH = 64
 

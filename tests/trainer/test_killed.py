@@ -20,6 +20,8 @@ from trainer import checkpointing
 from trainer.trainer import Stream, Trainer, TrainerConfig
 from xdecoder import checkpoint
 
+pytestmark = pytest.mark.slow
+
 STEPS, KILLS = 60, 10
 
 

@@ -62,7 +62,7 @@ def write_report(run_folder: str | Path, images_per_task: int = 8, command: str 
 
     Args:
         run_folder: holds `config.yaml` and `model.pt`; `results.json`, `protocol.json` and `log.jsonl` are used if there.
-        pictures_per_task: pictures drawn for each task of each entry of `data.evaluate`.
+        images_per_task: pictures drawn for each task of each entry of `data.evaluate`.
         command: how the run was made, shown on the page; by default the command that writes the report.
 
     Returns:
@@ -103,7 +103,7 @@ def write_evaluation_report(
 
     Args:
         found: with its details, which say how well each picture went.
-        pictures: how many of the worst, and of the best, are shown of each task.
+        images: how many of the worst, and of the best, are shown of each task.
     """
     report = Report(
         title=f"Evaluation: {settings.output.resolve().name}",
@@ -334,7 +334,7 @@ def vqa_figures(seen: Sequence[Seen]) -> list[Figure]:
 
 
 def iou(mask: Tensor, truth: Tensor) -> float:
-    """Intersection over union of two boolean masks; 1 if both are empty."""
+    """Intersection over union of two boolean masks of one shape; 1 if both are empty."""
     union = int((mask | truth).sum())
     return int((mask & truth).sum()) / union if union else 1.0
 

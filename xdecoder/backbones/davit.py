@@ -90,6 +90,7 @@ class Embedding(nn.Module):
         self.norm = nn.LayerNorm(inputs if norm_first else outputs)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, h, w, inputs) → (B, ⌈h/stride⌉, ⌈w/stride⌉, outputs)."""
         return _convolve(self.proj, self.norm(x)) if self.norm_first else self.norm(_convolve(self.proj, x))
 
 
@@ -103,7 +104,11 @@ class BlockPair(nn.Module):
         self.channel = Block(width, hidden, ChannelAttention(width, heads), channel_drop)
 
     def forward(self, x: Tensor, *drawn: Tensor | None) -> Tensor:
-        """drawn: four times (B,) uniform numbers that decide whether a branch is skipped; none: drawn here."""
+        """(B, h, w, C) → the same shape.
+
+        Args:
+            drawn: four times (B,) uniform numbers that decide whether a branch is skipped; none: drawn here.
+        """
         return self.channel(self.spatial(x, *drawn[:2]), *drawn[2:])
 
 
@@ -121,7 +126,7 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor, first: Tensor | None = None, second: Tensor | None = None) -> Tensor:
-        """first, second: (B,) uniform numbers that decide whether each branch is skipped."""
+        """(B, h, w, C) → the same shape; first, second: (B,) uniform numbers that decide whether each branch is skipped."""
         x = x + _convolve(self.conv1, x)
         x = x + self.drop_path(self.attention(self.norm1(x)), first)
         x = x + _convolve(self.conv2, x)
@@ -138,6 +143,7 @@ class WindowAttention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, h, w, C) → the same shape, for any h and w: windows at the border are padded."""
         batch, height, width, channels = x.shape
         side = self.window
         # Padding takes part in attention as zeros, unmasked: weights were trained so.
@@ -160,6 +166,7 @@ class ChannelAttention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, h, w, C) → the same shape."""
         q, k, v = self.qkv(x).flatten(1, 2).unflatten(-1, (3, self.groups, -1)).permute(2, 0, 3, 4, 1)  # (B, groups, d, h·w)
         # A channel is a token of h·w numbers. Scaled before the product, whose sum over many pixels could overflow in 16 bits.
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(2, 3)

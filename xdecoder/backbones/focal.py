@@ -88,6 +88,7 @@ class Downsample(nn.Module):
         self.norm = nn.LayerNorm(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, h, w, inputs) → (B, ⌈h/stride⌉, ⌈w/stride⌉, outputs)."""
         return self.norm(self.proj(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
 
 
@@ -110,7 +111,7 @@ class FocalBlock(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor, first: Tensor | None = None, second: Tensor | None = None) -> Tensor:
-        """first, second: (B,) uniform numbers that decide whether each branch is skipped."""
+        """(B, h, w, C) → the same shape; first, second: (B,) uniform numbers that decide whether each branch is skipped."""
         if self.depthwise:
             x = x + _convolve(self.dw1, x)
             x = self.norm1(x + self.drop_path(self.gamma1 * self.modulation(x), first))
@@ -138,6 +139,7 @@ class FocalModulation(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, h, w, C) → the same shape."""
         query, context, gates = self.f(x).split((self.width, self.width, self.levels + 1), dim=-1)
         modulator = torch.zeros_like(context)
         for level, convolution in enumerate(self.contexts):

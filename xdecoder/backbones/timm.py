@@ -67,6 +67,7 @@ class TimmBackbone(nn.Module):
     paths = 0  # timm's networks draw what they skip from torch's own generator
 
     def forward(self, images: Tensor, drawn: Tensor | None = None) -> tuple[Tensor, ...]:
+        """images: (B, 3, H, W) → four maps (B, C, H/s, W/s) of strides s = 4, 8, 16, 32; `drawn` is not used."""
         every = self.network(images)
         maps = tuple(every[level] for level in self.levels)
         return tuple(x.permute(0, 3, 1, 2) for x in maps) if _channels_last(self.network) else maps

@@ -71,7 +71,7 @@ class TokenCache:
         return before
 
     def join(self, layer: int, keys: Tensor, values: Tensor) -> Pair:
-        """Add a layer's keys and values of new tokens; those of all tokens so far."""
+        """Add a layer's keys and values (B, heads, N, C / heads) of new tokens; returns those of all tokens so far."""
         old, end = self._pairs[layer], len(self)
         if old is None:
             self._pairs[layer] = keys, values
@@ -98,7 +98,7 @@ class TokenCache:
         return copy
 
     def follow(self, rows: Tensor, count: int) -> None:
-        """The last `count` tokens of row i become what they are in row rows[i]."""
+        """The last `count` tokens of row i become what they are in row rows[i]; rows: (B·R,) int64."""
         for pair in self._pairs:
             for kept in pair or ():
                 new = kept[:, :, len(self) - count : len(self)]

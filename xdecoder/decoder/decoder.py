@@ -210,7 +210,7 @@ class DecoderLayer(nn.Module):
         return self.cross_attend_cached(tokens, position, self.cross_attention.project(keys, values), visible)
 
     def cross_attend_cached(self, tokens: Tensor, position: Tensor, image: Pair, visible: Tensor | None) -> Tensor:
-        """The same from what `cross_attention.project` made of the image before."""
+        """The same from the pair (B, heads, h·w, C / heads) that `cross_attention.project` made of the image before."""
         return self.norm1(tokens + self.cross_attention.read(tokens + position, *image, visible))
 
     def self_attend(

@@ -138,6 +138,9 @@ def draw_masks(
         texts: P labels; an empty one is not written.
         truth: (P, H, W) booleans, drawn above as white contours.
         overlay_only: return the transparent RGBA layer without the picture.
+
+    Raises:
+        ValueError: for another number of texts than of masks.
     """
     masks = _array(masks, 3, "masks") > 0
     if len(masks) != len(texts):
@@ -278,7 +281,7 @@ def _anchor(mask: NDArray[np.bool_], factor: int, size: tuple[int, int]) -> tupl
 def _free_box(
     anchor: tuple[float, float], size: tuple[int, int], padded: tuple[int, int], taken: Sequence[Box], mask: NDArray[np.bool_]
 ) -> Box | None:
-    """The free box nearest to the anchor that lies in the canvas, rather on its own region than on a neighbour's.
+    """The free box nearest to the anchor that lies in the image, rather on its own region than on a neighbour's.
 
     None if all are more than a few lines away.
     """

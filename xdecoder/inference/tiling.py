@@ -30,7 +30,7 @@ class Window:
         return slice(top, bottom), slice(left, right)
 
     def cut(self, values: Tensor) -> Tensor:
-        """What is its own of a map (h, w) of the whole window."""
+        """What is its own of a map of shape (h, w) of the whole window."""
         left, top, right, bottom = self.own
         x, y = self.box[:2]
         return values[top - y : bottom - y, left - x : right - x]

@@ -251,6 +251,7 @@ class Block(nn.Module):
         self.mlp = QuickMlp(width, 4 * width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(T, n, C) tokens of T texts → the same shape."""
         x = x + self.attention(self.norm1(x))
         return x + self.mlp(self.norm2(x))
 
@@ -286,12 +287,13 @@ class CausalAttention(nn.Module):
         self.out_proj = Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(T, n, C) → the same shape."""
         q, k, v = self._project(x)
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         return self.out_proj(mixed.transpose(1, 2).flatten(2))
 
     def extend(self, x: Tensor, keys: Tensor, values: Tensor, length: int, visible: Tensor | None) -> Tensor:
-        """As `Block.extend`."""
+        """As `Block.extend`; keys, values: (R, heads, capacity, C / heads), of which `length` columns are filled."""
         end = length + x.shape[1]
         q, keys[:, :, length:end], values[:, :, length:end] = self._project(x)
         mixed = F.scaled_dot_product_attention(q, keys[:, :, :end], values[:, :, :end], attn_mask=visible)
@@ -310,6 +312,7 @@ class QuickMlp(nn.Module):
         self.linear2 = Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(…, width) → (…, width)."""
         # The same as x · sigmoid(1.702 x), of which training would keep three tensors.
         return self.linear2(F.silu(1.702 * self.linear1(x)) / 1.702)
 

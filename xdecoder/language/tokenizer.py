@@ -55,7 +55,7 @@ class Tokenizer:
         return sum(min(len(self._pipeline.encode(text).ids), self.context_length - 2) + 1 for text in texts)
 
     def decode(self, ids: Sequence[int] | Tensor) -> str:
-        """The text of one row of ids, up to its first `end`; start tokens are skipped."""
+        """The text of one row of ids, shape (n,), up to its first `end`; start tokens are skipped."""
         row = ids.tolist() if isinstance(ids, Tensor) else list(ids)
         if self.end in row:
             row = row[: row.index(self.end)]

@@ -29,9 +29,9 @@ class StepContext:
         return list(items)
 
     def share(self, loss: Tensor) -> Tensor:
-        """This batch's share of a loss over everyone: the value is shared out, the gradient of this batch's rows is whole."""
+        """This batch's share of a scalar loss over everyone: its value is shared out, the gradient of its own rows is whole."""
         return loss if self.batches == 1 else loss.detach() / self.batches + (loss - loss.detach())
 
     def once(self, value: Tensor) -> Tensor:
-        """A value that is not the samples', such as a learnt scale: it gets one gradient, not one from each batch."""
+        """A value that is not the samples', such as a learnt scalar scale: it gets one gradient, not one from each batch."""
         return value if self.batches == 1 else value.detach() + (value - value.detach()) / self.batches

@@ -19,6 +19,7 @@ class Linear(nn.Linear):
     """As torch's, with `linear` for its product."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """(…, in_features) → (…, out_features)."""
         return linear(x, self.weight, self.bias)
 
 

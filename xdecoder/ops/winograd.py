@@ -45,6 +45,7 @@ class Convolution(nn.Conv2d):
         super().__init__(inputs, outputs, kernel_size=3, padding=1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) → (B, outputs, H, W)."""
         fast = self.winograd and not torch.is_grad_enabled() and x.device.type == "cpu" and x.dtype == torch.float32
         # An exported graph serves all sizes, hence must not ask how large this one is.
         if fast and not torch.compiler.is_exporting() and min(x.shape[-2:]) >= SMALLEST:

@@ -61,6 +61,11 @@ class DeformablePixelDecoder(nn.Module):
         self._initialise()
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """maps: the backbone's four, (B, C_s, H/s, W/s) for s = 4, 8, 16, 32.
+
+        Returns:
+            Mask features (B, width, H/4, W/4), and maps (B, width, H/s, W/s) for s = 32, 16, 8.
+        """
         # Sampling places need full precision: half a pixel of a long side is lost in 16 bits.
         with torch.autocast(maps[0].device.type, enabled=False):
             pyramid = self._encode([proj(x.float()) for proj, x in zip(self.input_proj, maps[:0:-1], strict=True)])
@@ -114,6 +119,7 @@ class DeformableLayer(nn.Module):
         self.norm2 = nn.LayerNorm(config.width)
 
     def forward(self, x: Tensor, positions: Tensor, centres: Tensor, shapes: Sequence[tuple[int, int]]) -> Tensor:
+        """x, positions: (B, N, C), the tokens of all maps; centres: (N, 2), their (x, y) in 0…1; shapes: (h, w) of each map."""
         x = self.norm1(x + self.attention(x + positions, x, centres, shapes))
         return self.norm2(x + self.feed_forward(x))
 

@@ -58,6 +58,11 @@ class FpnPixelDecoder(nn.Module):
                 nn.init.zeros_(convolution.bias)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """maps: the backbone's four, (B, C_s, H/s, W/s) for s = 4, 8, 16, 32.
+
+        Returns:
+            Mask features (B, width, H/4, W/4), and maps (B, width, H/s, W/s) for s = 32, 16, 8.
+        """
         x = F.relu(self.outputs[-1](self._encode(self.input_proj(maps[-1]))), inplace=True)
         pyramid = [x]
         for fine, lateral, output in zip(maps[-2::-1], reversed(self.laterals), self.outputs[-2::-1], strict=True):
@@ -88,6 +93,7 @@ class EncoderLayer(nn.Module):
         self.norm2 = nn.LayerNorm(width)
 
     def forward(self, x: Tensor, positions: Tensor) -> Tensor:
+        """x: (B, N, C); positions: (1, N, C) → (B, N, C)."""
         placed = x + positions
         x = self.norm1(x + self.attention(placed, placed, x))
         return self.norm2(x + self.feed_forward(x))
@@ -102,4 +108,5 @@ class ConvNorm(nn.Module):
         self.norm = nn.GroupNorm(GROUPS, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) → (B, outputs, H, W)."""
         return self.norm(self.conv(x))

@@ -44,7 +44,7 @@ def architecture(weights: Mapping[str, Tensor], path: str | Path) -> XDecoderCon
 
 
 def refuse_others(weights: Mapping[str, Tensor], path: str | Path) -> None:
-    """Raises ValueError, in a sentence that says what it is, for a file without a whole X-Decoder."""
+    """Raises ValueError, in a sentence that says what it is, for a file without a whole X-Decoder; names and shapes tell."""
     has = {part: any(name.startswith(part) for name in weights) for part in ("backbone.", PIXELS, DECODER, TEXT)}
     if all(has.values()):
         return

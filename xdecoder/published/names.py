@@ -141,7 +141,11 @@ def _translate(name: str, rules: Iterable[tuple[re.Pattern[str], str]]) -> str:
 
 
 def strip_prefixes(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same entries without the `model.` and `module.` that wrappers put before names."""
+    """The same entries, whatever their shapes, without the `model.` and `module.` that wrappers put before names.
+
+    Raises:
+        ValueError: for a weight that stands there twice, with and without a prefix.
+    """
     plain = {_PREFIXES.sub("", name): value for name, value in weights.items()}
     if len(plain) != len(weights):
         raise ValueError("a weight stands twice in the checkpoint, with and without a prefix such as 'model.' or 'module.'")
@@ -149,15 +153,18 @@ def strip_prefixes(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def convert(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A published state dictionary under our names, without prefixes and constants.
+    """A published state dictionary under our names, without prefixes and constants; shapes stay as they are.
 
     What no published network has keeps its name, so that a loader can report it.
+
+    Raises:
+        ValueError: for a weight that stands there twice, with and without a prefix.
     """
     return {to_ours(name): value for name, value in strip_prefixes(weights).items() if name not in BUFFERS}
 
 
 def to_published_state(weights: Mapping[str, Tensor], classes: int = 133) -> dict[str, Tensor]:
-    """Our state dictionary under the published names, with the constants that published files hold.
+    """Our state dictionary under the published names, shapes unchanged, with the constants that published files hold.
 
     Args:
         weights: `XDecoder.state_dict()`.

@@ -90,12 +90,17 @@ def captions(model: XDecoder, features: Encoded, config: GenerationConfig, regio
 
 
 def sentence(model: XDecoder, ids: Tensor) -> str:
-    """The text of one row of token numbers, up to its first full stop."""
+    """The text of one row of token numbers, shape (n,), up to its first full stop."""
     return model.language.tokenizer.decode(ids).split(".")[0].strip()
 
 
 def caption_tokens(model: XDecoder, texts: Texts, region: Tensor | None = None) -> TokenGroup:
-    """A caption's tokens for the decoder: content detached, position with gradient plus the learnt place in the caption."""
+    """A caption's tokens (B, T, C) for the decoder: content detached, position with gradient plus the learnt place in it.
+
+    Args:
+        texts: one a picture.
+        region: (B, H, W) bool, where the tokens may look; None = everywhere.
+    """
     places = model.decoder.caption_position.weight[: texts.tokens.shape[1]]
     inside = None if region is None else region[:, None]  # the same for all its tokens
     return TokenGroup("caption", texts.tokens.detach(), texts.tokens + places, mask=inside)
@@ -104,7 +109,10 @@ def caption_tokens(model: XDecoder, texts: Texts, region: Tensor | None = None) 
 def regions_of(batch: Batch, features: Encoded, published_quirks: bool = False) -> Tensor | None:
     """Where captions may look, (B, H, W) bool over the padded canvas; None if no sample asks for a region.
 
-    Published quirk: the region is stretched over the canvas as if there were no padding.
+    Published quirk: the region is stretched over the padded input as if there were no padding.
+
+    Raises:
+        ValueError: naming the picture whose region has another size than it.
     """
     if all(sample.region is None for sample in batch.samples):
         return None

@@ -309,6 +309,6 @@ def segments_of(batch: Batch) -> list[Segments]:
 
 
 def to_padded(masks: Tensor, padded: tuple[int, int]) -> Tensor:
-    """Masks (N, h, w) padded right and below with False to the canvas on which the batch was encoded."""
+    """Masks (N, h, w) padded right and below with False to the size at which the batch was encoded."""
     height, width = padded
     return F.pad(masks, (0, width - masks.shape[-1], 0, height - masks.shape[-2]))

@@ -18,6 +18,8 @@ from datasets.evaluators.captioning import bleu, cider, rouge_l
 from datasets.evaluators.ptb import tokenise
 from xdecoder.types import CaptionResult, Sample
 
+pytestmark = pytest.mark.slow
+
 PAIRS = Path(__file__).resolve().parents[4] / "shared" / "data" / "eval_pairs"
 needs_kit = pytest.mark.skipif(not PAIRS.is_dir(), reason="the real-data kit ../shared is absent")
 

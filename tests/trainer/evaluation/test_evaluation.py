@@ -30,6 +30,8 @@ from xdecoder.config import load, parse
 from xdecoder.model import XDecoder
 from xdecoder.tasks import TasksConfig
 
+pytestmark = pytest.mark.slow
+
 IMAGES = 7
 CATEGORIES = [{"id": 3, "name": "cat", "isthing": 1}, {"id": 9, "name": "grass", "isthing": 0}]
 

@@ -6,6 +6,8 @@ from xdecoder.backbones.timm import TimmConfig
 from xdecoder.config import ConfigError, parse
 from xdecoder.model import XDecoderConfig
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("model", ["resnet10t", "swin_tiny_patch4_window7_224", "hrnet_w18_small"])
 def test_four_maps_of_strides_4_to_32(model):

@@ -24,6 +24,8 @@ from xdecoder.model import XDecoder, XDecoderConfig
 from xdecoder.tasks.segmentation import BACKGROUND
 from xdecoder.types import Vocabulary
 
+pytestmark = pytest.mark.slow
+
 OTHER_PARTS = {
     "backbone": {"name": "davit", "width": 16, "depths": [1, 1, 1, 1], "head_width": 8},
     "pixel_decoder": {"name": "deformable", "width": 32, "layers": 1, "heads": 4, "hidden": 64},
