@@ -251,7 +251,7 @@ class Tools:
     def unavailable(self) -> dict[str, str]:
         """Tools that this network cannot serve, and why."""
         try:
-            vqa.head_of(self.session.predictor.model)
+            vqa.head_of(self.session.predictor.able("vqa"))
         except ValueError as error:
             return {"answer": str(error)}
         return {}
