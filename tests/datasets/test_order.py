@@ -8,8 +8,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from datasets.loader import StreamConfig
 from datasets.order import PERIOD, WINDOW, BatchSampler, ShuffledEpochs, WeightedMix
+from datasets.streams import StreamConfig
 from xdecoder.config import ConfigError, parse
 
 
@@ -32,7 +32,7 @@ def test_processes_share_each_batch() -> None:
         assert together[0::2] == first and together[1::2] == second, "the place in the batch decides"
 
 
-@pytest.mark.parametrize("shares", [None, (3, 1, 1)])
+@pytest.mark.parametrize("weights", [None, (3, 1, 1)])
 def test_any_place_can_be_asked_for(weights: tuple[float, ...] | None) -> None:
     def order() -> WeightedMix:
         return WeightedMix([ShuffledEpochs(7, 1), ShuffledEpochs(30, 2), ShuffledEpochs(12, 3, blocks=[0, 5, 6])], 4, weights)

@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 
 from datasets.catalog import find
-from datasets.loader import EvaluationConfig, StreamConfig, evaluation_loader, train_loader
+from datasets.loader import evaluation_loader, train_loader
 from datasets.order import WINDOW
 from datasets.readers import pairs, read, remote, tar
 from datasets.readers.images import read_image
-from datasets.spec import DatasetSpec, Record
+from datasets.records import Record
+from datasets.spec import DatasetSpec
+from datasets.streams import EvaluationConfig, StreamConfig
 from tests.datasets.packed import (
     image,
     members,
