@@ -114,7 +114,7 @@ class DataConfig(Config):
 
         def found(dataset: Any) -> Any:
             named = isinstance(dataset, str) and dataset in own.NAMES
-            return {**find(dataset).model_dump(exclude_unset=True), "images": path} if named else dataset
+            return find(dataset).model_copy(update={"images": path}) if named else dataset
 
         def filled(entry: Any) -> Any:
             if not isinstance(entry, dict) or "dataset" not in entry:

@@ -280,7 +280,9 @@ def _is_tag(part: str, settings: Any, models: Sequence[type[BaseModel]]) -> bool
         return not part.isdecimal()
     if any(part in model.model_fields for model in models):
         return False
-    return part not in map(str, settings) if isinstance(settings, Mapping) else any(part in _kinds(model) for model in models)
+    if isinstance(settings, Mapping):
+        return part not in map(str, settings)
+    return settings is not None or any(part in _kinds(model) for model in models)
 
 
 def _below(settings: Any, key: str) -> Any:
