@@ -28,7 +28,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # the rooms beside this one are not installed
 
 from datasets.evaluators import PanopticEvaluator, SemanticEvaluator
-from datasets.loader import EvaluationConfig, evaluation_loader
+from datasets.loader import evaluation_loader
+from datasets.streams import EvaluationConfig
 from trainer.experiment import ExperimentConfig
 from xdecoder import checkpoint, postprocessing
 from xdecoder.config import load, parse

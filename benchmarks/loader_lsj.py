@@ -31,8 +31,12 @@ from PIL import Image
 
 from datasets import loader
 from datasets.catalog import find
-from datasets.loader import ImageDataset, StreamConfig, train_loader
-from datasets.spec import DatasetSpec, Record
+from datasets.dataset import ImageDataset
+from datasets.loader import train_loader
+from datasets.readers.coco import CocoSpec
+from datasets.records import Record
+from datasets.spec import DatasetSpec
+from datasets.streams import StreamConfig
 from datasets.transforms import LargeScaleJitter, View
 from xdecoder.config import parse
 from xdecoder.files import write_json
@@ -181,7 +185,7 @@ def generate(root: Path, count: int = 40, regions: int = 11) -> DatasetSpec:
         annotations.append({"image_id": number, "file_name": f"{number}.png", "segments_info": infos})
     categories = [{"id": i, "name": f"class {i}", "isthing": 1} for i in range(1, regions + 1)]
     write_json(root / "panoptic.json", {"images": images, "annotations": annotations, "categories": categories})
-    return DatasetSpec(name="generated", reader="coco", images="images", panoptic="panoptic.json", panoptic_images="maps")
+    return CocoSpec(name="generated", images="images", panoptic="panoptic.json", panoptic_images="maps")
 
 
 def main() -> None:

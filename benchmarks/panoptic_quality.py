@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 from datasets.catalog import find
+from datasets.dataset import ImageDataset
 from datasets.evaluators import PanopticEvaluator
-from datasets.loader import ImageDataset
 from datasets.transforms import Stretch
 from xdecoder.types import PanopticResult, PanopticSegment, Sample, Segments, Vocabulary
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
-from typing import TYPE_CHECKING
 
 import numpy as np
 from torch.utils.data import Dataset
 
+from datasets.dataset import ImageDataset
 from datasets.order import Key
 from xdecoder.types import Sample
-
-if TYPE_CHECKING:
-    from datasets.loader import ImageDataset
 
 
 class ConcatDataset(Dataset[Sample]):

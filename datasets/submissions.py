@@ -27,8 +27,9 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from datasets.readers.classes import numbers
-from datasets.readers.coco import outline_mask
-from datasets.spec import DatasetSpec, TaskName
+from datasets.readers.coco import CocoSpec, outline_mask
+from datasets.spec import DatasetSpec
+from datasets.tasks import TaskName
 from xdecoder.files import atomic, read_json, write_json
 from xdecoder.types import (
     AnswerResult,
@@ -229,8 +230,8 @@ class SavedAnswers:
 
 def class_numbers(spec: DatasetSpec, root: Path, vocabulary: Vocabulary) -> dict[int, int]:
     """Label -> the number that stands for the class in the set's own files."""
-    json = spec.panoptic or spec.instances
-    if json and not spec.label_ids and not spec.vocabulary and (root / json).is_file():
+    json = (spec.panoptic or spec.instances) if isinstance(spec, CocoSpec) and not spec.vocabulary else None
+    if json and (root / json).is_file():
         ids = sorted(category["id"] for category in read_json(root / json)["categories"])
         return dict(enumerate(ids))
     return {label: number for number, label in numbers(spec, len(vocabulary)).items()}

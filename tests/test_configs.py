@@ -62,10 +62,10 @@ def test_one_step_of_the_pretraining(root: Path, name: str, width: int) -> None:
     torch.manual_seed(0)
     model = XDecoder(config.model).train()
     trainer = config.trainer
-    optimizer = build_optimizer(model, trainer.learning_rate, trainer.weight_decay, trainer.lr_multipliers)
-    streams = [
-        Stream(config.tasks.build(stream.tasks), lambda start: iter(()), stream.loss_weight) for stream in config.data.train
-    ]
+    optimizer = build_optimizer(
+        model, trainer.learning_rate, trainer.weight_decay, trainer.lr_multipliers or model.lr_multipliers
+    )
+    streams = [Stream(config.tasks.build(s.tasks), lambda start: iter(()), s.loss_weight) for s in config.data.train]
     before = {name: value.detach().clone() for name, value in model.named_parameters()}
     terms = Learner(model, streams)([tiny_batch() for _ in streams], [None] * len(streams))
     kinds = {name.rsplit("/layer", 1)[0] for name in terms}

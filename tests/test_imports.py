@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,38 @@ def test_imports_point_one_way(root: Path, room: str) -> None:
         if name.split(".")[0] in OURS - MAY_IMPORT[room]
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def test_no_module_imports_itself_by_a_detour(root: Path) -> None:
+    """No circle among the modules of the whole repository, whether imported when loaded or for types alone."""
+    files = {_module(path, root): path for room in MAY_IMPORT for path in sources(root, room)}
+    files |= {path.stem: path for path in root.glob("*.py")}
+    graph = {module: set(_needed(path, files.keys())) - {module} for module, path in files.items()}
+    assert len(graph) > 100 and "datasets.readers.coco" in graph["datasets.evaluators"]
+    with pytest.raises(CycleError):
+        TopologicalSorter({"a": {"b"}, "b": {"a"}}).prepare()
+    TopologicalSorter(graph).prepare()
+
+
+def _module(path: Path, root: Path) -> str:
+    parts = path.relative_to(root).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _needed(path: Path, modules: Collection[str]) -> Iterator[str]:
+    """Modules of ours that a file imports outside of functions; a name of a package is its module or its `__init__`."""
+    waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in modules)
+        elif isinstance(node, ast.ImportFrom):
+            below = {f"{node.module}.{alias.name}" for alias in node.names} & set(modules)
+            yield from below
+            if node.module in modules and len(below) < len(node.names):
+                yield node.module
+        elif not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            waiting += ast.iter_child_nodes(node)
 
 
 @pytest.mark.parametrize("room", sorted(MAY_IMPORT.keys() - OPTIONAL))

@@ -16,7 +16,7 @@ import yaml
 
 import eval as evaluation
 import train as training
-from datasets.loader import EvaluationConfig
+from datasets.streams import EvaluationConfig
 from tests.xdecoder.published.published_files import SVLP_FOCAL_T, small_file, training_file
 from trainer import published
 from trainer.distributed import ALONE

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 import torch
 
-from datasets.loader import describe_own
+from datasets.streams import describe_own
 from trainer import distributed, published
 from trainer.experiment import ExperimentConfig
 from trainer.meter import NonFiniteError

@@ -14,7 +14,8 @@ import yaml
 from pydantic import model_validator
 
 from datasets.bad import BadSamples
-from datasets.loader import DataConfig, StreamConfig, train_loader
+from datasets.loader import train_loader
+from datasets.streams import DataConfig, StreamConfig
 from trainer import adaptation, checkpointing
 from trainer.distributed import World, barrier
 from trainer.evaluation.results import record

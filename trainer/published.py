@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from datasets.catalog import CATALOG, find
-from datasets.spec import DatasetSpec, TaskName
+from datasets.spec import DatasetSpec
+from datasets.tasks import TaskName, serves
 from trainer.experiment import ExperimentConfig
 from xdecoder.config import ConfigError, merge, parse, read_yaml
 from xdecoder.published import configs
@@ -111,7 +112,7 @@ def _streams(x: PublishedSettings) -> list[dict[str, Any]]:
             )
             continue
         if name in CATALOG:
-            spec, tasks = find(name), [task for task in get_args(TaskName) if find(name).provides(task)]
+            spec, tasks = find(name), [task for task in get_args(TaskName) if serves(find(name), task)]
         elif name.startswith(_FILTERED):
             # "…_filtall_with_sem_seg_caption_grounding" is our "…_filtall".
             variants = sorted((each for each in CATALOG if each.startswith(_FILTERED) and name.startswith(each)), key=len)
@@ -152,7 +153,7 @@ def _evaluations(x: PublishedSettings, processes: int, strict: bool) -> list[dic
         if name in _SETS:
             spec, tasks = find(_SETS[name][0]), _SETS[name][1]
         elif name in CATALOG:
-            spec, tasks = find(name), tuple(task for task in get_args(TaskName) if find(name).provides(task))
+            spec, tasks = find(name), tuple(task for task in get_args(TaskName) if serves(find(name), task))
         else:
             left_out.append(name)
             continue

@@ -27,6 +27,11 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True)
 
+    @classmethod
+    def member(cls, settings: Any) -> type[Config]:
+        """The class that settings are for: this one, or, for the base of an open union, the one that a key of theirs names."""
+        return cls
+
 
 MAX_YAML = 1 << 20  # bytes
 MAX_VALUES = 50_000
@@ -60,7 +65,7 @@ def parse(schema: type[AnyConfig], settings: Mapping[str, Any], where: str = "co
     try:
         return schema.model_validate(settings)
     except ValidationError as error:
-        raise ConfigError(f"{where}: {_explain(error, schema)}") from None
+        raise ConfigError(f"{where}: {_explain(error, schema, settings)}") from None
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -218,10 +223,11 @@ def _replace(node: Any, keys: Sequence[str], value: Any, item: str) -> Any:
     return {**node, head: _replace(node.get(head), rest, value, item)}
 
 
-def _explain(error: ValidationError, schema: type[Config]) -> str:
+def _explain(error: ValidationError, schema: type[Config], settings: Any) -> str:
     """One sentence for the first fault; an unknown key goes first, since a misspelt key is also a missing one."""
     fault = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
-    keys, models = _walk(schema, [str(part)[:80] for part in fault["loc"]])
+    keys, models = _walk(schema, [str(part) for part in fault["loc"]], settings)
+    keys = [key[:80] for key in keys]
     where = ".".join(keys)
     match fault["type"]:
         case "extra_forbidden":
@@ -248,22 +254,48 @@ def _suggest(key: str, models: Sequence[type[BaseModel]]) -> str:
     return f"did you mean {close[0]!r}?" if close else f"known keys here: {', '.join(known)}"
 
 
-def _walk(schema: type[BaseModel], path: Sequence[str]) -> tuple[list[str], list[type[BaseModel]]]:
-    """Follow `path`, as pydantic reports it, through the schema.
+def _walk(schema: type[BaseModel], path: Sequence[str], settings: Any) -> tuple[list[str], list[type[BaseModel]]]:
+    """Follow `path`, as pydantic reports it, through the schema and the settings.
 
     Returns:
-        The keys as they stand in the YAML (pydantic puts the name of a union's chosen member between them), and the models
+        The keys as they stand in the YAML (pydantic puts the tag of a union's chosen member between them), and the models
         that the settings at the end of the path may be, or, if that is a plain value or an unknown key, those around it.
     """
     keys: list[str] = []
-    models: list[type[BaseModel]] = [schema]
+    models = [_member(schema, settings)]
     for part in path:
+        if _is_tag(part, settings, models):
+            models = [model for model in models if part in _kinds(model)] or models
+            continue
         inner = [found for model in models if part in model.model_fields for found in _models_of(model, part)]
-        chosen = [model for model in models if part in _kinds(model)] if not inner else []
-        if not chosen or len(models) == 1:
-            keys.append(part)
-        models = inner or chosen or models
+        keys.append(part)
+        settings = _below(settings, part)
+        models = [_member(model, settings) for model in inner or models]
     return keys, models
+
+
+def _is_tag(part: str, settings: Any, models: Sequence[type[BaseModel]]) -> bool:
+    """Whether a part of pydantic's path is no key but says which member of a union was chosen."""
+    if isinstance(settings, (list, tuple)):
+        return not part.isdecimal()
+    if any(part in model.model_fields for model in models):
+        return False
+    if isinstance(settings, Mapping):
+        return part not in map(str, settings)
+    return settings is not None or any(part in _kinds(model) for model in models)
+
+
+def _below(settings: Any, key: str) -> Any:
+    if isinstance(settings, (list, tuple)):
+        return settings[int(key)] if int(key) < len(settings) else None
+    return {str(name): value for name, value in settings.items()}.get(key) if isinstance(settings, Mapping) else None
+
+
+def _member(model: type[BaseModel], settings: Any) -> type[BaseModel]:
+    try:
+        return model.member(settings) if issubclass(model, Config) else model
+    except ValueError:
+        return model
 
 
 def _kinds(model: type[BaseModel]) -> tuple[str, ...]:

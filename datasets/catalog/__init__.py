@@ -5,6 +5,13 @@ from __future__ import annotations
 import difflib
 
 from datasets.catalog import coco, scenes, wild
+from datasets.readers.captions import CaptionsSpec
+from datasets.readers.class_folders import ClassFoldersSpec
+from datasets.readers.coco import CocoSpec
+from datasets.readers.columns import ArrowSpec
+from datasets.readers.karpathy import KarpathySpec
+from datasets.readers.label_images import LabelImagesSpec
+from datasets.readers.own import OwnSpec
 from datasets.spec import Counts, DatasetSpec, EvaluatorName, Protocol
 from datasets.transforms import ShortestSide, Stretch
 
@@ -13,9 +20,8 @@ CAMVID_PROTOCOL = "11 classes, unlabelled pixels (value 11) ignored, 480x360 pic
 
 
 def _shapes(split: str, evaluators: tuple[EvaluatorName, ...]) -> DatasetSpec:
-    return DatasetSpec(
+    return CocoSpec(
         name=f"shapes_{split}",
-        reader="coco",
         images=f"shapes/images/{split}",
         panoptic=f"shapes/annotations/panoptic_{split}.json",
         panoptic_images=f"shapes/annotations/panoptic_{split}",
@@ -29,9 +35,8 @@ def _shapes(split: str, evaluators: tuple[EvaluatorName, ...]) -> DatasetSpec:
 
 
 def _camvid(split: str, count: int) -> DatasetSpec:
-    return DatasetSpec(
+    return LabelImagesSpec(
         name=f"camvid_{split}",
-        reader="label_images",
         images="camvid",
         split=f"camvid/{split}.txt",
         classes="camvid/classes.txt",
@@ -43,9 +48,8 @@ def _camvid(split: str, count: int) -> DatasetSpec:
 
 
 def _coco(split: str, count: int) -> DatasetSpec:
-    return DatasetSpec(
+    return CocoSpec(
         name=f"coco_2017_{split}_panoptic",
-        reader="coco",
         images=f"coco/{split}2017",
         panoptic=f"coco/annotations/panoptic_{split}2017.json",
         panoptic_images=f"coco/panoptic_{split}2017",
@@ -62,9 +66,8 @@ def _coco(split: str, count: int) -> DatasetSpec:
 def _coco_filtered(variant: str, files: str, phrases: str) -> DatasetSpec:
     """COCO to pre-train on: captions and phrases beside the regions, without the pictures of other benchmarks."""
     folder = "coco/annotations"
-    return DatasetSpec(
+    return CocoSpec(
         name=f"coco_2017_train_panoptic_{variant}",
-        reader="coco",
         images="coco/train2017",
         panoptic=f"{folder}/panoptic_train2017_{files}.json",
         panoptic_images="coco/panoptic_train2017",
@@ -76,9 +79,8 @@ def _coco_filtered(variant: str, files: str, phrases: str) -> DatasetSpec:
 
 def _vlp(part: str, *files: str) -> DatasetSpec:
     """Image-text pairs in ViLT's layout, at the published places."""
-    return DatasetSpec(
+    return ArrowSpec(
         name=f"vlp_{part}",
-        reader="arrow",
         files=tuple(f"pretrain_arrows_code224/{file}.arrow" for file in files),
         protocol="to learn from, not to measure on",
     )
@@ -95,9 +97,8 @@ VLP_FILES = {
 
 def _coco_kit(split: str) -> DatasetSpec:
     folder = "coco_panoptic/annotations"
-    return DatasetSpec(
+    return CocoSpec(
         name=f"coco_kit_{split}",
-        reader="coco",
         images=f"coco_panoptic/images/{split}2017",
         panoptic=f"{folder}/panoptic_{split}2017.json",
         panoptic_images=f"{folder}/panoptic_{split}2017",
@@ -110,9 +111,8 @@ def _coco_kit(split: str) -> DatasetSpec:
 
 
 def _flickr8k(split: str, list_file: str, count: int) -> DatasetSpec:
-    return DatasetSpec(
+    return CaptionsSpec(
         name=f"flickr8k_{split}",
-        reader="captions",
         images="flickr8k/images",
         captions="flickr8k/Flickr8k.token.txt",
         split=f"flickr8k/{list_file}",
@@ -125,9 +125,8 @@ def _flickr8k(split: str, list_file: str, count: int) -> DatasetSpec:
 
 def _flickr(number: str, split: str, count: int) -> DatasetSpec:
     home = f"flickr{number}"
-    return DatasetSpec(
+    return KarpathySpec(
         name=f"{home}_karpathy_{split}",
-        reader="karpathy",
         images=f"{home}/images",
         captions=f"{home}/dataset_{home}.json",
         subset=split,
@@ -140,9 +139,8 @@ def _flickr(number: str, split: str, count: int) -> DatasetSpec:
 
 
 _PAIRS = Protocol(transform=Stretch(size=224))
-_IMAGENET = DatasetSpec(
+_IMAGENET = ClassFoldersSpec(
     name="imagenet_val",
-    reader="class_folders",
     images="imagenet/val",
     vocabulary="imagenet_1000",
     label_ids=True,
@@ -173,9 +171,8 @@ CATALOG: dict[str, DatasetSpec] = {
         _vlp("train", *VLP_FILES.values()),
         _coco_kit("train"),
         _coco_kit("val"),
-        DatasetSpec(
+        CocoSpec(
             name="coco_refs",
-            reader="coco",
             images="coco_refs/images",
             phrases="coco_refs/refs.json",
             count=47,
@@ -190,8 +187,8 @@ CATALOG: dict[str, DatasetSpec] = {
         *coco.SPECS,
         *scenes.SPECS,
         *wild.SPECS,
-        DatasetSpec(name="own_train", reader="own", images="", part="train"),
-        DatasetSpec(name="own_val", reader="own", images="", part="val"),
+        OwnSpec(name="own_train", images="", part="train"),
+        OwnSpec(name="own_val", images="", part="val"),
     )
 }
 """Every data set that a configuration may name. Another one may stand in the YAML as a mapping of `DatasetSpec` fields."""

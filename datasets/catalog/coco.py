@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from datasets.readers.coco import CocoSpec
+from datasets.readers.karpathy import KarpathySpec
+from datasets.readers.label_images import LabelImagesSpec
+from datasets.readers.vqa import VqaSpec
 from datasets.spec import Counts, DatasetSpec, Protocol
 from datasets.transforms import ShortestEdge, Stretch
 
@@ -12,9 +16,8 @@ _TEN_THOUSANDS = {"train": 118287, "val": 5000}
 
 
 def _instances(split: str) -> DatasetSpec:
-    return DatasetSpec(
+    return CocoSpec(
         name=f"coco_2017_{split}_instance",
-        reader="coco",
         images=f"coco/{split}2017",
         instances=f"coco/annotations/instances_{split}2017.json",
         vocabulary="coco_133:things",
@@ -26,9 +29,8 @@ def _instances(split: str) -> DatasetSpec:
 
 
 def _semantic(split: str) -> DatasetSpec:
-    return DatasetSpec(
+    return LabelImagesSpec(
         name=f"coco_2017_{split}_semantic",
-        reader="label_images",
         images=f"coco/{split}2017",
         labels=f"coco/panoptic_semseg_{split}2017",
         vocabulary="coco_133",
@@ -40,9 +42,8 @@ def _semantic(split: str) -> DatasetSpec:
 
 
 def _stuff(split: str) -> DatasetSpec:
-    return DatasetSpec(
+    return LabelImagesSpec(
         name=f"coco_stuff_171_{split}",
-        reader="label_images",
         images=f"coco/{split}2017",
         labels=f"coco/stuffthingmaps/{split}2017",
         vocabulary="coco_stuff_171",
@@ -57,9 +58,8 @@ def _stuff(split: str) -> DatasetSpec:
 
 
 def _karpathy(split: str, count: int, captions: int) -> DatasetSpec:
-    return DatasetSpec(
+    return KarpathySpec(
         name=f"coco_karpathy_{split}",
-        reader="karpathy",
         images="coco",
         captions="coco/annotations/dataset_coco.json",
         subset=split,
@@ -102,8 +102,7 @@ def _referring() -> list[DatasetSpec]:
                 "count": count,
                 "counts": Counts(sentences=sentences),
                 "evaluators": ("referring",),
-                "all_sentences": not first_only,
-                "measured_with": _REFERRING,
+                "measured_with": _REFERRING.model_copy(update={"all_sentences": not first_only}),
                 "protocol": f"{by}'s split; {how}",
             }
             json = {"reader": "coco", "phrases": f"coco/annotations/{data}_{by}_{split}.json"}
@@ -124,9 +123,8 @@ def _referring() -> list[DatasetSpec]:
 
 def _vqa(split: str, pictures: str, count: int | None, questions: int) -> DatasetSpec:
     answers = None if "test" in split else f"vqa/v2_mscoco_{split}_annotations.json"
-    return DatasetSpec(
+    return VqaSpec(
         name=f"vqav2_{split}",
-        reader="vqa",
         images=f"coco/{pictures}",
         questions=f"vqa/v2_OpenEnded_mscoco_{split}_questions.json",
         answers=answers,

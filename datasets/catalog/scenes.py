@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datasets.readers.coco import CocoSpec
+from datasets.readers.label_images import LabelImagesSpec
 from datasets.spec import DatasetSpec, Protocol
 from datasets.transforms import ShortestEdge, ShortestSide
 
@@ -16,9 +18,8 @@ def _ade(split: str, folder: str, count: int) -> list[DatasetSpec]:
     home = "ADEChallengeData2016"
     images = f"{home}/images/{folder}"
     return [
-        DatasetSpec(
+        CocoSpec(
             name=f"ade20k_panoptic_{split}",
-            reader="coco",
             images=images,
             panoptic=f"{home}/ade20k_panoptic_{split}.json",
             panoptic_images=f"{home}/ade20k_panoptic_{split}",
@@ -32,9 +33,8 @@ def _ade(split: str, folder: str, count: int) -> list[DatasetSpec]:
             protocol="150 classes by their first word; AP over the 100 kinds of objects; mIoU against the original labels; "
             "`python -m datasets.prepare ade20k` makes the files",
         ),
-        DatasetSpec(
+        LabelImagesSpec(
             name=f"ade20k_sem_seg_{split}",
-            reader="label_images",
             images=images,
             labels=f"{home}/annotations/{folder}",
             vocabulary="ade20k_150",
@@ -50,9 +50,8 @@ def _ade(split: str, folder: str, count: int) -> list[DatasetSpec]:
 
 def _ade_full(split: str, folder: str, count: int) -> DatasetSpec:
     home = "ADE20K_2021_17_01"
-    return DatasetSpec(
+    return LabelImagesSpec(
         name=f"ade20k_full_sem_seg_{split}",
-        reader="label_images",
         images=f"{home}/images_detectron2/{folder}",
         labels=f"{home}/annotations_detectron2/{folder}",
         label_rename=((r"\.jpg$", ".tif"),),
@@ -67,9 +66,8 @@ def _ade_full(split: str, folder: str, count: int) -> DatasetSpec:
 
 
 def _scannet(number: int, vocabulary: str) -> DatasetSpec:
-    return DatasetSpec(
+    return LabelImagesSpec(
         name=f"scannet_{number}_val_seg",
-        reader="label_images",
         images="scannet_frames_25k/images",
         labels="scannet_frames_25k/images",
         split="scannet_frames_25k/meta/val.txt",
@@ -85,9 +83,8 @@ def _scannet(number: int, vocabulary: str) -> DatasetSpec:
     )
 
 
-_SCANNET_PANOPTIC = DatasetSpec(
+_SCANNET_PANOPTIC = CocoSpec(
     name="scannet_21_panoptic_val",
-    reader="coco",
     images="scannet_frames_25k/images",
     panoptic="scannet_frames_25k/scannet_panoptic.json",
     panoptic_images="scannet_frames_25k/scannet_panoptic",
@@ -100,9 +97,8 @@ _SCANNET_PANOPTIC = DatasetSpec(
     protocol="20 classes, wall and floor are stuff" + _OLD_LIST,
 )
 
-_SUN = DatasetSpec(
+_SUN = LabelImagesSpec(
     name="sunrgbd_37_val_seg",
-    reader="label_images",
     images="sun_rgbd/image/test",
     labels="sun_rgbd/label37/test",
     pair_by_order=True,
@@ -168,9 +164,8 @@ def _cityscapes(split: str, count: int) -> list[DatasetSpec]:
     ]
 
 
-_BDD_SEMANTIC = DatasetSpec(
+_BDD_SEMANTIC = LabelImagesSpec(
     name="bdd10k_val_sem_seg",
-    reader="label_images",
     images="bdd100k/images/10k/val",
     labels="bdd100k/labels/sem_seg/masks/val",
     vocabulary="cityscapes_19",
@@ -181,9 +176,8 @@ _BDD_SEMANTIC = DatasetSpec(
     protocol="the 19 classes of Cityscapes",
 )
 
-_BDD_PANOPTIC = DatasetSpec(
+_BDD_PANOPTIC = CocoSpec(
     name="bdd10k_40_panoptic_val",
-    reader="coco",
     images="bdd100k/images/10k/val",
     panoptic="bdd100k/labels/pan_seg/meta/coco_val.json",
     panoptic_images="bdd100k/labels/pan_seg/coco_pano/val",
@@ -219,9 +213,8 @@ def _voc(name: str, vocabulary: str, ignored: int | str, fold: int | None, proto
 
 def _context(classes: int, list_file: str, suffix: str, ignored: int, count: int) -> DatasetSpec:
     home = "VOCdevkit/VOC2010"
-    return DatasetSpec(
+    return LabelImagesSpec(
         name=f"context_{classes}_val_seg",
-        reader="label_images",
         images=f"{home}/JPEGImages",
         labels=f"{home}/annotations_detectron2/pc{classes}_val",
         split=f"{home}/{list_file}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datasets.readers.coco import CocoSpec
 from datasets.spec import DatasetSpec, Protocol
 from datasets.transforms import ShortestSide
 
@@ -37,9 +38,8 @@ NAMES: tuple[str, ...] = (
 
 def _set(name: str, split: str, folder: str) -> DatasetSpec:
     home = f"seginw/{name}/{folder}"
-    return DatasetSpec(
+    return CocoSpec(
         name=f"seginw_{name}_{split}",
-        reader="coco",
         images=home,
         instances=f"{home}/_annotations_min1cat.coco.json",
         vocabulary=f"seginw:{name}",

@@ -15,9 +15,9 @@ from datasets.check.finding import Finding, finding
 from datasets.check.images import check_images
 from datasets.check.joins import check_joins
 from datasets.check.leaks import Images, check_leak
-from datasets.loader import DataConfig, resolve
 from datasets.readers import Source, counts, own, read
 from datasets.spec import Counts, DatasetSpec
+from datasets.streams import DataConfig, resolve
 from xdecoder.config import Config, load
 
 SHOWN = 15  # findings on the one screen
@@ -61,7 +61,7 @@ def check(spec: DatasetSpec, root: Path, learnt: bool = False, every: bool = Fal
             return Checked(spec, root, learnt, None, tuple(found))
         source = read(_without_counts(spec), root)
     except ValueError as error:
-        joins = [] if spec.reader == "own" else _joins(spec, root)
+        joins = [] if isinstance(spec, own.OwnSpec) else _joins(spec, root)
         return Checked(spec, root, learnt, None, (finding(error), *joins))
     faults, decoded = check_images(source, every)
     return Checked(spec, root, learnt, source, (*_counts(spec, source), *_joins(spec, root), *faults), decoded)
@@ -76,7 +76,7 @@ def _joins(spec: DatasetSpec, root: Path) -> list[Finding]:
 
 def _counts(spec: DatasetSpec, source: Source) -> list[Finding]:
     held, found = len(source.records), counts(source.records)
-    pairs = [("images", held, spec.count), *((what, getattr(found, what), wanted) for what, wanted in spec.counts)]
+    pairs = [("pictures", held, spec.count), *((what, getattr(found, what), wanted) for what, wanted in spec.counts)]
     advice = "files are missing or of another release; fetch the official ones"
     return [Finding(f"{has} {what}; expected {wanted}", advice) for what, has, wanted in pairs if wanted not in (None, has)]
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from datasets.check.finding import LFS_POINTER, PAGE, Finding, finding
+from datasets.readers.classes import ClassKeys
 from datasets.spec import DatasetSpec
 
-_FILES = ("panoptic", "instances", "phrases", "captions", "questions", "answers", "scenes", "split")
-_FOLDERS = ("images", "panoptic_images", "labels")
 _LFS = b"version https://git-lfs"
 
 
@@ -16,9 +15,9 @@ def check_files(spec: DatasetSpec, root: Path) -> list[Finding]:
     """A finding for each file or folder that is missing, empty, a Git LFS pointer or a web page."""
     if not root.is_dir() and not Path(spec.images).is_absolute():
         return [finding(f"data root {root} does not exist")]
-    folders = [root / path for name in _FOLDERS if (path := getattr(spec, name))]
-    files = [root / path for name in _FILES if (path := getattr(spec, name))]
-    if isinstance(spec.classes, str):
+    folders = [root / path for name in spec.folder_keys if (path := getattr(spec, name))]
+    files = [root / path for name in spec.file_keys if (path := getattr(spec, name))]
+    if isinstance(spec, ClassKeys) and isinstance(spec.classes, str):
         files.append(root / spec.classes)
     found = [finding(f"{path}: no such folder") for path in folders if not path.is_dir()]
     for path in files:

@@ -14,7 +14,7 @@ from datasets.check.finding import Finding, finding, grouped
 from datasets.readers import Source
 from datasets.readers.coco import outline_mask
 from datasets.readers.images import read_image, read_regions
-from datasets.spec import Encoded, Record
+from datasets.records import Encoded, Record
 
 THREADS = 8
 

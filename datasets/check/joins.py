@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets.check.finding import Finding
+from datasets.readers.coco import KINDS, CocoSpec
 from datasets.spec import DatasetSpec
 from xdecoder.files import read_json
 
@@ -18,9 +19,9 @@ def check_joins(spec: DatasetSpec, root: Path) -> list[Finding]:
     """What does not join in the JSONs of a set; those that a reader refuses as a whole are not looked at here."""
     listed: dict[str, set[Any]] = {}
     found: list[Finding] = []
-    for kind in ("panoptic", "instances", "phrases", "captions"):
-        path = getattr(spec, kind)
-        if spec.reader != "coco" or not path:
+    for kind in KINDS:
+        path = getattr(spec, kind) if isinstance(spec, CocoSpec) else None
+        if not path:
             continue
         content = read_json(root / path)
         if not isinstance(content, dict):

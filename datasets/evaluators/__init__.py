@@ -15,9 +15,11 @@ from datasets.evaluators.referring import ReferringEvaluator
 from datasets.evaluators.retrieval import RetrievalEvaluator
 from datasets.evaluators.semantic import SemanticEvaluator
 from datasets.evaluators.vqa import VqaEvaluator
-from datasets.readers.classes import numbers
+from datasets.readers.classes import VocabularyKeys, numbers
+from datasets.readers.coco import CocoSpec
 from datasets.shapes import COLOURS, SHAPES
-from datasets.spec import DatasetSpec, EvaluatorName, TaskName
+from datasets.spec import DatasetSpec, EvaluatorName
+from datasets.tasks import TaskName, serves
 from xdecoder.types import Vocabulary
 
 __all__ = [
@@ -57,7 +59,7 @@ def evaluators_for(
     """
     if task not in TASKS:
         raise ValueError(f"no task is called {task!r}; expected one of {', '.join(TASKS)}")
-    applies = [name for name in TASKS[task] if name in spec.evaluators and spec.provides(task)]
+    applies = [name for name in TASKS[task] if name in spec.evaluators and serves(spec, task)]
     if task in ("segmentation", "classification"):
         return [_of_classes(name, spec, Path(root), vocabulary) for name in applies]
     return [_of_language(name, spec, Path(root)) for name in applies]
@@ -70,23 +72,25 @@ def _of_classes(name: str, spec: DatasetSpec, root: Path, vocabulary: Vocabulary
         case "panoptic":
             return PanopticEvaluator(vocabulary)
         case "instance":
-            known = numbers(spec, len(vocabulary)) if spec.vocabulary else None
-            return InstanceEvaluator(vocabulary, root / spec.instances if spec.instances else None, known)
+            known = numbers(spec, len(vocabulary)) if isinstance(spec, VocabularyKeys) and spec.vocabulary else None
+            official = spec.instances if isinstance(spec, CocoSpec) else None
+            return InstanceEvaluator(vocabulary, root / official if official else None, known)
         case "classification":
             return ClassificationEvaluator(vocabulary)
     return SemanticEvaluator(vocabulary, spec.measured_with.fold)
 
 
 def _of_language(name: str, spec: DatasetSpec, root: Path) -> Evaluator[Any, Any]:
+    scenes = spec.scenes if isinstance(spec, CocoSpec) else None
     match name:
         case "referring":
             return ReferringEvaluator()
         case "captioning":
-            return CaptionEvaluator(java=spec.scenes is None)  # of generated captions synonyms say nothing
+            return CaptionEvaluator(java=scenes is None)  # of generated captions synonyms say nothing
         case "retrieval":
-            return RetrievalEvaluator(GENERATED_POOL if spec.scenes else None)
+            return RetrievalEvaluator(GENERATED_POOL if scenes else None)
         case "vqa":
             return VqaEvaluator()
-    if spec.scenes is None:
+    if scenes is None:
         raise ValueError(f"data set {spec.name!r}: evaluator 'attributes' needs the key scenes")
-    return AttributeEvaluator(root / spec.scenes, COLOURS, SHAPES)
+    return AttributeEvaluator(root / scenes, COLOURS, SHAPES)

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.readers import captions, class_folders, coco, columns, karpathy, label_images, refer, tar, vqa, yolo
-from datasets.spec import Counts, DatasetSpec, Record
+from datasets.readers.coco import CocoSpec
+from datasets.records import Record
+from datasets.spec import Counts, DatasetSpec
 from xdecoder.types import Vocabulary
 
 
@@ -32,22 +33,7 @@ def read(spec: DatasetSpec, root: str | Path) -> Source:
         raise ValueError(f"data root {root} does not exist; set data.root to the folder that holds the data sets{_hint(spec)}")
     if not (root / spec.images).is_dir():
         raise ValueError(f"{root / spec.images}: no such folder; data set {spec.name!r} has its pictures there{_hint(spec)}")
-    readers = {
-        "coco": coco.read,
-        "label_images": label_images.read,
-        "captions": captions.read,
-        "karpathy": karpathy.read,
-        "refer": refer.read,
-        "vqa": vqa.read,
-        "yolo": yolo.read,
-        "class_folders": class_folders.read,
-        "arrow": columns.read_arrow,
-        "parquet": columns.read_parquet,
-        "tar": tar.read,
-    }
-    vocabulary: Vocabulary | None
-    records: Sequence[Record]
-    vocabulary, records = readers[spec.reader](spec, root)
+    vocabulary, records = spec.read(root)
     if spec.part:
         records = share(records, spec.part)
     if not records:
@@ -93,4 +79,4 @@ def share(records: Sequence[Record], part: str) -> list[Record]:
 
 
 def _hint(spec: DatasetSpec) -> str:
-    return " (`python -m datasets.prepare shapes` makes it)" if spec.scenes else ""
+    return " (`python -m datasets.prepare shapes` makes it)" if isinstance(spec, CocoSpec) and spec.scenes else ""

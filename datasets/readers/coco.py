@@ -9,64 +9,112 @@ import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pycocotools import mask as rle
+from pydantic import model_validator
 
-from datasets.readers.classes import numbers, renamed
-from datasets.spec import DatasetSpec, Record, Reference, Region
+from datasets.readers.classes import LabelImageKeys, VocabularyKeys, numbers, renamed
+from datasets.records import Record, Reference, Region
+from datasets.spec import DatasetSpec, Part, Rename, needs
 from xdecoder.files import read_json
 from xdecoder.language import vocabularies
 from xdecoder.types import Vocabulary
 
 Json = dict[str, Any]
+KINDS = ("panoptic", "instances", "phrases", "captions")
 
 
-def read(spec: DatasetSpec, root: Path) -> tuple[Vocabulary | None, list[Record]]:
-    """Records of all pictures that the JSONs list, in the order of the first of panoptic, instances, phrases, captions.
+class CocoSpec(LabelImageKeys, VocabularyKeys, DatasetSpec):
+    """COCO-style JSONs: at least one of panoptic, instances, phrases and captions."""
 
-    Labels are the positions of the category ids in ascending order, from the JSON itself, unless `spec` names a vocabulary.
-    """
-    paths = {kind: root / name for kind in ("panoptic", "instances", "phrases", "captions") if (name := getattr(spec, kind))}
-    if "panoptic" in paths:
-        paths.pop("instances", None)  # these serve the evaluator, which reads them itself
-    files = {kind: _read(path) for kind, path in paths.items()}
-    main = next(iter(files))
-    vocabulary: Vocabulary | None = None
-    regions: dict[Any, tuple[Region, ...]] | None = None
-    maps: dict[Any, Path] = {}
-    if main in ("panoptic", "instances"):
-        vocabulary, label_of = _classes(spec, files[main], paths[main])
-        if main == "panoptic":
-            regions, maps = _panoptic(files[main], paths[main], label_of, root / str(spec.panoptic_images))
-        else:
-            regions = _instances(files[main], paths[main], label_of)
-    references = _references(files["phrases"], paths["phrases"]) if "phrases" in files else {}
-    captions, nouns = _captions(files["captions"], paths["captions"]) if "captions" in files else ({}, {})
+    file_keys: ClassVar[tuple[str, ...]] = (*KINDS, "scenes")
+    folder_keys: ClassVar[tuple[str, ...]] = ("images", "panoptic_images", "labels")
 
-    def record(picture: Json) -> Record:
-        key = picture["id"]
-        named = maps[key].name if main == "panoptic" and spec.image_rename else picture["file_name"]
-        name = renamed(named, spec.image_rename)
-        return Record(
-            id=key,
-            image=root / spec.images / name,
-            height=picture.get("height"),
-            width=picture.get("width"),
-            id_map=maps.get(key),
-            regions=None if regions is None else regions.get(key, ()),
-            references=references.get(key, ()),
-            captions=captions.get(key, ()),
-            nouns=nouns.get(key, ()),
-            label_map=root / spec.labels / renamed(name, spec.label_rename) if main == "panoptic" and spec.labels else None,
-        )
+    reader: Literal["coco"] = "coco"
 
-    try:
-        images = _images(files[main])
-        return vocabulary, [record(picture) for picture in images if main != "panoptic" or picture["id"] in maps]
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{paths[main]}: each entry of 'images' needs an id and a file_name (missing: {error})") from None
+    panoptic: str | None = None
+    """COCO panoptic JSON."""
+
+    panoptic_images: str | None = None
+    """Folder of the panoptic PNGs (id = R + 256 G + 65536 B)."""
+
+    instances: str | None = None
+    """COCO instances JSON. Beside a panoptic JSON it serves the instance evaluator only."""
+
+    phrases: str | None = None
+    """RefCOCO-style JSON: objects with their sentences."""
+
+    captions: str | None = None
+    """COCO captions JSON."""
+
+    scenes: str | None = None
+    """JSON of the attributes of each object (generated sets only), for the attribute evaluator."""
+
+    image_rename: Rename = ()
+    """How a picture's path in `images` follows from what the JSON calls it (panoptic sets: its PNG)."""
+
+    @model_validator(mode="after")
+    def _check(self) -> CocoSpec:
+        needs(self, *KINDS)
+        if bool(self.panoptic) != bool(self.panoptic_images):
+            raise ValueError(f"data set {self.name!r}: panoptic and panoptic_images come together")
+        return self
+
+    def provides(self) -> frozenset[Part]:
+        parts: dict[Part, object] = {
+            "regions": self.panoptic or self.instances,
+            "references": self.phrases,
+            "captions": self.captions,
+            "texts": self.captions,
+        }
+        return frozenset(part for part, there in parts.items() if there)
+
+    def read(self, root: Path) -> tuple[Vocabulary | None, list[Record]]:
+        """Records of all pictures that the JSONs list, in the order of the first of panoptic, instances, phrases, captions.
+
+        Labels are the positions of the category ids in ascending order, from the JSON itself, unless a vocabulary is named.
+        """
+        paths = {kind: root / name for kind in KINDS if (name := getattr(self, kind))}
+        if "panoptic" in paths:
+            paths.pop("instances", None)  # these serve the evaluator, which reads them itself
+        files = {kind: _read(path) for kind, path in paths.items()}
+        main = next(iter(files))
+        vocabulary: Vocabulary | None = None
+        regions: dict[Any, tuple[Region, ...]] | None = None
+        maps: dict[Any, Path] = {}
+        if main in ("panoptic", "instances"):
+            vocabulary, label_of = _classes(self, files[main], paths[main])
+            if main == "panoptic":
+                regions, maps = _panoptic(files[main], paths[main], label_of, root / str(self.panoptic_images))
+            else:
+                regions = _instances(files[main], paths[main], label_of)
+        references = _references(files["phrases"], paths["phrases"]) if "phrases" in files else {}
+        captions, nouns = _captions(files["captions"], paths["captions"]) if "captions" in files else ({}, {})
+
+        def record(picture: Json) -> Record:
+            key = picture["id"]
+            named = maps[key].name if main == "panoptic" and self.image_rename else picture["file_name"]
+            name = renamed(named, self.image_rename)
+            return Record(
+                id=key,
+                image=root / self.images / name,
+                height=picture.get("height"),
+                width=picture.get("width"),
+                id_map=maps.get(key),
+                regions=None if regions is None else regions.get(key, ()),
+                references=references.get(key, ()),
+                captions=captions.get(key, ()),
+                nouns=nouns.get(key, ()),
+                label_map=root / self.labels / renamed(name, self.label_rename) if main == "panoptic" and self.labels else None,
+            )
+
+        try:
+            images = _images(files[main])
+            return vocabulary, [record(picture) for picture in images if main != "panoptic" or picture["id"] in maps]
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{paths[main]}: each entry of 'images' needs an id and a file_name (missing: {error})") from None
 
 
 def outline_mask(outline: Any, height: int, width: int, where: str) -> np.ndarray:
@@ -106,7 +154,7 @@ def _images(file: Json) -> list[Json]:
     return [{"id": a["image_id"], "file_name": Path(a["file_name"]).stem + ".jpg"} for a in file["annotations"]]
 
 
-def _classes(spec: DatasetSpec, file: Json, path: Path) -> tuple[Vocabulary, Mapping[int, int]]:
+def _classes(spec: CocoSpec, file: Json, path: Path) -> tuple[Vocabulary, Mapping[int, int]]:
     if not spec.vocabulary:
         return _categories(file, path)
     classes = vocabularies.load(spec.vocabulary).vocabulary

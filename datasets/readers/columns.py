@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 from datasets.order import WINDOW
-from datasets.readers.pairs import Pairs, files, record
-from datasets.spec import DatasetSpec, Record
+from datasets.readers.pairs import PackedSpec, Pairs, files, record
+from datasets.records import Record
 
 SLOWEST = 20e6  # bytes a second that a disk gives at least
 LARGEST_GROUP = 2**30  # bytes of a parquet row group, which is held in memory as a whole
@@ -31,7 +31,7 @@ class Rows:
     count: int
     first: int  # number of the first row in its file
     path: Path
-    spec: DatasetSpec
+    spec: ColumnsSpec
     folder: Path
 
     def __len__(self) -> int:
@@ -47,60 +47,77 @@ class Rows:
         return record(image, captions, key, self.folder, where)
 
 
-def read_arrow(spec: DatasetSpec, root: Path) -> tuple[None, Pairs]:
-    """Rows of Arrow files, which stay on disk: the system maps what is read into memory."""
-    arrow = _pyarrow()
-    tables: list[Rows] = []
-    for path in _probed("arrow", "Arrow", spec, root):
-        try:
-            batches = _batches(arrow, path)
-        except (arrow.ArrowException, OSError) as error:
-            raise ValueError(f"{path}: is not a complete Arrow file ({_line(error)}); fetch it again") from None
-        first = 0
-        for batch in batches:
-            _check_columns(batch.schema.names, path, spec)
-            tables.append(Rows(partial(_itself, batch), batch.num_rows, first, path, spec, root / spec.images))
-            first += batch.num_rows
-    return None, Pairs(tables)
+class ColumnsSpec(PackedSpec):
+    """Tables of captioned pictures."""
+
+    image_column: str = "image"
+    """Column of the encoded pictures, or of their paths in `images`."""
 
 
-def read_parquet(spec: DatasetSpec, root: Path) -> tuple[None, Pairs]:
-    """Rows of parquet files, a row group at a time; the last few groups stay in memory."""
-    arrow = _pyarrow()
-    from pyarrow import parquet
+class ArrowSpec(ColumnsSpec):
+    """Arrow files in ViLT's and METER's layout."""
 
-    @lru_cache(maxsize=WINDOW)
-    def group(path: Path, number: int) -> Any:
-        try:
-            with parquet.ParquetFile(path) as file:
-                names = [name for name in file.schema_arrow.names if name in wanted]
-                table = file.read_row_group(number, columns=names, use_threads=False)
-                table.validate(full=True)
-                return table
-        except (arrow.ArrowException, OSError) as error:
-            raise ValueError(f"{path}: row group {number} cannot be read ({_line(error)}); fetch it again") from None
+    reader: Literal["arrow"] = "arrow"
 
-    wanted = (spec.image_column, spec.caption_column, "image_id")
-    tables: list[Rows] = []
-    for path in _probed("parquet", "parquet", spec, root):
-        try:
-            with parquet.ParquetFile(path) as file:
-                metadata = file.metadata
-                _check_columns(file.schema_arrow.names, path, spec)
-        except (arrow.ArrowException, OSError) as error:
-            raise ValueError(f"{path}: is not a complete parquet file ({_line(error)}); fetch it again") from None
-        first = 0
-        for number in range(metadata.num_row_groups):
-            rows, size = metadata.row_group(number).num_rows, metadata.row_group(number).total_byte_size
-            if size > LARGEST_GROUP:
-                much = f"row group {number} has {size / 2**30:.1f} GiB, all of which would have to be in memory"
-                raise ValueError(f"{path}: {much}; write the file anew with row_group_size=1000")
-            tables.append(Rows(partial(group, path, number), rows, first, path, spec, root / spec.images))
-            first += rows
-    return None, Pairs(tables, by_table=True)
+    def read(self, root: Path) -> tuple[None, Pairs]:
+        """Rows of Arrow files, which stay on disk: the system maps what is read into memory."""
+        arrow = _pyarrow()
+        tables: list[Rows] = []
+        for path in _probed("arrow", "Arrow", self, root):
+            try:
+                batches = _batches(arrow, path)
+            except (arrow.ArrowException, OSError) as error:
+                raise ValueError(f"{path}: is not a complete Arrow file ({_line(error)}); fetch it again") from None
+            first = 0
+            for batch in batches:
+                _check_columns(batch.schema.names, path, self)
+                tables.append(Rows(partial(_itself, batch), batch.num_rows, first, path, self, root / self.images))
+                first += batch.num_rows
+        return None, Pairs(tables)
 
 
-def _probed(kind: str, name: str, spec: DatasetSpec, root: Path) -> list[Path]:
+class ParquetSpec(ColumnsSpec):
+    """Parquet files."""
+
+    reader: Literal["parquet"] = "parquet"
+
+    def read(self, root: Path) -> tuple[None, Pairs]:
+        """Rows of parquet files, a row group at a time; the last few groups stay in memory."""
+        arrow = _pyarrow()
+        from pyarrow import parquet
+
+        @lru_cache(maxsize=WINDOW)
+        def group(path: Path, number: int) -> Any:
+            try:
+                with parquet.ParquetFile(path) as file:
+                    names = [name for name in file.schema_arrow.names if name in wanted]
+                    table = file.read_row_group(number, columns=names, use_threads=False)
+                    table.validate(full=True)
+                    return table
+            except (arrow.ArrowException, OSError) as error:
+                raise ValueError(f"{path}: row group {number} cannot be read ({_line(error)}); fetch it again") from None
+
+        wanted = (self.image_column, self.caption_column, "image_id")
+        tables: list[Rows] = []
+        for path in _probed("parquet", "parquet", self, root):
+            try:
+                with parquet.ParquetFile(path) as file:
+                    metadata = file.metadata
+                    _check_columns(file.schema_arrow.names, path, self)
+            except (arrow.ArrowException, OSError) as error:
+                raise ValueError(f"{path}: is not a complete parquet file ({_line(error)}); fetch it again") from None
+            first = 0
+            for number in range(metadata.num_row_groups):
+                rows, size = metadata.row_group(number).num_rows, metadata.row_group(number).total_byte_size
+                if size > LARGEST_GROUP:
+                    much = f"row group {number} has {size / 2**30:.1f} GiB, all of which would have to be in memory"
+                    raise ValueError(f"{path}: {much}; write the file anew with row_group_size=1000")
+                tables.append(Rows(partial(group, path, number), rows, first, path, self, root / self.images))
+                first += rows
+        return None, Pairs(tables, by_table=True)
+
+
+def _probed(kind: str, name: str, spec: PackedSpec, root: Path) -> list[Path]:
     """The set's files, all of which a child process could read: what is wrong with them may end the process that finds it.
 
     Raises:
@@ -131,7 +148,7 @@ def _batches(arrow: ModuleType, path: Path) -> list[Any]:
     return list(arrow.ipc.open_stream(mapped))
 
 
-def _check_columns(names: list[str], path: Path, spec: DatasetSpec) -> None:
+def _check_columns(names: list[str], path: Path, spec: ColumnsSpec) -> None:
     for key in ("image_column", "caption_column"):
         if getattr(spec, key) not in names:
             raise ValueError(f"{path}: has no column {getattr(spec, key)!r}, only {', '.join(names)}; set the data set's {key}")

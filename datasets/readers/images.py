@@ -9,9 +9,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from datasets.readers.classes import numbers
+from datasets.readers.classes import LabelImageKeys, numbers
 from datasets.readers.coco import outline_mask
-from datasets.spec import DatasetSpec, Encoded, Record
+from datasets.records import Encoded, Record
+from datasets.spec import DatasetSpec
 from xdecoder.images import decode, rgb, upright
 from xdecoder.types import Vocabulary
 
@@ -103,6 +104,7 @@ def _label_image(path: Path, spec: DatasetSpec, vocabulary: Vocabulary, size: tu
     found = np.flatnonzero(np.bincount(values.ravel()))
     label_of = numbers(spec, len(vocabulary))
     labels = np.array([label_of.get(int(value), -1) for value in found])
+    assert isinstance(spec, LabelImageKeys)
     ignored = found == (spec.ignore_value if isinstance(spec.ignore_value, int) else -1)
     known = (labels >= 0) & ~ignored
     wrong = found[~known & ~ignored]

@@ -3,25 +3,60 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar, Literal
 
-from datasets.readers.classes import renamed, vocabulary
-from datasets.spec import DatasetSpec, Record
+from pydantic import model_validator
+
+from datasets.readers.classes import ClassKeys, LabelImageKeys, renamed
+from datasets.records import Record
+from datasets.spec import DatasetSpec, Part, Rename, needs
 from xdecoder.files import read_lines
 from xdecoder.types import Vocabulary
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
-def read(spec: DatasetSpec, root: Path) -> tuple[Vocabulary, list[Record]]:
-    """Pairs from the list file, or of the pictures in a folder and its folders; names agree as `spec.label_rename` says."""
-    images, labels = root / spec.images, root / (spec.labels or spec.images)
-    pairs = _listed(spec, root) if spec.split else _paired(spec, images, labels)
-    names = [name for name, _ in pairs]
-    # Files of several scenes may share a name; then a picture is known by its path.
-    stems = [Path(name).stem for name in names]
-    ids = stems if len(set(stems)) == len(stems) else [str(Path(name).with_suffix("")) for name in names]
-    rows = zip(ids, pairs, strict=True)
-    return vocabulary(spec, root), [Record(id=key, image=images / name, id_map=labels / label) for key, (name, label) in rows]
+class LabelImagesSpec(LabelImageKeys, ClassKeys, DatasetSpec):
+    """A label PNG per picture, one region a class."""
+
+    file_keys: ClassVar[tuple[str, ...]] = ("split",)
+    folder_keys: ClassVar[tuple[str, ...]] = ("images", "labels")
+
+    reader: Literal["label_images"] = "label_images"
+
+    split: str | None = None
+    """List file: rows of a picture and its label image, or pictures' paths."""
+
+    image_rename: Rename = ()
+    """How a picture's path in `images` follows from the row of the list file."""
+
+    pair_by_order: bool = False
+    """Whether the k-th picture belongs to the k-th label image, whatever their names."""
+
+    @model_validator(mode="after")
+    def _check(self) -> LabelImagesSpec:
+        needs(self, "split", "labels")
+        return self
+
+    def without_ignored(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        ignored = self.ignore_value
+        return names[:-1] if isinstance(ignored, int) and ignored - self.label_offset == len(names) - 1 else names
+
+    def provides(self) -> frozenset[Part]:
+        return frozenset({"regions"})
+
+    def read(self, root: Path) -> tuple[Vocabulary, list[Record]]:
+        """Pairs from the list file, or of the pictures in a folder and its folders; names agree as `spec.label_rename` says."""
+        images, labels = root / self.images, root / (self.labels or self.images)
+        pairs = _listed(self, root) if self.split else _paired(self, images, labels)
+        names = [name for name, _ in pairs]
+        # Files of several scenes may share a name; then a picture is known by its path.
+        stems = [Path(name).stem for name in names]
+        ids = stems if len(set(stems)) == len(stems) else [str(Path(name).with_suffix("")) for name in names]
+        rows = zip(ids, pairs, strict=True)
+        return self.class_names(root), [
+            Record(id=key, image=images / name, id_map=labels / label) for key, (name, label) in rows
+        ]
 
 
 def images_in(folder: Path) -> list[Path]:
@@ -29,7 +64,7 @@ def images_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
-def _listed(spec: DatasetSpec, root: Path) -> list[tuple[str, str]]:
+def _listed(spec: LabelImagesSpec, root: Path) -> list[tuple[str, str]]:
     """Rows of a picture and its label image, or of the picture alone (without its suffix, as in Pascal VOC)."""
     path = root / str(spec.split)
     pairs = []
@@ -44,7 +79,7 @@ def _listed(spec: DatasetSpec, root: Path) -> list[tuple[str, str]]:
     return pairs
 
 
-def _paired(spec: DatasetSpec, images: Path, labels: Path) -> list[tuple[str, str]]:
+def _paired(spec: LabelImagesSpec, images: Path, labels: Path) -> list[tuple[str, str]]:
     if not labels.is_dir():
         raise ValueError(f"{labels}: no such folder of label images")
     names = _names_below(images)

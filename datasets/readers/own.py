@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import yaml
 from PIL import Image
 
 from datasets.readers.label_images import IMAGE_SUFFIXES
-from datasets.spec import DatasetSpec
+from datasets.records import Record
+from datasets.spec import DatasetSpec, Part
 from xdecoder.files import read_json, read_lines
+from xdecoder.types import Vocabulary
 
 EXPECTED = (
     "a COCO JSON beside its pictures; images/ and masks/ (PNGs of class numbers) with classes.txt; "
@@ -23,6 +25,24 @@ UNLABELLED = 255
 NAMES = ("own_train", "own_val")  # in the catalog
 
 Fields = dict[str, Any]
+
+
+class OwnSpec(DatasetSpec):
+    """Whichever of our formats the path `images` turns out to hold."""
+
+    reader: Literal["own"] = "own"
+
+    images: str = ""
+    """A folder or a file, by its whole path; it comes with the experiment."""
+
+    def resolved(self) -> DatasetSpec:
+        return find(self)
+
+    def provides(self) -> frozenset[Part]:
+        return find(self).provides()
+
+    def read(self, root: Path) -> tuple[Vocabulary | None, Sequence[Record]]:
+        return find(self).read(root)
 
 
 def find(spec: DatasetSpec) -> DatasetSpec:

@@ -9,11 +9,35 @@ from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any, Protocol, overload
 
-from datasets.spec import DatasetSpec, Encoded, Record
+from pydantic import Field
+
+from datasets.records import Encoded, Record
+from datasets.spec import DatasetSpec, Part
 
 MOST_FILES = 100_000
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"([0-9]{1,18})\.\.([0-9]{1,18})")
+
+
+class PackedSpec(DatasetSpec):
+    """Captioned pictures packed into a few large files."""
+
+    images: str = ""
+    """Folder of the pictures, where the files hold paths."""
+
+    files: tuple[str, ...] = Field(min_length=1)
+    """The files, in order: paths, patterns such as `cc3m/{00000..00331}.tar` or `sbu_*.arrow`, and for `tar` also http and
+    https addresses."""
+
+    caption_column: str = "caption"
+    """Column of the captions, one or a list; in `tar` files the key in a .json where there is no .txt."""
+
+    @property
+    def packed(self) -> bool:
+        return True
+
+    def provides(self) -> frozenset[Part]:
+        return frozenset({"captions", "texts"})
 
 
 class Table(Protocol):
@@ -57,7 +81,7 @@ class Pairs(Sequence[Record]):
         return self._tables[number].read(index - (self._ends[number - 1] if number else 0))
 
 
-def files(spec: DatasetSpec, root: Path) -> list[Path | str]:
+def files(spec: PackedSpec, root: Path) -> list[Path | str]:
     """The files of a packed set, patterns expanded; addresses stay texts. Raises ValueError for one that is not there."""
     found: list[Path | str] = []
     names = [name for written in spec.files for name in islice(expand(written), MOST_FILES + 1)]

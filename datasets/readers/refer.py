@@ -9,42 +9,65 @@ from __future__ import annotations
 import pickle
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from datasets.readers.classes import renamed
-from datasets.spec import DatasetSpec, Record, Reference
+from datasets.records import Record, Reference
+from datasets.spec import DatasetSpec, Part, Rename
 from xdecoder.files import read_json
 
 Json = dict[str, Any]
 
 
-def read(spec: DatasetSpec, root: Path) -> tuple[None, list[Record]]:
-    """Records of the pictures of one split that somebody refers to, in the order of the instances' `images`."""
-    references: dict[Any, list[Reference]] = defaultdict(list)
-    path = root / str(spec.instances)
-    images, annotations = _instances(path)
-    for ref in refs(root / str(spec.phrases), str(spec.subset)):
-        if ref["ann_id"] not in annotations:
-            raise ValueError(f"{path}: lacks annotation {ref['ann_id']}, which {spec.phrases} refers to")
-        annotation = annotations[ref["ann_id"]]
-        texts = tuple(str(sentence.get("raw") or sentence.get("sent", "")).strip().lower() for sentence in ref["sentences"])
-        references[annotation["image_id"]].append(
-            Reference(annotation["segmentation"], tuple(text for text in texts if text), ref.get("ref_id") or ref["ann_id"])
-        )
-    lost = set(references) - set(images)
-    if lost:
-        raise ValueError(f"{path}: lacks image {min(lost)}, which one of its annotations names")
-    return None, [
-        Record(
-            id=key,
-            image=root / spec.images / renamed(image["file_name"], spec.image_rename),
-            height=image.get("height"),
-            width=image.get("width"),
-            references=tuple(references[key]),
-        )
-        for key, image in images.items()
-        if key in references
-    ]
+class ReferSpec(DatasetSpec):
+    """A pickled list of referring expressions beside the instances."""
+
+    file_keys: ClassVar[tuple[str, ...]] = ("phrases", "instances")
+
+    reader: Literal["refer"] = "refer"
+
+    phrases: str
+    """The pickled list."""
+
+    instances: str
+    """COCO instances JSON, which has the outlines."""
+
+    subset: str
+    """Which of its splits to take."""
+
+    image_rename: Rename = ()
+    """How a picture's path in `images` follows from what the JSON calls it."""
+
+    def provides(self) -> frozenset[Part]:
+        return frozenset({"references"})
+
+    def read(self, root: Path) -> tuple[None, list[Record]]:
+        """Records of the pictures of one split that somebody refers to, in the order of the instances' `images`."""
+        references: dict[Any, list[Reference]] = defaultdict(list)
+        path = root / self.instances
+        images, annotations = _instances(path)
+        for ref in refs(root / self.phrases, self.subset):
+            if ref["ann_id"] not in annotations:
+                raise ValueError(f"{path}: lacks annotation {ref['ann_id']}, which {self.phrases} refers to")
+            annotation = annotations[ref["ann_id"]]
+            texts = tuple(str(sentence.get("raw") or sentence.get("sent", "")).strip().lower() for sentence in ref["sentences"])
+            references[annotation["image_id"]].append(
+                Reference(annotation["segmentation"], tuple(text for text in texts if text), ref.get("ref_id") or ref["ann_id"])
+            )
+        lost = set(references) - set(images)
+        if lost:
+            raise ValueError(f"{path}: lacks image {min(lost)}, which one of its annotations names")
+        return None, [
+            Record(
+                id=key,
+                image=root / self.images / renamed(image["file_name"], self.image_rename),
+                height=image.get("height"),
+                width=image.get("width"),
+                references=tuple(references[key]),
+            )
+            for key, image in images.items()
+            if key in references
+        ]
 
 
 def refs(path: Path, split: str) -> list[Json]:

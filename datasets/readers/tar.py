@@ -15,14 +15,14 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 from zipfile import BadZipFile
 
 import numpy as np
 
 from datasets.readers import remote
-from datasets.readers.pairs import Pairs, files, record
-from datasets.spec import DatasetSpec, Record
+from datasets.readers.pairs import PackedSpec, Pairs, files, record
+from datasets.records import Record
 from xdecoder.files import atomic, shown
 
 IMAGES = ("jpg", "jpeg", "png", "webp")
@@ -85,13 +85,18 @@ class Shard:
         return data
 
 
-def read(spec: DatasetSpec, root: Path) -> tuple[None, Pairs]:
-    """All samples of the shards that have a picture, in order."""
-    places = files(spec, root)
-    with ThreadPoolExecutor(READERS) as pool:
-        indices = list(pool.map(partial(_index, root / ".index"), places))
-    shards = [Shard(place, index, spec.caption_column) for place, index in zip(places, indices, strict=True)]
-    return None, Pairs(shards, remote=any(isinstance(place, str) for place in places))
+class TarSpec(PackedSpec):
+    """WebDataset shards."""
+
+    reader: Literal["tar"] = "tar"
+
+    def read(self, root: Path) -> tuple[None, Pairs]:
+        """All samples of the shards that have a picture, in order."""
+        places = files(self, root)
+        with ThreadPoolExecutor(READERS) as pool:
+            indices = list(pool.map(partial(_index, root / ".index"), places))
+        shards = [Shard(place, index, self.caption_column) for place, index in zip(places, indices, strict=True)]
+        return None, Pairs(shards, remote=any(isinstance(place, str) for place in places))
 
 
 def _index(folder: Path, place: Path | str) -> Index:

@@ -6,29 +6,44 @@ A line reads `class x1 y1 x2 y2 …`, the corners of one polygon as shares of wi
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar, Literal
 
 from PIL import Image
 
-from datasets.readers.classes import vocabulary
+from datasets.readers.classes import ClassKeys
 from datasets.readers.label_images import images_in
-from datasets.spec import DatasetSpec, Record, Region
+from datasets.records import Record, Region
+from datasets.spec import DatasetSpec, Part
 from xdecoder.files import read_lines
 from xdecoder.types import Vocabulary
 
 _ORIENTATION = 0x0112  # EXIF
 
 
-def read(spec: DatasetSpec, root: Path) -> tuple[Vocabulary, list[Record]]:
-    """Records of all pictures; one without a text file has no object."""
-    classes = vocabulary(spec, root)
-    images, labels = images_in(root / spec.images), root / str(spec.labels)
-    texts = {path.stem: path for path in labels.glob("*.txt") if path.name != "classes.txt"}
-    strange = sorted(set(texts) - {path.stem for path in images})
-    if strange:
-        raise ValueError(f"{texts[strange[0]]}: labels a picture that {root / spec.images} does not hold")
-    if images and not texts:
-        raise ValueError(f"{labels}: holds no .txt file; each picture of {root / spec.images} needs its labels there")
-    return classes, [_record(path, texts.get(path.stem), len(classes)) for path in images]
+class YoloSpec(ClassKeys, DatasetSpec):
+    """A text file of polygons per picture."""
+
+    folder_keys: ClassVar[tuple[str, ...]] = ("images", "labels")
+
+    reader: Literal["yolo"] = "yolo"
+
+    labels: str
+    """Folder of the text files."""
+
+    def provides(self) -> frozenset[Part]:
+        return frozenset({"regions"})
+
+    def read(self, root: Path) -> tuple[Vocabulary, list[Record]]:
+        """Records of all pictures; one without a text file has no object."""
+        classes = self.class_names(root)
+        images, labels = images_in(root / self.images), root / self.labels
+        texts = {path.stem: path for path in labels.glob("*.txt") if path.name != "classes.txt"}
+        strange = sorted(set(texts) - {path.stem for path in images})
+        if strange:
+            raise ValueError(f"{texts[strange[0]]}: labels a picture that {root / self.images} does not hold")
+        if images and not texts:
+            raise ValueError(f"{labels}: holds no .txt file; each picture of {root / self.images} needs its labels there")
+        return classes, [_record(path, texts.get(path.stem), len(classes)) for path in images]
 
 
 def _record(picture: Path, text: Path | None, classes: int) -> Record:

@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 
 from datasets.bad import BadSamples
-from datasets.loader import StreamConfig, train_loader
+from datasets.loader import train_loader
+from datasets.streams import StreamConfig
 from tests.datasets.packed import image, noise, rows, write_arrow
 from tests.tiny import tiny_model, tiny_tasks
 from xdecoder.config import parse
@@ -92,7 +93,7 @@ def test_a_corpus_of_nothing_but_noise_ends(tmp_path: Path) -> None:
 def test_any_damage_to_a_picture_is_one_sentence(tmp_path: Path, format: str) -> None:
     """Bytes changed, cut off and doubled at random: a picture or a ValueError, never anything else."""
     from datasets.readers.images import read_image
-    from datasets.spec import Encoded, Record
+    from datasets.records import Encoded, Record
 
     rng = random.Random(5)
     whole = image(300, (40, 60), format)
@@ -116,7 +117,7 @@ def test_ten_thousand_pairs_three_times(tmp_path: Path, monkeypatch: pytest.Monk
     pytest.importorskip("pyarrow", reason="Arrow files need pyarrow")
     content = [{"image": b"not decoded", "caption": [str(n)], "image_id": n} for n in range(10_000)]
     write_arrow(tmp_path / "a.arrow", content, batch=1000)
-    monkeypatch.setattr("datasets.loader.read_image", lambda record: np.zeros((4, 4, 3), dtype=np.uint8))
+    monkeypatch.setattr("datasets.dataset.read_image", lambda record: np.zeros((4, 4, 3), dtype=np.uint8))
     stream = _stream(CORPUS, batch_size=250, transform={"name": "stretch", "size": 4})
     seen: Counter[int | str] = Counter()
     for rank in range(2):

@@ -15,9 +15,10 @@ from PIL import Image
 
 from datasets.check.__main__ import main
 from datasets.check.finding import grouped
-from datasets.loader import StreamConfig, train_loader
+from datasets.loader import train_loader
 from datasets.prepare.own_example import prepare as own_example
 from datasets.prepare.shapes import prepare as shapes
+from datasets.streams import StreamConfig
 from xdecoder.config import parse
 
 VAL = "shapes/annotations/panoptic_val.json"

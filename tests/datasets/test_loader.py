@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from datasets.loader import DataConfig, EvaluationConfig, StreamConfig, evaluation_loader, train_loader
+from datasets.loader import evaluation_loader, train_loader
 from datasets.prepare.shapes import prepare
+from datasets.streams import DataConfig, EvaluationConfig, StreamConfig
 from xdecoder.config import ConfigError, parse
 from xdecoder.types import Batch
 

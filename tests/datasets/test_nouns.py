@@ -30,7 +30,8 @@ def test_nouns(caption: str, nouns: str) -> None:
 
 
 def _samples(root: Path) -> list:  # type: ignore[type-arg]
-    from datasets.loader import StreamConfig, train_loader
+    from datasets.loader import train_loader
+    from datasets.streams import StreamConfig
     from xdecoder.config import parse
 
     stream = {"dataset": "shapes_train", "tasks": ["segmentation"], "batch_size": 8, "transform": {"name": "stretch"}}

@@ -12,8 +12,10 @@ import torch
 from datasets.catalog import CATALOG, find
 from datasets.catalog.wild import NAMES
 from datasets.evaluators import evaluators_for
-from datasets.loader import EvaluationConfig, evaluation_loader
-from datasets.spec import DatasetSpec, TaskName
+from datasets.loader import evaluation_loader
+from datasets.spec import DatasetSpec
+from datasets.streams import EvaluationConfig
+from datasets.tasks import TaskName
 from tests.datasets.official import writers
 from tests.tiny import tiny_model
 from xdecoder.config import parse
@@ -98,7 +100,7 @@ def test_every_entry_has_its_layout_here() -> None:
 def test_from_disk_to_score(name: str, tmp_path: Path, model: XDecoder) -> None:
     found = WRITERS[name](tmp_path)
     spec = tiny(name)
-    if not spec.all_sentences:
+    if not spec.measured_with.all_sentences:
         found = {key: tuple(text for text in texts if text != "a dog") for key, texts in found.items()}  # said second
     batch = batch_of(spec, tmp_path)
     assert {sample.id: said_of(sample, batch) for sample in batch.samples} == found

@@ -8,8 +8,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from datasets.loader import StreamConfig
 from datasets.order import PERIOD, WINDOW, BatchSampler, ShuffledEpochs, WeightedMix
+from datasets.streams import StreamConfig
 from xdecoder.config import ConfigError, parse
 
 

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.loader import DataConfig, describe_own, evaluation_loader, train_loader
+from datasets.loader import evaluation_loader, train_loader
 from datasets.prepare.own_example import CLASSES, GROUND, prepare
 from datasets.readers import Source, own, read, share
-from datasets.spec import DatasetSpec, Record
+from datasets.readers.own import OwnSpec
+from datasets.spec import Record
+from datasets.streams import DataConfig, describe_own
 from xdecoder.config import ConfigError, parse
 
 JITTER = {"name": "lsj", "size": 64, "min_scale": 0.8, "max_scale": 1.2}
@@ -36,7 +38,7 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def found(path: Path, part: Any = "train") -> Source:
-    return read(own.find(DatasetSpec(name=f"own_{part}", reader="own", images=str(path), part=part)), "nowhere")
+    return read(own.find(OwnSpec(name=f"own_{part}", images=str(path), part=part)), "nowhere")
 
 
 def data(path: Path, task: str) -> DataConfig:
@@ -75,7 +77,7 @@ def test_formats_say_the_same_of_a_picture(example: Path) -> None:
         for part in (*found(example / name).records, *found(example / name, "val").records):
             if part.image.stem == "gems_007":
                 split = "own_val" if part in found(example / name, "val").records else "own_train"
-                spec = own.find(DatasetSpec(name=split, reader="own", images=str(example / name), part=split[4:]))
+                spec = own.find(OwnSpec(name=split, images=str(example / name), part=split[4:]))
                 entry = config.evaluate[0].model_copy(update={"dataset": spec})
                 samples = [sample for batch in evaluation_loader(entry, config.root) for sample in batch.samples]
                 segments = next(s for s in samples if str(s.id) in ("7", "gems_007")).segments

@@ -12,9 +12,12 @@ from PIL import Image
 
 from datasets.catalog import find
 from datasets.readers import read
-from datasets.readers.coco import outline_mask
+from datasets.readers.captions import CaptionsSpec
+from datasets.readers.coco import CocoSpec, outline_mask
 from datasets.readers.images import read_image, read_regions
-from datasets.spec import DatasetSpec, Record
+from datasets.readers.label_images import LabelImagesSpec
+from datasets.records import Record
+from datasets.spec import DatasetSpec
 from xdecoder.types import Vocabulary
 
 KIT = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
@@ -25,12 +28,10 @@ CATEGORIES = [
     {"id": 7, "name": "cat", "isthing": 1},
     {"id": 1, "name": "dog", "isthing": 1},
 ]
-PANOPTIC = DatasetSpec(
-    name="tiny", reader="coco", images="images", panoptic="p.json", panoptic_images="maps", phrases="r.json", captions="c.json"
+PANOPTIC = CocoSpec(
+    name="tiny", images="images", panoptic="p.json", panoptic_images="maps", phrases="r.json", captions="c.json"
 )
-LABELS = DatasetSpec(
-    name="tiny", reader="label_images", images="images", labels="maps", classes=("a", "b"), label_offset=1, ignore_value=0
-)
+LABELS = LabelImagesSpec(name="tiny", images="images", labels="maps", classes=("a", "b"), label_offset=1, ignore_value=0)
 
 
 def _json(path: Path, content: Any) -> None:
@@ -121,7 +122,7 @@ def test_instances(root: Path) -> None:
     things = [row for row in CATEGORIES if row["isthing"]]
     images = [{"id": 11, "file_name": "one.jpg", "height": 6, "width": 8}]
     _json(root / "i.json", {"images": images, "annotations": annotations, "categories": things})
-    regions = _decode(root, DatasetSpec(name="tiny", reader="coco", images="images", instances="i.json"))
+    regions = _decode(root, CocoSpec(name="tiny", images="images", instances="i.json"))
     assert regions.labels.tolist() == [0, 1] and regions.crowd.tolist() == [False, True]
     assert regions.masks()[0, 1:4, 1:5].all() and regions.masks()[0].sum() == 12
     assert regions.masks()[1, :, :2].all() and regions.masks()[1].sum() == 12  # RLE counts run down the columns
@@ -162,7 +163,7 @@ def test_class_lists(root: Path) -> None:
 def test_caption_files(root: Path) -> None:
     (root / "t.txt").write_text("one.jpg#0\tA dog .\none.jpg#1\tIt runs .\ntwo.jpg#0\tx\n")
     (root / "split.txt").write_text("one.jpg\n")
-    spec = DatasetSpec(name="tiny", reader="captions", images="images", captions="t.txt", split="split.txt")
+    spec = CaptionsSpec(name="tiny", images="images", captions="t.txt", split="split.txt")
     assert [record.captions for record in read(spec, root).records] == [("A dog .", "It runs .")]
     (root / "split.txt").write_text("three.jpg\n")
     with pytest.raises(ValueError, match="t.txt: has no caption of three.jpg"):

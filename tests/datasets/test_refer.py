@@ -10,13 +10,11 @@ from typing import Any
 import pytest
 
 from datasets.readers import read
-from datasets.readers.refer import refs
-from datasets.spec import DatasetSpec
+from datasets.readers.refer import ReferSpec, refs
 from tests.datasets.official import refer
 
-SPEC = DatasetSpec(
+SPEC = ReferSpec(
     name="tiny",
-    reader="refer",
     images="coco/train2017",
     phrases="refcocoseg/refcoco/refs(unc).p",
     subset="testA",

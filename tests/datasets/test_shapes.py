@@ -14,8 +14,8 @@ from pycocotools.coco import COCO
 from scipy.ndimage import binary_erosion
 
 from datasets.catalog import find
+from datasets.dataset import ImageDataset
 from datasets.evaluators.attributes import AttributeEvaluator
-from datasets.loader import ImageDataset
 from datasets.prepare.__main__ import main
 from datasets.prepare.painting import RGB, compose, outline, paint, stencil_of, stuff_texture
 from datasets.prepare.shapes import prepare

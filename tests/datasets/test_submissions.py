@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from pycocotools import mask as rle
 
-from datasets.spec import DatasetSpec
+from datasets.readers.coco import CocoSpec
 from datasets.submissions import SavedAnswers, Submission
 from xdecoder.types import (
     AnswerResult,
@@ -32,9 +32,8 @@ from xdecoder.types import (
 
 VOCABULARY = Vocabulary(("cat", "grass"), (True, False))
 NUMBERS = (17, 193)
-SPEC = DatasetSpec(
+SPEC = CocoSpec(
     name="fields",
-    reader="coco",
     images="images",
     panoptic="panoptic.json",
     panoptic_images="panoptic",
@@ -122,9 +121,7 @@ def same(one: object, other: object) -> None:
 
 
 def test_segmentation_in_the_wild_has_its_files_side_by_side(root: Path) -> None:
-    spec = DatasetSpec(
-        name="seginw_Cows_val", reader="coco", images="images", instances="panoptic.json", evaluators=("instance",)
-    )
+    spec = CocoSpec(name="seginw_Cows_val", images="images", instances="panoptic.json", evaluators=("instance",))
     submission = Submission(root / "saved" / spec.name, spec, root, VOCABULARY)
     submission.update("segmentation", segmented(0), sample(1))
     submission.write()

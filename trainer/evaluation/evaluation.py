@@ -12,11 +12,14 @@ from typing import Any, Protocol
 
 import torch
 
+from datasets.dataset import ImageDataset
 from datasets.evaluators import evaluators_for
 from datasets.evaluators.evaluator import Evaluator, ImageId
-from datasets.loader import Batches, EvaluationConfig, ImageDataset, evaluation_loader, resolve
-from datasets.spec import DatasetSpec, TaskName
+from datasets.loader import Batches, evaluation_loader
+from datasets.spec import DatasetSpec
+from datasets.streams import EvaluationConfig, resolve
 from datasets.submissions import SavedAnswers, Submission
+from datasets.tasks import TaskName
 from trainer import distributed, precision
 from trainer.distributed import ALONE, World
 from trainer.evaluation import resume

@@ -9,8 +9,9 @@ from typing import Any, get_args
 
 from datasets.catalog import CATALOG, find
 from datasets.evaluators import TASKS
-from datasets.loader import EvaluationConfig
-from datasets.spec import DatasetSpec, TaskName
+from datasets.spec import DatasetSpec
+from datasets.streams import EvaluationConfig
+from datasets.tasks import TaskName, serves
 from datasets.transforms import Stretch
 from trainer.experiment import ExperimentConfig
 from xdecoder.config import ConfigError
@@ -84,7 +85,7 @@ def choose(config: ExperimentConfig, names: Sequence[str] = (), limit: int | Non
 
 def entries_of(spec: DatasetSpec) -> list[EvaluationConfig]:
     """How a set is measured by its own protocol; where it has masks and texts, its texts are about squares."""
-    tasks = [task for task in get_args(TaskName) if spec.provides(task) and set(TASKS[task]) & set(spec.evaluators)]
+    tasks = [task for task in get_args(TaskName) if serves(spec, task) and set(TASKS[task]) & set(spec.evaluators)]
     if not tasks:
         raise ValueError(f"data set {spec.name!r} has nothing to be measured against")
     transform, masks = spec.measured_with.transform, [task for task in tasks if task not in TEXTS]

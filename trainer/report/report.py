@@ -16,8 +16,9 @@ import yaml
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from datasets.loader import EvaluationConfig, evaluation_loader, resolve
-from datasets.spec import TaskName
+from datasets.loader import evaluation_loader
+from datasets.streams import EvaluationConfig, resolve
+from datasets.tasks import TaskName
 from trainer import distributed, precision
 from trainer.distributed import ALONE
 from trainer.evaluation import results

@@ -11,8 +11,8 @@ import torch
 
 from datasets import evaluators
 from datasets.evaluators import AttributeEvaluator, evaluators_for
+from datasets.readers.coco import CocoSpec
 from datasets.shapes import COLOURS, SHAPES
-from datasets.spec import DatasetSpec
 from xdecoder.types import CaptionResult, Sample, Vocabulary
 
 SCENES = {
@@ -64,9 +64,8 @@ def test_hopeless_input(scenes: Path) -> None:
 
 def test_the_specification_says_what_applies(scenes: Path) -> None:
     vocabulary = Vocabulary(("star", "grass"), (True, False))
-    spec = DatasetSpec(
+    spec = CocoSpec(
         name="made up",
-        reader="coco",
         images="images",
         panoptic="p.json",
         panoptic_images="p",

@@ -19,7 +19,8 @@ import yaml
 from PIL import Image
 
 import eval as script
-from datasets.spec import DatasetSpec, Protocol
+from datasets.readers.coco import CocoSpec
+from datasets.spec import Protocol
 from tests.tiny import tiny_config, tiny_model
 from trainer.evaluation import entry_point, evaluation
 from trainer.evaluation.evaluation import settings_for
@@ -285,9 +286,8 @@ def test_sets_are_chosen_by_name(experiment: Path, capsys: pytest.CaptureFixture
 
 def test_a_set_with_masks_and_texts_is_measured_on_whole_pictures_and_on_squares() -> None:
     protocol = parse(Protocol, {"transform": {"name": "shortest_edge", "size": 640}})
-    spec = DatasetSpec(
+    spec = CocoSpec(
         name="both",
-        reader="coco",
         images="i",
         panoptic="p",
         panoptic_images="p",
@@ -303,9 +303,8 @@ def test_a_set_with_masks_and_texts_is_measured_on_whole_pictures_and_on_squares
 
 
 def test_the_set_s_protocol_holds_where_the_experiment_says_nothing() -> None:
-    spec = DatasetSpec(
+    spec = CocoSpec(
         name="x",
-        reader="coco",
         images="i",
         captions="c",
         measured_with=parse(Protocol, {"object_threshold": 0.4, "templates": "none", "backbone_view": False}),

@@ -18,7 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets.loader import EvaluationConfig
+from datasets.streams import EvaluationConfig
 from trainer.report import report as module
 from trainer.report.curves import chart, smooth
 from trainer.report.page import Figure, Panel, Report, Section, duration, render

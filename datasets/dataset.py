@@ -1,0 +1,246 @@
+"""From records to samples: what of a picture is learnt, and what it is measured on.
+
+Everything random follows from (seed, epoch, place of the picture in its set), so it depends neither on how many processes or
+workers share the work nor on where a run was interrupted.
+
+What is learnt from a picture is drawn as published, with these mends: annotated regions and phrases of which the crop shows
+nothing are left out instead of being learnt as empty masks; polygons that overlap are united instead of added up; the words
+around a class name that stands in for a phrase are drawn once a class instead of once an instance; a picture of many captions
+comes once an epoch, with its next caption, instead of once for each of them in the same epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from datasets.check.leaks import Images
+from datasets.nouns import nouns_of
+from datasets.order import Key
+from datasets.readers import Source, read
+from datasets.readers.coco import outline_mask
+from datasets.readers.images import Regions, read_image, read_label_map, read_regions
+from datasets.readers.pairs import Pairs
+from datasets.records import Record
+from datasets.spec import DatasetSpec
+from datasets.tasks import TaskName, check_serves, useful
+from datasets.transforms import Transform, TransformConfig
+from xdecoder.language.prompts import clean, random_prompt
+from xdecoder.language.stems import stem
+from xdecoder.rng import seed_of
+from xdecoder.types import Phrases, Sample, Segments
+
+
+class ImageDataset(Dataset[Sample]):
+    """Samples of one set, made for certain tasks.
+
+    Training samples carry transformed masks without crowd regions and without what the crop left outside; evaluation samples
+    keep every region at the original size, and only the picture is resized.
+
+    Args:
+        spec: the set.
+        root: the data root.
+        transform: settings of the geometry.
+        tasks: decides what is decoded, and which pictures are left out because they lack it.
+        training: see above.
+        seed: start of all randomness.
+        limit: only the first so many pictures.
+        max_phrases: phrases of a training sample, at most.
+        cache: keep decoded pictures in memory.
+
+    Raises:
+        ValueError: if files are missing or wrong, or the set lacks what a task needs.
+    """
+
+    def __init__(
+        self,
+        spec: DatasetSpec,
+        root: str | Path,
+        transform: TransformConfig,
+        tasks: Sequence[TaskName],
+        *,
+        training: bool,
+        seed: int = 0,
+        limit: int | None = None,
+        max_phrases: int = 4,
+        cache: bool = False,
+    ) -> None:
+        check_serves(spec, tuple(tasks), training)
+        self.source: Source = read(spec, root)
+        self.vocabulary, self.name = self.source.vocabulary, spec.name
+        self._known = {stem(clean(name)) for name in self.vocabulary.names} if self.vocabulary else set()
+        self.tasks, self.training, self.seed, self.max_phrases = tuple(tasks), training, seed, max_phrases
+        found = self.source.records
+        self.records = found if isinstance(found, Pairs) else [record for record in found if self._useful(record)]
+        if not self.records:
+            raise ValueError(f"data set {spec.name!r} has no picture with what {' and '.join(tasks)} needs")
+        self.count = min(len(self.records), limit or len(self.records))
+        self.blocks = found.blocks if isinstance(found, Pairs) else None
+        self.remote = isinstance(found, Pairs) and found.remote
+        self.transform = Transform(transform, exact=not training)
+        self._cache: dict[int, tuple[np.ndarray, Regions | None]] | None = {} if cache else None
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, key: int | Key) -> Sample:
+        """The sample at an index, or at (index, epoch): another epoch, another random view and the next caption."""
+        index, epoch = key if isinstance(key, tuple) else (key, 0)
+        record = self.records[index]
+        pixels, regions = self._decoded(index, record)
+        if not self.training:
+            return self._evaluation_sample(record, pixels, regions)
+        sample = self._training_sample(record, pixels, regions, np.random.default_rng((self.seed, epoch, index)))
+        return replace(self._with_caption(sample, record, (index, epoch)), seed=seed_of(self.seed, epoch, index))
+
+    def replacement(self, key: Key, attempt: int) -> Key:
+        """What comes in the place of a sample that cannot be read, and if that cannot either, at the next attempt."""
+        index, epoch = key
+        return int(np.random.default_rng((self.seed, epoch, index, attempt)).integers(len(self))), epoch
+
+    def leave_out(self, others: Sequence[Source]) -> None:
+        """Drop the pictures that other sets show too; raises ValueError if none is left."""
+        for other in others:
+            shared = {*Images(self.source).shared_with(Images(other))}
+            self.records = [record for record in self.records if record.image not in shared]
+        self.count = min(self.count, len(self.records))
+        if not self.records:
+            raise ValueError(f"data set {self.source.spec.name!r} has no picture that is not in `exclude`")
+
+    def preload(self) -> None:
+        """Fill the cache now, so that worker processes share it."""
+        if self._cache is not None:
+            for index in range(len(self)):
+                self._decoded(index, self.records[index])
+
+    def _useful(self, record: Record) -> bool:
+        return useful(record, self.tasks, self.training, self.vocabulary is not None)
+
+    def _decoded(self, index: int, record: Record) -> tuple[np.ndarray, Regions | None]:
+        if self._cache is not None and index in self._cache:
+            return self._cache[index]
+        pixels = read_image(record)
+        regions = None
+        wants_regions = "segmentation" in self.tasks or (self.training and "referring" in self.tasks and not record.references)
+        if wants_regions and self.vocabulary is not None:
+            regions = read_regions(record, self.source.spec, self.vocabulary, (pixels.shape[0], pixels.shape[1]))
+        if self._cache is not None:
+            self._cache[index] = pixels, regions
+        return pixels, regions
+
+    def _training_sample(self, record: Record, pixels: np.ndarray, regions: Regions | None, rng: np.random.Generator) -> Sample:
+        sentences, outlines = self._drawn_references(record, pixels, rng)
+        planes = [] if regions is None else [regions.planes]
+        image, maps = self.transform(pixels, planes + ([outlines] if len(outlines) else []), rng)
+        segments, phrases = None, None
+        if regions is not None:
+            numbers = np.flatnonzero(regions.in_view(maps[0]) & ~regions.crowd)
+            masks, labels = (torch.from_numpy(part) for part in (regions.masks(maps[0], numbers), regions.labels[numbers]))
+            segments = Segments(masks, labels, torch.zeros(len(labels), dtype=torch.bool))
+        if "referring" in self.tasks:
+            phrases = self._phrases(sentences, maps[-1] if len(outlines) else None, segments, rng, image)
+        return Sample(
+            id=record.id,
+            image=image,
+            output_size=(pixels.shape[0], pixels.shape[1]),
+            segments=segments if "segmentation" in self.tasks else None,
+            phrases=phrases,
+        )
+
+    def _with_caption(self, sample: Sample, record: Record, key: Key) -> Sample:
+        """The sample with one caption: another one in each epoch, in random order, until all have been seen.
+
+        Where segmentation is learnt, with its nouns too that are no class's name: what queries are contrasted with.
+        """
+        if not record.captions or not {"captioning", "retrieval", "segmentation"} & set(self.tasks):
+            return sample
+        index, epoch = key
+        number, count = 0, len(record.captions)
+        if count > 1:
+            number = int(np.random.default_rng((self.seed, index)).permutation(count)[epoch % count])
+        caption = record.captions[number]
+        if "segmentation" not in self.tasks:
+            return replace(sample, captions=(caption,))
+        nouns = record.nouns[number] if record.nouns else nouns_of(caption)
+        return replace(sample, captions=(caption,), nouns=(tuple(noun for noun in nouns if stem(noun) not in self._known),))
+
+    def _drawn_references(self, record: Record, pixels: np.ndarray, rng: np.random.Generator) -> tuple[list[str], np.ndarray]:
+        """All referred objects in random order, one random sentence each; their masks (P, H, W) at the picture's own size."""
+        if "referring" not in self.tasks:
+            return [], np.zeros((0, 1, 1), dtype=bool)
+        drawn = [record.references[i] for i in rng.permutation(len(record.references))]
+        sentences = [reference.sentences[rng.integers(len(reference.sentences))] for reference in drawn]
+        return sentences, self._outlines(record, [reference.outline for reference in drawn], pixels)
+
+    def _phrases(
+        self,
+        sentences: list[str],
+        outlines: np.ndarray | None,
+        segments: Segments | None,
+        rng: np.random.Generator,
+        image: Tensor,
+    ) -> Phrases:
+        """Some phrases whose region is in view; where nobody said anything, names of classes in view stand in.
+
+        A class's name stands for each of its regions, in one sentence drawn for all of them.
+        """
+        most = int(rng.integers(1, self.max_phrases + 1))
+        if outlines is not None:
+            seen = np.flatnonzero(outlines.any(axis=(1, 2)))[:most]
+            return Phrases(tuple(sentences[i] for i in seen), torch.from_numpy(outlines[seen]))
+        if segments is None or self.vocabulary is None or len(segments.labels) == 0:
+            return Phrases((), torch.zeros((0, *image.shape[1:]), dtype=torch.bool))
+        classes = rng.permutation(segments.labels.unique().numpy())[:most]
+        words = torch.Generator().manual_seed(int(rng.integers(2**63)))
+        sentence = {int(label): random_prompt(self.vocabulary.prompts[label], words) for label in classes}
+        named = [number for number, label in enumerate(segments.labels.tolist()) if label in sentence]
+        labels = segments.labels[named].tolist()
+        return Phrases(
+            tuple(sentence[label] for label in labels),
+            segments.masks[named],
+            written=False,
+            meanings=tuple(self.vocabulary.prompts[label] for label in labels),
+        )
+
+    def _evaluation_sample(self, record: Record, pixels: np.ndarray, regions: Regions | None) -> Sample:
+        image, _ = self.transform(pixels, [], np.random.default_rng(self.seed))
+        segments, phrases, label_map = None, None, None
+        size = (pixels.shape[0], pixels.shape[1])
+        if regions is not None:
+            masks, labels, crowd = (torch.from_numpy(part) for part in (regions.masks(), regions.labels, regions.crowd))
+            segments = Segments(masks, labels, crowd)
+            if record.label_map is not None and self.vocabulary is not None:
+                label_map = torch.from_numpy(read_label_map(record.label_map, self.source.spec, self.vocabulary, size))
+        if "referring" in self.tasks:
+            count = None if self.source.spec.measured_with.all_sentences else 1
+            asked = [reference.sentences[:count] for reference in record.references]
+            outlines = torch.from_numpy(self._outlines(record, [reference.outline for reference in record.references], pixels))
+            repeats = torch.tensor([len(sentences) for sentences in asked], dtype=torch.int64)
+            phrases = Phrases(tuple(text for texts in asked for text in texts), outlines.repeat_interleave(repeats, dim=0))
+        return Sample(
+            id=record.id,
+            image=image,
+            output_size=size,
+            segments=segments,
+            phrases=phrases,
+            captions=self._captions(record),
+            label_map=label_map,
+            label=record.label,
+            questions=record.questions,
+        )
+
+    def _outlines(self, record: Record, outlines: list[Any], pixels: np.ndarray) -> np.ndarray:
+        size = (pixels.shape[0], pixels.shape[1])
+        where = f"data set {self.source.spec.name!r}, picture {record.id}"
+        masks = [outline_mask(outline, *size, where=where) for outline in outlines]
+        return np.stack(masks) if masks else np.zeros((0, *size), dtype=bool)
+
+    def _captions(self, record: Record) -> tuple[str, ...]:
+        return record.captions if {"captioning", "retrieval"} & set(self.tasks) else ()

@@ -1,0 +1,57 @@
+"""What a reader finds of one picture: file names and annotations, with nothing decoded yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xdecoder.types import Question
+
+
+@dataclass(frozen=True)
+class Region:
+    """An annotated region: its value in the record's id map, or its own outline."""
+
+    label: int
+    id: int = 0  # value in the panoptic PNG
+    crowd: bool = False
+    outline: Any = None  # COCO polygons or RLE, where there is no id map
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A referred object and the sentences that people said of it."""
+
+    outline: Any  # COCO polygons or RLE
+    sentences: tuple[str, ...]
+    id: int | str = 0
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A picture file that lies within another file."""
+
+    data: bytes
+    where: str  # the other file, and the place in it
+
+    def __str__(self) -> str:
+        return self.where
+
+
+@dataclass(frozen=True)
+class Record:
+    """One picture before anything but JSON and lists has been read."""
+
+    id: int | str
+    image: Path | Encoded
+    height: int | None = None
+    width: int | None = None
+    id_map: Path | None = None  # panoptic PNG, or label PNG
+    regions: tuple[Region, ...] | None = None  # None for label PNGs, where values speak for themselves
+    references: tuple[Reference, ...] = ()
+    captions: tuple[str, ...] = ()
+    nouns: tuple[tuple[str, ...], ...] = ()  # of each caption, where the annotation states them
+    label_map: Path | None = None  # label image of a panoptic set
+    label: int | None = None  # class of the whole picture
+    questions: tuple[Question, ...] = ()
