@@ -70,7 +70,7 @@ def other_network(holds: Callable[[str], bool]) -> str | None:
         return "a SED checkpoint, whose decoder reads a cost map on CLIP features"
     if holds(DECODER + "pn_indicator."):
         return "a SEEM checkpoint, whose decoder reads strokes and a memory too"
-    if holds(DECODER) and not holds(TEXT) or holds("pixel_level_module."):
+    if (holds(DECODER) and not holds(TEXT)) or holds("pixel_level_module."):
         return "a Mask2Former checkpoint, whose decoder knows no texts"
     return None
 
