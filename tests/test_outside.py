@@ -103,7 +103,7 @@ def test_a_network_is_trained_measured_saved_and_asked(experiment: Path, train: 
     predictor = xdecoder.load(run / "model.pt")
     assert predictor.model.config.name == "tinted:TintConfig"
     found = predictor.segment(experiment.parent / "data/images/0.png", ["red", "blue"])
-    truth = np.asarray(Image.open(experiment.parent / "data/labels/0.png"))
+    truth = np.array(Image.open(experiment.parent / "data/labels/0.png"))
     assert torch.equal(found.labels, torch.from_numpy(truth).long())
     with pytest.raises(ValueError, match=r"this network \(tinted:TintConfig\) cannot do captioning; it does segmentation"):
         predictor.caption(experiment.parent / "data/images/0.png")
