@@ -17,7 +17,7 @@ from datetime import timedelta
 from functools import partial
 
 from trainer import distributed
-from trainer.commands import EXIT_INTERRUPTED, experiment_parser, guarded, run
+from trainer.commands import EXIT_INTERRUPTED, add_experiment, guarded, run
 from trainer.evaluation import entry_point, evaluation
 from trainer.evaluation.evaluation import Interrupted, table
 from trainer.evaluation.suites import choose, paper_table
@@ -53,14 +53,34 @@ def tabulate(files: Sequence[str]) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments[:1] == ["table"]:
-        return guarded(lambda: tabulate(arguments[1:]))
-    score = arguments[:1] == ["score"]
-    parser = experiment_parser("Measure a network on the experiment's evaluation sets, or on any others.")
-    parser.add_argument("--checkpoint", metavar="FILE", help="the network: a path or an address (default: the run's)")
-    entry_point.add_arguments(parser)
-    return run(partial(measure, score=score), parser, arguments[1:] if score else arguments, os.environ)
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    parser, commands = _parsers()
+    if not arguments or arguments[0] in ("-h", "--help"):
+        parser.parse_args(arguments)
+    name = arguments.pop(0) if arguments[0] in commands else "measure"
+    if name == "table":
+        return guarded(lambda: tabulate(commands[name].parse_args(arguments).files))
+    return run(partial(measure, score=name == "score"), commands[name], arguments, os.environ)
+
+
+def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The whole command line, for its --help, and each command's own parser."""
+    parser = argparse.ArgumentParser(
+        description="Measure networks, and what they have said.",
+        epilog="A line that begins with an experiment is one of `measure`. The published line works too: "
+        "evaluate --conf_files FILE --overrides WEIGHT FILE.",
+    )
+    commands = parser.add_subparsers(title="commands (each has its own --help)", metavar="COMMAND", required=True)
+    measured = commands.add_parser("measure", help="a network on the experiment's evaluation sets, or on any others")
+    scored = commands.add_parser("score", help="predictions that --save-predictions has left, without a network")
+    for each in (measured, scored):
+        add_experiment(each)
+        entry_point.add_arguments(each, score=each is scored)
+    tabulated = commands.add_parser("table", help="results of several runs side by side, as the paper prints them")
+    tabulated.add_argument(
+        "files", nargs="+", metavar="FILE", help="results.json or evaluation.json, or the folders that hold them"
+    )
+    return parser, {"measure": measured, "score": scored, "table": tabulated}
 
 
 if __name__ == "__main__":

@@ -23,6 +23,12 @@ EXIT_INTERRUPTED = 130
 def experiment_parser(description: str) -> argparse.ArgumentParser:
     """A parser that knows the experiment file, its overrides and --debug."""
     parser = argparse.ArgumentParser(description=description)
+    add_experiment(parser)
+    return parser
+
+
+def add_experiment(parser: argparse.ArgumentParser) -> None:
+    """Let a parser know the experiment file, its overrides and --debug."""
     parser.add_argument("config", help="the experiment, a YAML file such as configs/shapes/quickstart.yaml")
     parser.add_argument(
         "settings",
@@ -31,7 +37,6 @@ def experiment_parser(description: str) -> argparse.ArgumentParser:
         help="settings laid over the file's, such as trainer.steps=500 or data.train.0.batch_size=8",
     )
     parser.add_argument("--debug", action="store_true", help="show where an error came from")
-    return parser
 
 
 def run(
@@ -81,7 +86,7 @@ def _read(
         options = parser.parse_intermixed_args(arguments)
         return load(ExperimentConfig, options.config, options.settings), options
     line = published_line.parse(arguments)
-    script = "evaluate" if "checkpoint" in parser.parse_intermixed_args([line.files[-1]]) else "train"
+    script = "evaluate" if "datasets" in parser.parse_intermixed_args([line.files[-1]]) else "train"
     if line.word not in (None, script):
         other = "train.py" if script == "evaluate" else "eval.py"
         raise ConfigError(f"{line.word}: this script can only {script}; use {other}")
@@ -90,7 +95,7 @@ def _read(
     if script == "train":
         start = {"weights": experiment.weights} if experiment.weights else {}
         return experiment.config.model_copy(update=start), options
-    if options.checkpoint is None:
+    if vars(options).get("checkpoint") is None:
         options.checkpoint = experiment.weights
     return experiment.config, options
 

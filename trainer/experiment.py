@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import yaml
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from datasets.bad import BadSamples
 from datasets.loader import train_loader
@@ -24,9 +24,7 @@ from xdecoder import checkpoint
 from xdecoder.config import Config, ConfigError, read_yaml
 from xdecoder.files import atomic
 from xdecoder.limits import check_sizes
-from xdecoder.model import XDecoderConfig
-from xdecoder.network import Network
-from xdecoder.networks import AnyNetwork
+from xdecoder.network import AnyNetwork, Network, NetworkConfig
 from xdecoder.published.checkpoints import initialise, open_checkpoint
 from xdecoder.tasks import TasksConfig
 from xdecoder.types import Batch
@@ -55,7 +53,8 @@ FREE_TO_CHANGE = (
 class ExperimentConfig(Config):
     """Everything about one run; `train.py` and `eval.py` read the same file."""
 
-    model: AnyNetwork = XDecoderConfig()
+    model: AnyNetwork = Field(default_factory=lambda: NetworkConfig.model_validate({}))
+    """The network: X-Decoder, or another by its `name`."""
     tasks: TasksConfig = TasksConfig()
     """Settings of each task, wherever a stream or an evaluation lists it."""
     data: DataConfig
@@ -133,6 +132,8 @@ def build_trainer(
     """The experiment's trainer, all random generators seeded; if the run folder holds a state, it goes on from there."""
     checkpointing.seed_everything(config.seed)
     model = config.model.build()
+    for task in (task for stream in config.data.train for task in stream.tasks):
+        model.require(task)
     if config.weights and not checkpointing.states(config.output / "checkpoints"):
         started = initialise(model, config.weights)
         if world.is_main:

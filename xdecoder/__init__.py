@@ -6,14 +6,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from xdecoder.hub import PretrainedXDecoder
+    from xdecoder.hub import Pretrained
     from xdecoder.inference.predictor import Predictor, load
 
-__all__ = ["Predictor", "PretrainedXDecoder", "load"]
+__all__ = ["Predictor", "Pretrained", "load"]
 
 _HOMES = {
     "Predictor": "xdecoder.inference.predictor",
-    "PretrainedXDecoder": "xdecoder.hub",
+    "Pretrained": "xdecoder.hub",
     "load": "xdecoder.inference.predictor",
 }
 

@@ -19,8 +19,7 @@ from torch import Tensor
 from xdecoder.config import Config, ConfigError, parse
 from xdecoder.files import atomic, regular, shown
 from xdecoder.limits import check_archive, check_plain, check_sizes, check_weights
-from xdecoder.network import Network, NetworkConfig
-from xdecoder.networks import AnyNetwork
+from xdecoder.network import AnyNetwork, Network, NetworkConfig
 
 FORMAT = "xdecoder/1"
 

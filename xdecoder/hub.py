@@ -1,37 +1,31 @@
-"""X-Decoder on the Hugging Face Hub: `save_pretrained`, `from_pretrained`, `push_to_hub`."""
+"""Networks on the Hugging Face Hub: `save_pretrained`, `from_pretrained`, `push_to_hub`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
+from huggingface_hub import ModelHubMixin, hf_hub_download
 
 from xdecoder import checkpoint
-from xdecoder.config import parse
 from xdecoder.download import CONFIG_FILE, WEIGHTS_FILE
 from xdecoder.files import write_json
-from xdecoder.model import XDecoder, XDecoderConfig
+from xdecoder.network import Network
 
 
-class PretrainedXDecoder(
-    XDecoder,
-    PyTorchModelHubMixin,
+class Pretrained(
+    ModelHubMixin,
     library_name="xdecoder",
     paper_url="https://arxiv.org/abs/2212.11270",
     pipeline_tag="image-segmentation",
 ):
-    """The network with the hub's methods. A folder holds config.json, the architecture, and model.safetensors."""
+    """A network, such as `xdecoder.load(…).model`, with the hub's methods.
 
-    def __init__(self, config: XDecoderConfig | dict[str, Any]) -> None:
-        super().__init__(config if isinstance(config, XDecoderConfig) else parse(XDecoderConfig, config, CONFIG_FILE))
+    A folder holds model.safetensors, a checkpoint of ours, and config.json, the architecture in it for others to read.
+    """
 
-    @classmethod
-    def of(cls, model: XDecoder) -> PretrainedXDecoder:
-        """A copy of any X-Decoder, such as `xdecoder.load(…).model`, that has the hub's methods."""
-        copy = cls(model.config)
-        copy.load_state_dict(model.state_dict())
-        return copy.to(model.device).train(model.training)
+    def __init__(self, model: Network) -> None:
+        self.model = model
 
     @classmethod
     def _from_pretrained(
@@ -43,12 +37,12 @@ class PretrainedXDecoder(
         force_download: bool,
         local_files_only: bool,
         token: str | bool | None,
+        config: dict[str, Any] | None = None,
         map_location: str = "cpu",
-        strict: bool = True,
-        **model_kwargs: Any,
-    ) -> PretrainedXDecoder:
-        """Unlike the library's own, it does not pass over missing weights."""
-        if "config" not in model_kwargs:
+        **_: Any,
+    ) -> Pretrained:
+        """As the library asks for it; weights that are missing or do not fit are an error."""
+        if config is None:
             raise ValueError(f"{model_id}: no {CONFIG_FILE} there; expected what save_pretrained writes")
         path = Path(model_id) / WEIGHTS_FILE
         if not Path(model_id).is_dir():
@@ -63,13 +57,11 @@ class PretrainedXDecoder(
                     token=token,
                 )
             )
-        model, weights = cls(**model_kwargs), checkpoint.read(path)["model"]
-        if strict:
-            checkpoint.fill(model, weights, path)
-        else:
-            model.load_state_dict(weights, strict=False)
-        return model.to(map_location).eval()
+        found = checkpoint.interpret(checkpoint.read(path), path)
+        if found.config.model_dump(mode="json") != config:
+            raise ValueError(f"{path}: checkpoint of another architecture than the {CONFIG_FILE} beside it")
+        return cls(found.build(map_location))
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        checkpoint.save(self, save_directory / WEIGHTS_FILE)
-        write_json(save_directory / CONFIG_FILE, self.config.model_dump(mode="json"))
+        checkpoint.save(self.model, save_directory / WEIGHTS_FILE)
+        write_json(save_directory / CONFIG_FILE, self.model.config.model_dump(mode="json"))

@@ -12,22 +12,48 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import torch
+from pydantic import ModelWrapValidatorHandler, SerializeAsAny, model_validator
 from torch import Tensor, nn
 
 from xdecoder.config import Config
 from xdecoder.decoder.attention import TokenGroup
 from xdecoder.language.encoder import Texts
 from xdecoder.losses.context import StepContext
+from xdecoder.plugins import find
 from xdecoder.postprocessing import Evidence
 from xdecoder.types import Batch
 
+NETWORKS = {"xdecoder": "xdecoder.model:XDecoderConfig"}
+"""Where the settings of each network are. Those from elsewhere are found by their import path, or as an entry point."""
+
 
 class NetworkConfig(Config):
-    """Settings of a network; its `name` tells them apart."""
+    """Settings of a network.
+
+    A mapping becomes the class that its key `name` names: one of `NETWORKS` (without a name X-Decoder's), an entry point of the
+    group `xdecoder.networks`, or an import path, `package.module:Name`.
+    """
 
     name: str
+    """Which network it is."""
     image_size: int = 512
     """Shorter side of the images that this network segments best; the predictor resizes to it."""
+
+    @classmethod
+    def member(cls, settings: Any) -> type[Config]:
+        """The class that a mapping is for; raises ValueError if its `name` is unknown."""
+        if cls is not NetworkConfig or not isinstance(settings, Mapping):
+            return cls
+        name = settings.get("name", "xdecoder")
+        if not isinstance(name, str):
+            raise ValueError(f"a network's 'name' is one of {', '.join(NETWORKS)}, or package.module:Name")
+        return find(name, NetworkConfig, NETWORKS, "xdecoder.networks", "network")
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _as_member(cls, settings: Any, validate: ModelWrapValidatorHandler[NetworkConfig]) -> Any:
+        member = cls.member(settings)
+        return validate(settings) if member is cls else member.model_validate(settings)
 
     def build(self) -> Network:
         """The network, with initial weights."""
@@ -36,6 +62,10 @@ class NetworkConfig(Config):
     def empty(self) -> Network:
         """A network of these settings whose weights are about to be read from a file."""
         return self.build()
+
+
+AnyNetwork = SerializeAsAny[NetworkConfig]
+"""The type of a setting that may be any network's."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +135,9 @@ class Network(nn.Module, ABC):
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
-    @abstractmethod
     def counts(self, tasks: Sequence[Task], batch: Batch) -> dict[str, float]:
         """What the tasks' losses are means over, such as "segmentation/masks", in one batch whose captions are drawn."""
+        return {}
 
     @abstractmethod
     def losses(self, tasks: Sequence[Task], batch: Batch, context: StepContext | None = None) -> dict[str, Tensor]:
@@ -119,13 +149,16 @@ class Network(nn.Module, ABC):
             context: the other batches of the step, to which these terms are added; None if there are none.
         """
 
-    @abstractmethod
     def predict(self, tasks: Sequence[Task], batch: Batch) -> dict[str, list[Any]]:
         """Results by task name, in the order of the batch's samples; every image is encoded, and decoded, once."""
+        for task in tasks:
+            self.require(task.name)
+        features = self.encode(batch.images)
+        return {task.name: task.predict(self, features, batch) for task in tasks}
 
     @abstractmethod
     def encode(self, images: Sequence[Tensor], seeds: Sequence[int | None] = ()) -> Any:
-        """What can be seen on images, for `evidence` and the tasks; opaque to others.
+        """What can be seen on images, for `evidence` and the tasks; opaque to others but for its `of(i)`, which is image i's.
 
         Args:
             images: RGB images (3, h, w) with values 0…255; they may differ in size.
@@ -143,9 +176,9 @@ class Network(nn.Module, ABC):
         """
         raise ValueError(self.cannot("segment"))
 
-    @abstractmethod
     def repeated_layers(self) -> list[RepeatedLayer]:
         """What is sharded and recomputed one at a time."""
+        return []
 
     def for_inference(self, dtype: torch.dtype = torch.float32, compile: bool = False) -> None:
         """Get ready to be asked: weights that read images in `dtype`; `compile` lets torch make encoding faster."""

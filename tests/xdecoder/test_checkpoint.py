@@ -16,7 +16,7 @@ def test_round_trip_is_bit_identical(tmp_path):
     assert loaded.config == model.config
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), loaded.state_dict().values(), strict=True))
     with torch.no_grad():
-        a, b = (m.decode(m.encode(tiny_batch().images))[-1].object.semantic for m in (model, loaded))
+        a, b = (m.decode(m.encode(tiny_batch().images))[-1]["object"].semantic for m in (model, loaded))
     assert torch.equal(a, b)
 
 

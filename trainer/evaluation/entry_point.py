@@ -20,17 +20,17 @@ from xdecoder.download import fetch
 from xdecoder.files import write_json
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of eval.py but for --checkpoint."""
+def add_arguments(parser: argparse.ArgumentParser, score: bool) -> None:
+    """The options of `eval.py measure`, or those of `eval.py score`."""
+    if score:
+        parser.add_argument("--predictions", type=Path, metavar="DIR", help="where they lie (default: OUTPUT/predictions)")
+    else:
+        parser.add_argument("--checkpoint", metavar="FILE", help="the network: a path or an address (default: the run's)")
+        saved = "save what the network says in the official formats, under OUTPUT/predictions"
+        parser.add_argument("--save-predictions", action="store_true", help=saved)
     names = "sets of the catalog with commas between them, or paper or seginw (default: data.evaluate of the experiment)"
     parser.add_argument("--datasets", type=_names, default=(), metavar="NAME,...", help=names)
     parser.add_argument("--limit", type=_count, metavar="N", help="measure on the first N pictures of each set")
-    parser.add_argument(
-        "--save-predictions",
-        action="store_true",
-        help="save what the network says in the official formats, under OUTPUT/predictions",
-    )
-    parser.add_argument("--predictions", type=Path, metavar="DIR", help="score: where predictions lie (OUTPUT/predictions)")
     parser.add_argument("--fresh", action="store_true", help="begin anew instead of going on with what was interrupted")
     parser.add_argument(
         "--images",

@@ -149,17 +149,18 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         return checkpoint.read(path)
     except ValueError:
-        if path.is_file() and _is_pickled_mask2former(path):
-            raise ValueError(f"{path}: a Mask2Former checkpoint, whose decoder knows no texts; {detect.EXPECTED}") from None
+        other = _pickled_network(path)
+        if other:
+            raise ValueError(f"{path}: {other}; {detect.EXPECTED}") from None
         raise
 
 
-def _is_pickled_mask2former(path: Path) -> bool:
-    """Whether a file that is not safe to unpickle mentions Mask2Former's names; its bytes are searched, nothing is run."""
-    if path.stat().st_size == 0:
-        return False
+def _pickled_network(path: Path) -> str | None:
+    """What a file that is not safe to unpickle is, by the names that it mentions; its bytes are searched, nothing is run."""
+    if not path.is_file() or path.stat().st_size == 0:
+        return None
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return content.find(detect.DECODER.encode()) >= 0 and content.find(b".lang_encoder.") < 0
+        return detect.other_network(lambda part: content.find(part.encode()) >= 0)
 
 
 def _weights_in(whole: Mapping[str, Any], path: Path) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +45,12 @@ def architecture(weights: Mapping[str, Tensor], path: str | Path) -> XDecoderCon
 
 def refuse_others(weights: Mapping[str, Tensor], path: str | Path) -> None:
     """Raises ValueError, in a sentence that says what it is, for a file without a whole X-Decoder; names and shapes tell."""
+    other = other_network(lambda part: any(part in name for name in weights))
+    if other:
+        raise ValueError(f"{path}: {other}; {EXPECTED}")
     has = {part: any(name.startswith(part) for name in weights) for part in ("backbone.", PIXELS, DECODER, TEXT)}
     if all(has.values()):
         return
-    if is_mask2former(weights):
-        raise ValueError(f"{path}: a Mask2Former checkpoint, whose decoder knows no texts; {EXPECTED}")
     blocks = r"(^|\.)(patch_embed|(layers|blocks|convs|stages)\.\d+)\."
     if not has[PIXELS] and not has[DECODER] and _looks_like(weights, blocks):
         raise ValueError(f"{path}: weights of a backbone only; {START}")
@@ -59,12 +60,19 @@ def refuse_others(weights: Mapping[str, Tensor], path: str | Path) -> None:
     raise ValueError(f"{path}: not an X-Decoder checkpoint; {EXPECTED}{example}")
 
 
-def is_mask2former(names: Iterable[str]) -> bool:
-    """Whether these are names of Mask2Former: the original's or those of transformers."""
-    names = list(names)
-    original = any(name.startswith(DECODER) for name in names) and not any(name.startswith(TEXT) for name in names)
-    ported = any(name.startswith("pixel_level_module.") for name in names)
-    return original or ported
+def other_network(holds: Callable[[str], bool]) -> str | None:
+    """What a file of another network of this family is, in a few words; None if it is no such file.
+
+    Args:
+        holds: whether a text stands in any of the file's names.
+    """
+    if holds(DECODER + "clip_model."):
+        return "a SED checkpoint, whose decoder reads a cost map on CLIP features"
+    if holds(DECODER + "pn_indicator."):
+        return "a SEEM checkpoint, whose decoder reads strokes and a memory too"
+    if (holds(DECODER) and not holds(TEXT)) or holds("pixel_level_module."):
+        return "a Mask2Former checkpoint, whose decoder knows no texts"
+    return None
 
 
 def _looks_like(weights: Mapping[str, Tensor], pattern: str) -> bool:

@@ -243,7 +243,7 @@ class Segmentation:
         vocabulary = vocabulary_of(batch)
         results = []
         for b, sample in enumerate(batch.samples):
-            found = self.evidence(model, features, vocabulary.prompts, b)
+            found = model.evidence(features, vocabulary.prompts, self.config, b)
             masks = found.resized(sample.output_size)
             is_thing = torch.tensor(vocabulary.is_thing, device=found.labels.device)[found.labels]
             detections = self.config.postprocessing.detections

@@ -266,6 +266,22 @@ def test_tables_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert paper_table([tmp_path / "a"]).count("\n") == 2
 
 
+def test_help_lists_all_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    for line, expected in {
+        "--help": ["measure", "score", "table", "evaluate --conf_files"],
+        "score --help": ["--predictions", "config", "key.sub=value"],
+        "table --help": ["results.json"],
+    }.items():
+        with pytest.raises(SystemExit, match="0"):
+            script.main(line.split())
+        said = capsys.readouterr().out
+        assert all(text in said for text in expected)
+    for line in ([], ["table"]):
+        with pytest.raises(SystemExit, match="2"):
+            script.main(line)
+    assert "the following arguments are required" in capsys.readouterr().err
+
+
 def test_sets_are_chosen_by_name(experiment: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = load(ExperimentConfig, experiment)
     chosen = choose(config, ["camvid_test", "squares"], limit=5).data.evaluate

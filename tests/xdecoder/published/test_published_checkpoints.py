@@ -102,7 +102,11 @@ def test_other_networks_are_told_by_their_names(tmp_path: Path) -> None:
     itself: dict[str, object] = {}
     itself["model"] = itself
     prefixed = {f"module.{name}": value for name, value in small_model().state_dict().items()}
+    strokes = weights | {decoder + "pn_indicator.weight": torch.zeros(2, 4)}
+    costs = {f"model.{decoder}clip_model.visual.stem.weight": torch.zeros(1), f"model.{decoder}transformer.x": torch.zeros(1)}
     cases: dict[str, tuple[object, str]] = {
+        "seem": (strokes, "a SEEM checkpoint, whose decoder reads strokes and a memory too; expected"),
+        "sed": ({"model": costs}, "a SED checkpoint, whose decoder reads a cost map on CLIP features; expected"),
         "mask2former": (mask2former, "a Mask2Former checkpoint, whose decoder knows no texts; expected"),
         "ported": ({"model.pixel_level_module.encoder.x": torch.zeros(1)}, "a Mask2Former checkpoint"),
         "backbone": ({name[9:]: value for name, value in backbone.items()}, "weights of a backbone only"),
@@ -140,6 +144,9 @@ def test_unsafe_and_truncated_files(tmp_path: Path, capsys: pytest.CaptureFixtur
     (tmp_path / "zoo.pkl").write_bytes(pickle.dumps(zoo))
     with pytest.raises(ValueError, match=r"zoo\.pkl: a Mask2Former checkpoint"):
         xdecoder.load(tmp_path / "zoo.pkl")
+    (tmp_path / "sed.pkl").write_bytes(pickle.dumps({"sem_seg_head.predictor.clip_model.visual.x": Attack()}))
+    with pytest.raises(ValueError, match=r"sed\.pkl: a SED checkpoint"):
+        xdecoder.load(tmp_path / "sed.pkl")
     checkpoints.save(small_model(), tmp_path / "whole.safetensors")
     for whole, half in (("published.pt", "half.pt"), ("whole.safetensors", "half.safetensors")):
         content = (tmp_path / whole).read_bytes()
