@@ -111,4 +111,4 @@ def test_through_a_published_file_and_back(model: XDecoder, features: Encoded, t
     loaded = xdecoder.load(path).model
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), loaded.state_dict().values(), strict=True))
     again = loaded.decode(loaded.encode(tiny_batch().images))[-1]
-    assert torch.equal(again.object.semantic, model.decode(features)[-1]["object"].semantic)
+    assert torch.equal(again["object"].semantic, model.decode(features)[-1]["object"].semantic)

@@ -32,7 +32,7 @@ def copy(model: XDecoder) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def answer(model: XDecoder) -> Tensor:
-    return model.decode(model.encode(tiny_batch().images))[-1].object.semantic
+    return model.decode(model.encode(tiny_batch().images))[-1]["object"].semantic
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ from xdecoder.config import ConfigError
 from xdecoder.tasks.captioning import caption_tokens
 from xdecoder.tasks.denoising import denoising_queries
 from xdecoder.tasks.segmentation import to_padded
-from xdecoder.tasks.task import TextReader
 from xdecoder.types import Phrases, Segments
 
 ALL = ["segmentation", "referring", "captioning", "retrieval"]
@@ -94,16 +93,16 @@ def test_a_denoising_query_reads_nothing_outside_its_region():
     model, batch = tiny_model(), tiny_batch()
     features = model.encode(batch.images)
     denoising = denoising_queries(model, [to_padded(sample.segments.masks, features.padded) for sample in batch.samples])
-    assert denoising.content.shape[:2] == (2, 3) and denoising.region.shape == (2, 3, 64, 96)
+    assert denoising.content.shape[:2] == (2, 3) and denoising.mask.shape == (2, 3, 64, 96)
     top = torch.zeros(64, 96, dtype=torch.bool)
     top[:32] = True
-    region = denoising.region.clone()
+    region = denoising.mask.clone()
     region[0, 0] = top
     maps = tuple(x.clone() for x in features.maps)
     for x in maps:
         x[:, :, x.shape[2] // 2 :] += 3.0
     below = replace(features, maps=maps)
-    shown = replace(denoising, region=region)
+    shown = replace(denoising, mask=region)
     a, b = (model.decode(seen, [shown])[-1]["denoising"].semantic for seen in (features, below))
     assert torch.allclose(a[0, 0], b[0, 0], atol=1e-5)
     assert not torch.allclose(a[0, 1], b[0, 1], atol=1e-3)
@@ -165,7 +164,11 @@ def test_wordings_of_one_meaning_are_read_once():
     phrases = Phrases(("a photo of a dog", "a dog"), batch.samples[0].phrases.masks[:2], meanings=("dog", "dog"))
     samples = (replace(batch.samples[0], phrases=phrases), batch.samples[1])
     model = tiny_model()
-    prompt = tiny_tasks().referring.build().prompt(model, replace(batch, samples=samples), TextReader(model.language))
+    prompt = (
+        tiny_tasks()
+        .referring.build()
+        .prompt(model, model.encode(batch.images), replace(batch, samples=samples), model.language.encode)
+    )
     assert prompt.groups[1].present[0].sum() == model.language.encode(["a photo of a dog"]).lengths[0]
     assert len(prompt.vectors[0]) == 2 and not torch.allclose(*prompt.vectors[0])
 
