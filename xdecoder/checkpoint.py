@@ -16,18 +16,14 @@ from safetensors import safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from xdecoder.config import Config, ConfigError, parse
+from xdecoder.config import ConfigError, parse
 from xdecoder.files import atomic, regular, shown
 from xdecoder.limits import check_archive, check_plain, check_sizes, check_weights
-from xdecoder.network import AnyNetwork, Network, NetworkConfig
+from xdecoder.network import Network, NetworkConfig
 from xdecoder.protocol import Protocol
 
 FORMAT = "xdecoder/2"
 OLDER = ("xdecoder/1",)
-
-
-class _Architecture(Config):
-    model: AnyNetwork
 
 
 @dataclass(frozen=True)
@@ -88,7 +84,7 @@ def interpret(content: dict[str, Any], path: str | Path) -> Checkpoint:
     if ":" in str(name) and module not in sys.modules:  # a file may not choose what is imported
         raise ValueError(f"{path}: holds a network from outside, {shown(name)}; import {module} before you load it")
     try:
-        config = parse(_Architecture, {"model": content["config"]}, where=str(path)).model
+        config = parse(NetworkConfig, content["config"], where=str(path))
         protocol = parse(Protocol, asked, where=f"{path}, protocol")
     except ConfigError as error:
         raise ValueError(f"{error}; the checkpoint was written by another version") from None
