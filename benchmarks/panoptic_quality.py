@@ -21,7 +21,7 @@ import torch
 from datasets.catalog import find
 from datasets.dataset import ImageDataset
 from datasets.evaluators import PanopticEvaluator
-from datasets.transforms import Stretch
+from xdecoder.resizing import Stretch
 from xdecoder.types import PanopticResult, PanopticSegment, Sample, Segments, Vocabulary
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"

@@ -12,9 +12,10 @@ from typing import Any, ClassVar, Literal
 from pydantic import ModelWrapValidatorHandler, model_validator
 
 from datasets.records import Record
-from datasets.transforms import ShortestEdge, TransformConfig
+from datasets.transforms import TransformConfig
 from xdecoder.config import Config
 from xdecoder.plugins import find
+from xdecoder.resizing import ShortestEdge
 from xdecoder.types import Vocabulary
 
 EvaluatorName = Literal[

@@ -21,6 +21,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from xdecoder.config import Config
+from xdecoder.resizing import ShortestEdge, ShortestSide, Stretch
 
 PADDING = 128  # grey that the published crop puts beside the picture; maps get 0 there
 
@@ -135,55 +136,23 @@ class RandomCrop(Config):
         return View(resized, self.size, (top, left), mirrored)
 
 
-class ShortestEdge(Config):
-    """Resize so that the short side is `size`, but the long one at most `max_size` (published for measuring)."""
-
-    name: Literal["shortest_edge"] = "shortest_edge"
-    size: Pixels = 800
-    max_size: Pixels = 1333
-    colour: Literal[0] = 0
-
-    def view(self, size: tuple[int, int], rng: np.random.Generator) -> View:
-        factor = min(self.size / min(size), self.max_size / max(size))
-        resized = (max(1, int(size[0] * factor + 0.5)), max(1, int(size[1] * factor + 0.5)))
-        return View(resized, resized)
-
-
-class ShortestSide(Config):
-    """As torchvision resizes: the short side is `size`, bicubic, however long the other one becomes.
-
-    So the published numbers on SUN RGB-D, ScanNet, BDD and SegInW were measured.
-    """
-
-    name: Literal["shortest_side"] = "shortest_side"
-    size: Pixels = 512
-    crop: Pixels | None = None
-    """Side of the square that is cut out of the middle, for a picture's class; None: all is kept."""
-    colour: Literal[0] = 0
-
-    def view(self, size: tuple[int, int], rng: np.random.Generator) -> View:
-        short = min(size)
-        height, width = (self.size if side == short else int(self.size * side / short) for side in size)
-        if self.crop is None:
-            return View((height, width), (height, width), bicubic=True)
-        corner = (round((height - self.crop) / 2), round((width - self.crop) / 2))
-        return View((height, width), (self.crop, self.crop), (max(corner[0], 0), max(corner[1], 0)), bicubic=True)
-
-
-class Stretch(Config):
-    """Resize to a square whatever the aspect (published for image-text pairs: 224)."""
-
-    name: Literal["stretch"] = "stretch"
-    size: Pixels = 224
-    bicubic: bool = False
-    """Published for questions; pairs are resized bilinearly."""
-    colour: Literal[0] = 0
-
-    def view(self, size: tuple[int, int], rng: np.random.Generator) -> View:
-        return View((self.size, self.size), (self.size, self.size), bicubic=self.bicubic)
-
-
 TransformConfig = Annotated[LargeScaleJitter | RandomCrop | ShortestEdge | ShortestSide | Stretch, Field(discriminator="name")]
+
+
+def view_of(
+    config: LargeScaleJitter | RandomCrop | ShortestEdge | ShortestSide | Stretch,
+    size: tuple[int, int],
+    rng: np.random.Generator,
+) -> View:
+    """What is to be seen of a picture of this height and width."""
+    if isinstance(config, (LargeScaleJitter, RandomCrop)):
+        return config.view(size, rng)
+    height, width = config.shape(size)
+    crop = config.crop if isinstance(config, ShortestSide) else None
+    if crop is None:
+        return View((height, width), (height, width), bicubic=config.bicubic)
+    corner = (round((height - crop) / 2), round((width - crop) / 2))
+    return View((height, width), (crop, crop), (max(corner[0], 0), max(corner[1], 0)), bicubic=config.bicubic)
 
 
 class Transform:
@@ -210,8 +179,8 @@ class Transform:
         Returns:
             (3, h, w) uint8 picture and the maps at its size.
         """
-        view = self.config.view((pixels.shape[0], pixels.shape[1]), rng)
-        if self.config.colour:
+        view = view_of(self.config, (pixels.shape[0], pixels.shape[1]), rng)
+        if isinstance(self.config, (LargeScaleJitter, RandomCrop)) and self.config.colour:
             pixels = _jitter(pixels, self.config.colour, rng)
         return _planes(view.image(pixels, self.exact)), [view.maps(each) for each in maps]
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
 from xdecoder.files import lines_in as lines_of
 from xdecoder.images import decode, rgb, upright
@@ -19,6 +18,7 @@ from xdecoder.inference.drawing import class_colours, muted
 from xdecoder.inference.predictor import Predictor
 from xdecoder.inference.results import Drawable, Instances, Panoptic, Regions, Semantic
 from xdecoder.language.prompts import clean
+from xdecoder.tasks.retrieval import shares
 
 SHOWN_SIDE = 1280  # larger pictures are made smaller: it is what a screen shows, and more than most networks look at
 MAX_TEXTS = 200
@@ -114,7 +114,7 @@ def match(model: Predictor, picture: Image.Image, texts: Texts) -> Reply:
     """How well each sentence fits the picture."""
     sentences = lines_in(texts.sentences, "sentence")
     cosines = model.match(picture, sentences)
-    ranked = sorted(zip(sentences, _shares(model, cosines), cosines.tolist(), strict=True), key=lambda row: -row[1])
+    ranked = sorted(zip(sentences, shares(model.model, cosines), cosines.tolist(), strict=True), key=lambda row: -row[1])
     content = {"texts": [{"text": text, "cosine": cosine, "share": share} for text, share, cosine in ranked]}
     return Reply(f"Best: “{ranked[0][0]}”", content, picture, scores=tuple((text, share) for text, share, _ in ranked))
 
@@ -132,8 +132,8 @@ def find(model: Predictor, pictures: list[Image.Image], text: str) -> Reply:
     (sentence,) = lines_in(text, "sentence")[:1]
     found = model.find(pictures, sentence)
     reply = _seen(found.region, class_colours([sentence]), [sentence])
-    shares = _shares(model, torch.tensor(found.ranking.scores))
-    bars = tuple((f"picture {i + 1}", shares[i]) for i in found.ranking.order)
+    trust = shares(model.model, torch.tensor(found.ranking.scores))
+    bars = tuple((f"picture {i + 1}", trust[i]) for i in found.ranking.order)
     content = {"text": sentence, "best": found.index + 1, "cosines": list(found.ranking.scores), **reply.content}
     return replace(reply, headline=f"Picture {found.index + 1} of {len(pictures)} fits best.", content=content, scores=bars)
 
@@ -147,12 +147,6 @@ KINDS: dict[type[Drawable], tuple[str, str]] = {
 """What a result's regions are called, one and several."""
 
 Ask = Callable[[Predictor, Image.Image, Texts], Reply]
-
-
-def _shares(model: Predictor, cosines: Tensor) -> list[float]:
-    """How a network that must choose one would divide its trust."""
-    scale = model.model.language.logit_scale.detach().exp().clamp(max=100).cpu()
-    return (scale * cosines).softmax(dim=0).tolist()
 
 
 def names_in(text: str) -> list[str]:

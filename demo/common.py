@@ -27,7 +27,6 @@ from trainer.experiment import load_model
 from xdecoder.config import ConfigError
 from xdecoder.inference.predictor import Predictor, open_image
 from xdecoder.published import commands
-from xdecoder.tasks import TasksConfig
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,6 @@ class Question:
 
     images: tuple[Image.Image, ...]
     texts: tuple[str, ...]
-    tasks: TasksConfig  # thresholds
     options: argparse.Namespace  # what else stood on the line
 
 
@@ -78,14 +76,14 @@ def _main(ask: Ask, output: str, texts: Sequence[str], arguments: Sequence[str],
         source = experiment.weights or options.checkpoint
         if source is None:
             raise ConfigError("no network is named; add --overrides WEIGHT FILE")
-        predictor, tasks = Predictor(load_model(experiment.config, source, device)), experiment.config.tasks
+        predictor = Predictor(load_model(experiment.config, source, device))
     else:
         options = parser.parse_args(arguments)
         if options.checkpoint is None:
             raise ConfigError("no network is named; add --checkpoint FILE")
-        predictor, tasks = xdecoder.load(options.checkpoint, device), TasksConfig()
+        predictor = xdecoder.load(options.checkpoint, device)
     images = tuple(open_image(path) for path in options.images) if options.images else (_scene(),)
-    answer = ask(predictor, Question(images, tuple(options.texts), tasks, options))
+    answer = ask(predictor, Question(images, tuple(options.texts), options))
     if isinstance(answer, str):
         print(answer)
     else:

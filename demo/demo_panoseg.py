@@ -19,8 +19,7 @@ STUFF = "building,sky,street,tree,rock,sidewalk"
 def ask(predictor: Predictor, question: Question) -> Image.Image:
     """Panoptic segmentation with any vocabulary."""
     things, stuff = ([name.strip() for name in names.split(",") if name.strip()] for names in (*question.texts, "")[:2])
-    threshold = question.tasks.segmentation.postprocessing.object_threshold
-    return predictor.panoptic(question.images[0], things, stuff, threshold).draw()
+    return predictor.panoptic(question.images[0], things, stuff).draw()
 
 
 if __name__ == "__main__":

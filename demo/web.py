@@ -32,6 +32,8 @@ from trainer import distributed
 from trainer.commands import guarded
 from xdecoder.config import ConfigError
 from xdecoder.inference.predictor import Predictor
+from xdecoder.tasks import captioning, referring, retrieval, segmentation, vqa
+from xdecoder.tasks.descriptor import Descriptor
 
 QUICKSTART = ROOT / "runs/quickstart/model.pt"
 UPLOAD_LIMIT = "40mb"
@@ -42,17 +44,18 @@ EXAMPLES = 6
 COMMAS = "separated by commas"
 FIELDS = ("things", "stuff", "classes", "phrases", "sentences", "question", "threshold")
 
-TASKS: dict[str, tuple[Ask, tuple[str, ...]]] = {
-    "Panoptic": (answers.panoptic, ("things", "stuff", "threshold")),
-    "Semantic": (answers.semantic, ("classes",)),
-    "Instances": (answers.instances, ("things", "threshold")),
-    "Referring": (answers.refer, ("phrases",)),
-    "Caption": (answers.caption, ()),
-    "Caption of a region": (answers.caption_region, ("phrases",)),
-    "Match texts": (answers.match, ("sentences",)),
-    "Question": (answers.answer, ("question",)),
+Choice = tuple[Ask, tuple[str, ...], Descriptor]
+TASKS: dict[str, Choice] = {
+    "Panoptic": (answers.panoptic, ("things", "stuff", "threshold"), segmentation.DESCRIPTOR),
+    "Semantic": (answers.semantic, ("classes",), segmentation.DESCRIPTOR),
+    "Instances": (answers.instances, ("things", "threshold"), segmentation.DESCRIPTOR),
+    "Referring": (answers.refer, ("phrases",), referring.DESCRIPTOR),
+    "Caption": (answers.caption, (), captioning.DESCRIPTOR),
+    "Caption of a region": (answers.caption_region, ("phrases",), captioning.DESCRIPTOR),
+    "Match texts": (answers.match, ("sentences",), retrieval.DESCRIPTOR),
+    "Question": (answers.answer, ("question",), vqa.DESCRIPTOR),
 }
-"""Each task of one picture: what it asks, and the fields that it reads."""
+"""Each task of one picture: what it asks, the fields that it reads, and what a network must be able to do for it."""
 
 CSS = """
 .gradio-container { max-width: 1180px !important; margin: auto; }
@@ -114,28 +117,31 @@ def build(predictor: Predictor, name: str, folder: Path) -> Any:
     except ImportError:
         raise ConfigError("the web page needs the package gradio: pip install 'xdecoder[web]'") from None
 
-    tasks = {task: entry for task, entry in TASKS.items() if task != "Question" or can_answer(predictor)}
+    tasks = {name: entry for name, entry in TASKS.items() if can_do(predictor, entry[2])}
     with gr.Blocks(title="X-Decoder", analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as page:
         gr.Markdown(f"# X-Decoder\nOne network for pixels, pictures and language. You are asking **{name}**.")
         with gr.Tab("One picture"):
             _one_image(gr, predictor, tasks, examples(folder))
-        with gr.Tab("Find a picture"):
-            _find(gr, predictor)
+        if can_do(predictor, retrieval.DESCRIPTOR):
+            with gr.Tab("Find a picture"):
+                _find(gr, predictor)
     return page
 
 
-def can_answer(predictor: Predictor) -> bool:
-    """Whether the network was taught to answer questions."""
-    from xdecoder.tasks import vqa
-
+def can_do(predictor: Predictor, task: Descriptor) -> bool:
+    """Whether the network can be asked this; questions need one that was taught to answer them."""
     try:
-        vqa.head_of(predictor.model)
+        model = predictor.able(task)
+        if task is vqa.DESCRIPTOR:
+            vqa.head_of(model)
     except ValueError:
         return False
     return True
 
 
-def _one_image(gr: Any, predictor: Predictor, tasks: dict[str, tuple[Ask, tuple[str, ...]]], shown: list[list[str]]) -> None:
+def _one_image(
+    gr: Any, predictor: Predictor, tasks: dict[str, tuple[Ask, tuple[str, ...], Descriptor]], shown: list[list[str]]
+) -> None:
     with gr.Row():
         with gr.Column(scale=4):
             picture = gr.Image(
@@ -143,7 +149,7 @@ def _one_image(gr: Any, predictor: Predictor, tasks: dict[str, tuple[Ask, tuple[
             )
             _refuse_addresses(picture)
             task = gr.Radio(list(tasks), value="Panoptic", label="Task", elem_id="task")
-            fields = _fields(gr)
+            fields = _fields(gr, predictor.tasks.segmentation.postprocessing.object_threshold)
             button = gr.Button("Ask", variant="primary", elem_id="ask")
         with gr.Column(scale=6):
             outputs = _outputs(gr, "")
@@ -201,7 +207,7 @@ def _find(gr: Any, predictor: Predictor) -> None:
     gr.on([button.click, text.submit], find, [files, text], outputs, preprocess=False, api_visibility="private")
 
 
-def _fields(gr: Any) -> dict[str, Any]:
+def _fields(gr: Any, threshold: float) -> dict[str, Any]:
     """One component a field; those of the first task are visible."""
     every = {"max_length": answers.MAX_TEXTS * answers.MAX_LENGTH}
     fields = {
@@ -217,7 +223,7 @@ def _fields(gr: Any) -> dict[str, Any]:
             **every,
         ),
         "question": gr.Textbox("what colour is the ring?", label="Question", max_length=answers.MAX_LENGTH),
-        "threshold": gr.Slider(0.05, 0.95, 0.4, step=0.05, label="Threshold", info="how sure the network must be"),
+        "threshold": gr.Slider(0.05, 0.95, threshold, step=0.05, label="Threshold", info="how sure the network must be"),
     }
     for field, component in fields.items():
         component.elem_id = field

@@ -19,6 +19,7 @@ from datasets.streams import DataConfig, StreamConfig
 from trainer import adaptation, checkpointing
 from trainer.distributed import World, barrier
 from trainer.evaluation.results import record
+from trainer.protocol import protocol_of
 from trainer.trainer import Stream, Trainer, TrainerConfig
 from xdecoder import checkpoint
 from xdecoder.config import Config, ConfigError, read_yaml
@@ -132,6 +133,7 @@ def build_trainer(
     """The experiment's trainer, all random generators seeded; if the run folder holds a state, it goes on from there."""
     checkpointing.seed_everything(config.seed)
     model = config.model.build()
+    model.protocol = protocol_of(config.tasks, config.data)
     for task in (task for stream in config.data.train for task in stream.tasks):
         model.require(task)
     if config.weights and not checkpointing.states(config.output / "checkpoints"):
@@ -165,6 +167,8 @@ def finish(config: ExperimentConfig, trainer: Trainer) -> None:
 def load_model(config: ExperimentConfig, source: str | Path | None, device: torch.device) -> Network:
     """The network in `source` (ours or a published one, a path or an address), by default the one that the run has trained.
 
+    It is to be asked as the experiment says.
+
     Raises:
         ConfigError: if there is none, or it is not the network that the experiment describes.
     """
@@ -173,13 +177,13 @@ def load_model(config: ExperimentConfig, source: str | Path | None, device: torc
         raise ConfigError(f"{config.model_file}: no trained network there; {expected}")
     found = open_checkpoint(source or config.model_file)
     if found.inferred:  # the experiment knows what shapes do not tell
-        return replace(found, config=config.model).build(device)
+        found = replace(found, config=config.model)
     if found.config != config.model:
         key = first_difference(found.config.model_dump(mode="json"), config.model.model_dump(mode="json"))
         raise ConfigError(
             f"{found.path}: checkpoint of another architecture than the experiment's (they differ in model.{key})"
         )
-    return found.build(device)
+    return replace(found, protocol=protocol_of(config.tasks, config.data)).build(device)
 
 
 def _open(stream: StreamConfig, config: ExperimentConfig, world: World, bad: BadSamples, start: int) -> Iterator[Batch]:

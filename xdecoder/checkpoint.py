@@ -7,7 +7,7 @@ import pickle
 import sys
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,14 @@ from safetensors import safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from xdecoder.config import Config, ConfigError, parse
+from xdecoder.config import ConfigError, parse
 from xdecoder.files import atomic, regular, shown
 from xdecoder.limits import check_archive, check_plain, check_sizes, check_weights
-from xdecoder.network import AnyNetwork, Network, NetworkConfig
+from xdecoder.network import Network, NetworkConfig
+from xdecoder.protocol import Protocol
 
-FORMAT = "xdecoder/1"
-
-
-class _Architecture(Config):
-    model: AnyNetwork
+FORMAT = "xdecoder/2"
+OLDER = ("xdecoder/1",)
 
 
 @dataclass(frozen=True)
@@ -35,6 +33,8 @@ class Checkpoint:
     config: NetworkConfig
     weights: dict[str, Tensor]
     path: Path
+    protocol: Protocol = field(default_factory=Protocol)
+    """How the network is to be asked."""
     inferred: bool = False
     """Whether the architecture was told from shapes, which do not tell all of it (such as the number of attention heads)."""
 
@@ -43,17 +43,19 @@ class Checkpoint:
         fits(outline(self.config, self.path), self.weights, self.path)  # before memory is asked for
         model = self.config.empty()
         fill(model, self.weights, self.path)
+        model.protocol = self.protocol
         return model.to(device).eval()
 
 
 def save(model: Network, path: str | Path, weights: Mapping[str, Tensor] | None = None) -> None:
-    """Write weights and architecture, atomically; a path that ends in .safetensors gets that format.
+    """Write weights, architecture and protocol, atomically; a path that ends in .safetensors gets that format.
 
     Args:
         weights: in the names and shapes of the network's `state_dict`; by default its own.
     """
     weights = model.state_dict() if weights is None else dict(weights)
-    write({"format": FORMAT, "config": model.config.model_dump(mode="json"), "model": weights}, path)
+    about = {"config": model.config.model_dump(mode="json"), "protocol": model.protocol.model_dump(mode="json")}
+    write({"format": FORMAT, **about, "model": weights}, path)
 
 
 def load(path: str | Path, device: torch.device | str = "cpu") -> Network:
@@ -68,23 +70,28 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Network:
 def interpret(content: dict[str, Any], path: str | Path) -> Checkpoint:
     """What `read` found in one of our files; raises ValueError for other files."""
     found = content.get("format")
+    if isinstance(found, str) and found in OLDER:
+        reason = "which does not say how its network is to be asked; train it again"
+        raise ValueError(f"{path}: a checkpoint of an older format ({found}; this is {FORMAT}), {reason}")
     if found != FORMAT:
         raise ValueError(f"{path}: not an X-Decoder checkpoint (expected format {FORMAT!r}, found {shown(found)})")
     if not isinstance(content.get("config"), dict) or not isinstance(content.get("model"), dict):
         raise ValueError(f"{path}: not a whole checkpoint, its 'config' or its 'model' is missing or not a mapping")
-    check_plain(content["config"], str(path))
+    asked = content.get("protocol", {})
+    check_plain([content["config"], asked], str(path))
     name = content["config"].get("name", "")
     module = str(name).partition(":")[0]
     if ":" in str(name) and module not in sys.modules:  # a file may not choose what is imported
         raise ValueError(f"{path}: holds a network from outside, {shown(name)}; import {module} before you load it")
     try:
-        config = parse(_Architecture, {"model": content["config"]}, where=str(path)).model
+        config = parse(NetworkConfig, content["config"], where=str(path))
+        protocol = parse(Protocol, asked, where=f"{path}, protocol")
     except ConfigError as error:
         raise ValueError(f"{error}; the checkpoint was written by another version") from None
     weights = unwrapped(content["model"])
     check_weights(weights, path)
     check_sizes(config, str(path), layers=len(weights))
-    return Checkpoint(config, weights, Path(path))
+    return Checkpoint(config, weights, Path(path), protocol)
 
 
 def unwrapped(weights: Mapping[Any, Any]) -> dict[Any, Any]:
@@ -141,6 +148,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
             content: dict[str, Any] = {"model": {name: file.get_tensor(name) for name in file.keys()}}  # noqa: SIM118
         if "xdecoder" in metadata:
             content |= {"format": metadata["xdecoder"], "config": json.loads(metadata["config"])}
+            content |= {"protocol": json.loads(metadata.get("protocol", "{}"))}
     except Exception:  # as above
         raise ValueError(f"{path}: truncated or not a safetensors file") from None
     return content

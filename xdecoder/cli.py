@@ -150,14 +150,15 @@ def _export(options: argparse.Namespace) -> int:
     from xdecoder.inference import export
     from xdecoder.types import Vocabulary
 
-    model = xdecoder.load(options.checkpoint).model
+    predictor = xdecoder.load(options.checkpoint)
+    model = predictor.model
     export.export(model, options.out, options.size)
     print(options.out)
     names = (*options.things, *options.stuff)
     if names:
         vocabulary = Vocabulary(names, (True,) * len(options.things) + (False,) * len(options.stuff))
         classes = options.out.with_suffix(".classes.npz")
-        export.write_classes(model, vocabulary, classes)
+        export.write_classes(model, vocabulary, classes, predictor.tasks.segmentation)
         print(classes)
     return 0
 
@@ -335,7 +336,7 @@ def _parser() -> argparse.ArgumentParser:
     added = about_images("panoptic", "give each pixel a class, and each thing its own segment", _panoptic)
     added.add_argument("--things", **one_of_two, help="what is counted one by one")
     added.add_argument("--stuff", **one_of_two, help="what is one region each")
-    _threshold(added, 0.4, "least score of a segment")
+    _threshold(added, None, "least score of a segment")
     added.add_argument("--tile", **tile)
 
     added = about_images("instances", "find each thing of some classes", _instances)
@@ -398,5 +399,6 @@ def _inpainter(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--inpainter", metavar="NAME", help=painting)
 
 
-def _threshold(parser: argparse.ArgumentParser, default: float, help: str) -> None:
-    parser.add_argument("--threshold", type=float, default=default, metavar="P", help=f"{help} (default: %(default)s)")
+def _threshold(parser: argparse.ArgumentParser, default: float | None, help: str) -> None:
+    known = "as the network was measured" if default is None else "%(default)s"
+    parser.add_argument("--threshold", type=float, default=default, metavar="P", help=f"{help} (default: {known})")

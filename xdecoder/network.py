@@ -6,10 +6,11 @@ class and never asks which network it holds; what a network cannot do it says in
 
 from __future__ import annotations
 
+import typing
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import torch
 from pydantic import ModelWrapValidatorHandler, SerializeAsAny, model_validator
@@ -21,6 +22,7 @@ from xdecoder.language.encoder import Texts
 from xdecoder.losses.context import StepContext
 from xdecoder.plugins import find
 from xdecoder.postprocessing import Evidence
+from xdecoder.protocol import Protocol
 from xdecoder.types import Batch
 
 NETWORKS = {"xdecoder": "xdecoder.model:XDecoderConfig"}
@@ -79,7 +81,7 @@ TextReader = Callable[[Sequence[str]], Texts]
 """Encodes texts for one batch; tasks that read the same captions share the work."""
 
 
-class Task(Protocol):
+class Task(typing.Protocol):
     """One way of asking a network; one file each.
 
     What a loss reaches in the network must not depend on the data, so that processes that train together agree on it.
@@ -130,6 +132,9 @@ class Network(nn.Module, ABC):
 
     tasks: ClassVar[tuple[str, ...] | None] = None
     """Names of the tasks that it can be asked; None = any that speaks to a decoder of token groups."""
+
+    protocol: Protocol = Protocol()
+    """How it is to be asked; goes into its checkpoint."""
 
     @property
     def device(self) -> torch.device:

@@ -13,7 +13,7 @@ from datasets.readers.karpathy import KarpathySpec
 from datasets.readers.label_images import LabelImagesSpec
 from datasets.readers.own import OwnSpec
 from datasets.spec import Counts, DatasetSpec, EvaluatorName, Protocol
-from datasets.transforms import ShortestSide, Stretch
+from xdecoder.resizing import ShortestSide, Stretch
 
 SHAPES_PROTOCOL = "generated scenes, see datasets/shapes.py; pictures at their own size"
 CAMVID_PROTOCOL = "11 classes, unlabelled pixels (value 11) ignored, 480x360 pictures, one confusion matrix over the split"

@@ -7,7 +7,7 @@ from datasets.readers.karpathy import KarpathySpec
 from datasets.readers.label_images import LabelImagesSpec
 from datasets.readers.vqa import VqaSpec
 from datasets.spec import Counts, DatasetSpec, Protocol
-from datasets.transforms import ShortestEdge, Stretch
+from xdecoder.resizing import ShortestEdge, Stretch
 
 _PAIRS = Protocol(transform=Stretch(size=224))
 _REFERRING = Protocol(transform=ShortestEdge(size=512, max_size=1024))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datasets.readers.coco import CocoSpec
 from datasets.readers.label_images import LabelImagesSpec
 from datasets.spec import DatasetSpec, Protocol
-from datasets.transforms import ShortestEdge, ShortestSide
+from xdecoder.resizing import ShortestEdge, ShortestSide
 
 _WIDE = Protocol(transform=ShortestEdge(size=640, max_size=2560), object_threshold=0.4)
 _STREET = Protocol(transform=ShortestEdge(size=1024, max_size=2048), object_threshold=0.4)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datasets.readers.coco import CocoSpec
 from datasets.spec import DatasetSpec, Protocol
-from datasets.transforms import ShortestSide
+from xdecoder.resizing import ShortestSide
 
 NAMES: tuple[str, ...] = (
     "Elephants",

@@ -21,7 +21,7 @@ from datasets.prepare.painting import RGB, compose, outline, paint, stencil_of, 
 from datasets.prepare.shapes import prepare
 from datasets.readers import read
 from datasets.shapes import COLOURS, HELD_OUT, SEEN, SHAPES, SIZES, STUFF, Scene, Thing, captions, phrases
-from datasets.transforms import ShortestEdge
+from xdecoder.resizing import ShortestEdge
 
 
 @pytest.fixture(scope="module")

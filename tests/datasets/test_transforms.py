@@ -7,8 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets.transforms import LargeScaleJitter, RandomCrop, ShortestEdge, Stretch, Transform, TransformConfig, View
+from datasets.transforms import LargeScaleJitter, RandomCrop, Transform, TransformConfig, View, view_of
 from xdecoder.config import Config, ConfigError, parse
+from xdecoder.resizing import ShortestEdge, Stretch
 
 
 class Holder(Config):
@@ -30,7 +31,7 @@ def _picture(height: int, width: int, seed: int = 0) -> np.ndarray:
     ],
 )
 def test_shortest_edge_sizes(size: int, max_size: int, given: tuple[int, int], expected: tuple[int, int]) -> None:
-    view = ShortestEdge(size=size, max_size=max_size).view(given, np.random.default_rng(0))
+    view = view_of(ShortestEdge(size=size, max_size=max_size), given, np.random.default_rng(0))
     assert view.resized == view.size == expected
 
 

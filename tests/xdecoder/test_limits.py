@@ -62,7 +62,7 @@ def _quantised() -> torch.Tensor:
         (_weight(lambda: torch.zeros(10**9, 0)), "another architecture .*1 of another shape"),
         (_setting("text", "model"), "'config' or its 'model' is missing"),
         (_setting(torch.zeros(3), "config"), "'config' or its 'model' is missing"),
-        (_setting(torch.zeros(3), "format"), r"not an X-Decoder checkpoint \(expected format 'xdecoder/1', found tensor"),
+        (_setting(torch.zeros(3), "format"), r"not an X-Decoder checkpoint \(expected format 'xdecoder/2', found tensor"),
         (_setting({1: torch.zeros(3)}, "model"), "a weight is called 1; names are texts"),
         (_setting(torch.zeros(3), "config", "decoder", "queries"), "its architecture holds Tensor"),
         (_setting("many", "config", "decoder", "queries"), "key 'decoder.queries': .* written by another version"),

@@ -27,9 +27,9 @@ from trainer.evaluation.resume import PartialResults
 from trainer.experiment import ExperimentConfig
 from trainer.interrupt import StopRequest, stop_on_signals
 from trainer.logging import Progress
-from xdecoder.config import Config, ConfigError
+from trainer.protocol import settings_for, settings_of_scores
+from xdecoder.config import ConfigError
 from xdecoder.network import Network
-from xdecoder.tasks import TasksConfig
 from xdecoder.types import Batch, Sample, to_device
 
 Answers = Callable[[Sequence[TaskName], Batch], dict[str, list[Any]]]
@@ -146,27 +146,6 @@ def measure(
             if details:
                 _add(known.setdefault(entry.prefix, {}), found.details() | {"seconds": time.monotonic() - start})
     return Evaluation(results | _in_the_wild(results), protocol, known)
-
-
-def settings_for(spec: DatasetSpec, tasks: TasksConfig) -> TasksConfig:
-    """The tasks' settings for one set: what the experiment says, and where it says nothing the set's own protocol."""
-    wanted = spec.measured_with
-    postprocessing = {name: getattr(wanted, name) for name in ("object_threshold", "overlap_threshold", "detections")}
-    segmentation = _filled(tasks.segmentation, templates=wanted.templates, background=wanted.background)
-    return tasks.model_copy(
-        update={
-            "segmentation": segmentation.model_copy(
-                update={"postprocessing": _filled(tasks.segmentation.postprocessing, **postprocessing)}
-            ),
-            "retrieval": _filled(tasks.retrieval, backbone_view=wanted.backbone_view),
-            "classification": _filled(tasks.classification, templates=wanted.templates),
-        }
-    )
-
-
-def _filled(settings: Any, **values: Any) -> Any:
-    """The settings with values in those places about which nobody has said anything."""
-    return settings.model_copy(update={key: value for key, value in values.items() if key not in settings.model_fields_set})
 
 
 def _refuse_twins(entries: Sequence[EvaluationConfig]) -> None:
@@ -320,14 +299,8 @@ def _protocol(config: ExperimentConfig, entry: EvaluationConfig, found: _Entry) 
         "evaluators": list(spec.evaluators),
         "precision": str(dtype or torch.float32).removeprefix("torch."),
         "note": spec.protocol,
-        **{task: given | _settings_of_scores(getattr(tasks, task)) for task in entry.tasks},
+        **{task: given | settings_of_scores(tasks.of(task)) for task in entry.tasks},
     }
-
-
-def _settings_of_scores(task: Config) -> dict[str, Any]:
-    """A task's settings but those of its losses."""
-    of_losses = ("weight", "factor", "layers", "points", "matching")
-    return {name: value for name, value in task.model_dump(mode="json").items() if not name.endswith(of_losses)}
 
 
 def table(results: Mapping[str, float]) -> str:

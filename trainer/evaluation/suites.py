@@ -12,10 +12,10 @@ from datasets.evaluators import TASKS
 from datasets.spec import DatasetSpec
 from datasets.streams import EvaluationConfig
 from datasets.tasks import TaskName, serves
-from datasets.transforms import Stretch
 from trainer.experiment import ExperimentConfig
 from xdecoder.config import ConfigError
 from xdecoder.files import read_json
+from xdecoder.resizing import Stretch
 
 COLUMNS = {
     "coco_2017_val_panoptic": "COCO",

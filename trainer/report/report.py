@@ -22,8 +22,9 @@ from datasets.tasks import TaskName
 from trainer import distributed, precision
 from trainer.distributed import ALONE
 from trainer.evaluation import results
-from trainer.evaluation.evaluation import Evaluation, NetworkSource, settings_for
+from trainer.evaluation.evaluation import Evaluation, NetworkSource
 from trainer.experiment import ExperimentConfig
+from trainer.protocol import settings_for
 from trainer.report.page import Figure, Panel, Report, Section, render
 from xdecoder import checkpoint, config
 from xdecoder.files import atomic, read_json

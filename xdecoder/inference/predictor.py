@@ -13,27 +13,27 @@ from PIL import Image
 from torch import Tensor
 
 from xdecoder import postprocessing
+from xdecoder.config import parse
 from xdecoder.images import ImageLike, open_image, pixels, shorter_side
 from xdecoder.inference import tiling
 from xdecoder.inference.results import Answer, Found, Instances, Panoptic, Ranking, Regions, Semantic
 from xdecoder.model import Encoded
 from xdecoder.network import Network
 from xdecoder.postprocessing import Evidence, PostprocessingConfig, ResizedMasks
-from xdecoder.tasks import TasksConfig, vqa
-from xdecoder.tasks.captioning import captions
-from xdecoder.tasks.referring import locate
-from xdecoder.tasks.retrieval import image_vectors
-from xdecoder.tasks.segmentation import SegmentationConfig
+from xdecoder.resizing import ShortestEdge, ShortestSide, Stretch, resized
+from xdecoder.tasks import TasksConfig, captioning, referring, retrieval, segmentation, vqa
+from xdecoder.tasks.descriptor import Descriptor
 from xdecoder.texts import checked
 from xdecoder.types import SegmentationResult, Vocabulary
 
 BATCH = 8  # images that are encoded at a time
 OPEN_VOCABULARY = TasksConfig(
-    segmentation=SegmentationConfig(postprocessing=PostprocessingConfig(object_threshold=0.4)),
+    segmentation=segmentation.SegmentationConfig(postprocessing=PostprocessingConfig(object_threshold=0.4)),
 )
 """How a network is asked of which it is not known how it was measured."""
 
 Answered = TypeVar("Answered")
+Shown = ShortestEdge | ShortestSide | Stretch | str  # a resizing, or the `look` of a task's descriptor
 Mask = Tensor | np.ndarray
 
 
@@ -46,7 +46,7 @@ class Picture:
 
     def __init__(self, predictor: Predictor, image: Image.Image) -> None:
         self.image = image
-        self.views: dict[str, Any] = {}
+        self.views: dict[Shown, Any] = {}
         self._predictor = predictor
 
     def segment(self, names: Sequence[str], threshold: float = 0.0, tile: int | None = None) -> Semantic:
@@ -115,8 +115,8 @@ class Picture:
     def refer(self, phrases: Sequence[str]) -> Regions:
         """What each phrase means."""
         phrases = checked(phrases, "phrases")
-        features, together = self.view("scene"), self._predictor.tasks.referring.together
-        scores, logits = locate(self._predictor.able("referring"), features, phrases, together)
+        features, together = self.view(referring.DESCRIPTOR), self._predictor.tasks.referring.together
+        scores, logits = referring.locate(self._predictor.able(referring.DESCRIPTOR), features, phrases, together)
         masks = ResizedMasks(logits, features.padded, features.sizes[0], (self.image.height, self.image.width))
         return Regions(self.image, phrases, scores.cpu(), _to_cpu(masks))
 
@@ -134,27 +134,27 @@ class Picture:
     def match(self, texts: Sequence[str]) -> Tensor:
         """Similarity of the image and each text, (T,) in -1…1."""
         texts = checked(texts, "texts")
-        vectors = F.normalize(self._predictor.able("retrieval").language.encode(texts).vectors.float(), dim=-1)
-        images = image_vectors(self.view("square"), self._predictor.tasks.retrieval.backbone_view)[0]
+        vectors = F.normalize(self._predictor.able(retrieval.DESCRIPTOR).language.encode(texts).vectors.float(), dim=-1)
+        images = retrieval.image_vectors(self.view(retrieval.DESCRIPTOR), self._predictor.tasks.retrieval.backbone_view)[0]
         return (vectors @ images.T).mean(dim=1).cpu()
 
     @torch.inference_mode()
     def answer(self, question: str) -> Answer:
         """The likeliest of the answers that the network was taught; raises ValueError if it was taught none."""
-        model = self._predictor.able("vqa")
+        model = self._predictor.able(vqa.DESCRIPTOR)
         vqa.head_of(model)
-        (best,) = vqa.answer(model, self.view("question"), model.language.encode(checked([question], "question")))
+        (best,) = vqa.answer(model, self.view(vqa.DESCRIPTOR), model.language.encode(checked([question], "question")))
         return Answer(*best)
 
-    def view(self, kind: str) -> Any:
-        """The image as the network looks at it when segmenting ("scene"), captioning ("square") or answering ("question")."""
-        self._predictor.look([self], kind)
-        return self.views[kind]
+    def view(self, task: Descriptor) -> Any:
+        """The image, encoded, as the network looks at it when a task is asked."""
+        self._predictor.look([self], task)
+        return self.views[self._predictor.shown(task)]
 
     def _evidence(self, vocabulary: Vocabulary) -> tuple[Evidence, ResizedMasks]:
         """Class probabilities and masks of all queries."""
         settings = self._predictor.tasks.segmentation
-        found = self._predictor.model.evidence(self.view("scene"), vocabulary.prompts, settings)
+        found = self._predictor.model.evidence(self.view(segmentation.DESCRIPTOR), vocabulary.prompts, settings)
         return found, found.resized((self.image.height, self.image.width))
 
     @torch.inference_mode()
@@ -186,7 +186,8 @@ class Predictor:
         model: the network; it is put into evaluation mode, and changed by dtype and compile.
         dtype: of the weights that read images, for example torch.bfloat16; texts are read in full precision.
         compile: let torch.compile make the encoder faster, for any size of image; the first image then takes its time.
-        tasks: how the network is to be asked: templates, thresholds, early rejection.
+        tasks: how the network is to be asked: templates, thresholds, early rejection; None: as it was measured, which its
+            checkpoint tells.
     """
 
     def __init__(
@@ -197,7 +198,8 @@ class Predictor:
         tasks: TasksConfig | None = None,
     ) -> None:
         self.model = model
-        self.tasks = tasks or OPEN_VOCABULARY
+        measured = OPEN_VOCABULARY.model_dump(exclude_unset=True) | dict(model.protocol.tasks)
+        self.tasks = tasks or parse(TasksConfig, measured, "the network's protocol")
         model.for_inference(dtype, compile)
 
     @overload
@@ -216,7 +218,9 @@ class Predictor:
     def segment(self, image: Many, names: Sequence[str], threshold: float = 0.0, tile: int | None = None) -> list[Semantic]: ...
     def segment(self, image: Any, names: Sequence[str], threshold: float = 0.0, tile: int | None = None) -> Any:
         """As `Picture.segment`, of an image or of each of a list."""
-        return self._each(image, lambda picture: picture.segment(names, threshold, tile), None if tile else "scene")
+        return self._each(
+            image, lambda picture: picture.segment(names, threshold, tile), None if tile else segmentation.DESCRIPTOR
+        )
 
     @overload
     def panoptic(
@@ -245,7 +249,8 @@ class Predictor:
         tile: int | None = None,
     ) -> Any:
         """As `Picture.panoptic`, of an image or of each of a list."""
-        return self._each(image, lambda picture: picture.panoptic(things, stuff, threshold, tile), None if tile else "scene")
+        task = None if tile else segmentation.DESCRIPTOR
+        return self._each(image, lambda picture: picture.panoptic(things, stuff, threshold, tile), task)
 
     @overload
     def instances(self, image: One, names: Sequence[str], threshold: float = 0.0) -> Instances: ...
@@ -253,7 +258,7 @@ class Predictor:
     def instances(self, image: Many, names: Sequence[str], threshold: float = 0.0) -> list[Instances]: ...
     def instances(self, image: Any, names: Sequence[str], threshold: float = 0.0) -> Any:
         """As `Picture.instances`, of an image or of each of a list."""
-        return self._each(image, lambda picture: picture.instances(names, threshold))
+        return self._each(image, lambda picture: picture.instances(names, threshold), segmentation.DESCRIPTOR)
 
     @overload
     def refer(self, image: One, phrases: Sequence[str]) -> Regions: ...
@@ -261,7 +266,7 @@ class Predictor:
     def refer(self, image: Many, phrases: Sequence[str]) -> list[Regions]: ...
     def refer(self, image: Any, phrases: Sequence[str]) -> Any:
         """As `Picture.refer`, of an image or of each of a list."""
-        return self._each(image, lambda picture: picture.refer(phrases))
+        return self._each(image, lambda picture: picture.refer(phrases), referring.DESCRIPTOR)
 
     @overload
     def caption(self, image: One, region: Mask | None = None, **generation: Any) -> str: ...
@@ -272,7 +277,7 @@ class Predictor:
         """As `Picture.caption`; for a list of images `region` is a list, in which None stands for all of an image."""
         if not isinstance(image, (list, tuple)):
             return self.caption([image], [region], **generation)[0]
-        model, config = self.able("captioning"), self.tasks.captioning.generation(**generation)
+        model, config = self.able(captioning.DESCRIPTOR), self.tasks.captioning.generation(**generation)
         regions = [None] * len(image) if region is None else list(region)
         if len(regions) != len(image):
             raise ValueError(f"{len(image)} pictures need as many regions, not {len(regions)}")
@@ -280,10 +285,10 @@ class Predictor:
         for i in range(0, len(image), BATCH):
             pictures = self.encode(image[i : i + BATCH])
             masks = [_region(mask, picture.image) for mask, picture in zip(regions[i : i + BATCH], pictures, strict=True)]
-            self.look(pictures, "square")
-            views = [picture.views["square"] for picture in pictures]
+            self.look(pictures, captioning.DESCRIPTOR)
+            views = [picture.view(captioning.DESCRIPTOR) for picture in pictures]
             features = views[0] if len(views) == 1 else Encoded.stack(views)
-            sentences += captions(model, features, config, _stacked(masks, features))
+            sentences += captioning.captions(model, features, config, _stacked(masks, features))
         return sentences
 
     @overload
@@ -292,7 +297,7 @@ class Predictor:
     def match(self, image: Many, texts: Sequence[str]) -> list[Tensor]: ...
     def match(self, image: Any, texts: Sequence[str]) -> Any:
         """As `Picture.match`, of an image or of each of a list."""
-        return self._each(image, lambda picture: picture.match(texts), "square")
+        return self._each(image, lambda picture: picture.match(texts), retrieval.DESCRIPTOR)
 
     def retrieve(self, images: Sequence[One], text: str) -> Ranking:
         """Images by how well they fit a text."""
@@ -313,47 +318,53 @@ class Predictor:
     def answer(self, image: Many, question: str) -> list[Answer]: ...
     def answer(self, image: Any, question: str) -> Any:
         """As `Picture.answer`, of an image or of each of a list."""
-        vqa.head_of(self.able("vqa"))
-        return self._each(image, lambda picture: picture.answer(question), "question")
+        vqa.head_of(self.able(vqa.DESCRIPTOR))
+        return self._each(image, lambda picture: picture.answer(question), vqa.DESCRIPTOR)
 
-    def _each(self, image: Any, ask: Callable[[Picture], Answered], view: str | None = "scene") -> Answered | list[Answered]:
-        """What is asked of the image, or of each of them; those of one size are encoded together in the given view."""
+    def _each(self, image: Any, ask: Callable[[Picture], Answered], task: Descriptor | None) -> Answered | list[Answered]:
+        """What is asked of the image, or of each of them; those of one size are encoded together as the task looks at them."""
         if not isinstance(image, (list, tuple)):
             return ask(self.encode(image))
         answers: list[Answered] = []
         for i in range(0, len(image), BATCH):
             pictures = self.encode(image[i : i + BATCH])
-            if view:
-                self.look(pictures, view)
+            if task:
+                self.look(pictures, task)
             answers += [ask(picture) for picture in pictures]
         return answers
 
     @torch.inference_mode()
-    def look(self, pictures: Iterable[Picture], kind: str) -> None:
-        """Encode pictures that have no view of this kind yet; those of one size together."""
+    def look(self, pictures: Iterable[Picture], task: Descriptor) -> None:
+        """Encode pictures that have not been looked at as the task does; those of one size together."""
+        how = self.shown(task)
         waiting: dict[tuple[int, ...], list[tuple[Picture, Tensor]]] = {}
         for picture in pictures:
-            if kind not in picture.views:
-                shown = pixels(self._show(picture.image, kind))
-                waiting.setdefault(tuple(shown.shape), []).append((picture, shown))
+            if how not in picture.views:
+                image = pixels(self._show(picture.image, how))
+                waiting.setdefault(tuple(image.shape), []).append((picture, image))
         for group in waiting.values():
-            features = self.model.encode([shown for _, shown in group])
+            features = self.model.encode([image for _, image in group])
             for b, (picture, _) in enumerate(group):
-                picture.views[kind] = features.of(b)
+                picture.views[how] = features.of(b)
 
-    def _show(self, image: Image.Image, kind: str) -> Image.Image:
-        """The image as the network is used to see it when segmenting, captioning or answering."""
-        if kind == "scene":
+    def shown(self, task: Descriptor) -> Shown:
+        """How images are shown to the network for a task: as they were when it was measured."""
+        return self.model.protocol.images.get(task.name) or task.look
+
+    def _show(self, image: Image.Image, how: Shown) -> Image.Image:
+        if not isinstance(how, str):
+            return resized(image, how)
+        if how == "scene":
             return shorter_side(image, self.model.config.image_size)
-        if kind == "question":
-            side = vqa.head_of(self.able("vqa")).config.image_size
+        if how == "question":
+            side = vqa.head_of(self.able(vqa.DESCRIPTOR)).config.image_size
             return image.resize((side, side), Image.Resampling.BICUBIC)
-        side = self.able("captioning").config.caption_image_size
+        side = self.able(captioning.DESCRIPTOR).config.caption_image_size
         return image.resize((side, side), Image.Resampling.BILINEAR)
 
-    def able(self, task: str) -> Any:
+    def able(self, task: Descriptor) -> Any:
         """The network, of which the task may be asked; raises ValueError, in one sentence, if it may not."""
-        self.model.require(task)
+        self.model.require(task.name)
         return self.model
 
 

@@ -66,7 +66,7 @@ class SegmentQuestion(Question):
 class PanopticQuestion(Question):
     things: tuple[Text, ...] = Field((), max_length=200, description="what is counted one by one")
     stuff: tuple[Text, ...] = Field((), max_length=200, description="what is one region a kind")
-    threshold: Threshold = 0.4
+    threshold: Threshold | None = None
 
 
 class InstancesQuestion(Question):

@@ -179,7 +179,7 @@ class Tools:
         image: ImageHandle,
         things: Annotated[list[Text], Field(max_length=MOST_TEXTS, description="what is counted one by one")],
         stuff: Annotated[tuple[Text, ...], Field(max_length=MOST_TEXTS, description="what is one region, such as sky")] = (),
-        threshold: Threshold = 0.4,
+        threshold: Threshold | None = None,
     ) -> Reply[Regions]:
         """Segment a whole picture: things one by one, and stuff such as sky or grass as one region a kind."""
         return self._seen(image, self.session.picture(image).panoptic(things, stuff, threshold), [*things, *stuff])
@@ -251,7 +251,7 @@ class Tools:
     def unavailable(self) -> dict[str, str]:
         """Tools that this network cannot serve, and why."""
         try:
-            vqa.head_of(self.session.predictor.able("vqa"))
+            vqa.head_of(self.session.predictor.able(vqa.DESCRIPTOR))
         except ValueError as error:
             return {"answer": str(error)}
         return {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from xdecoder.config import Config, ConfigError
 from xdecoder.network import Task
@@ -31,4 +32,8 @@ class TasksConfig(Config):
         unknown = [name for name in names if name not in type(self).model_fields]
         if unknown:
             raise ConfigError(f"unknown task {unknown[0]!r}; tasks are {', '.join(type(self).model_fields)}")
-        return [getattr(self, name).build() for name in names]
+        return [self.of(name).build() for name in names]
+
+    def of(self, name: str) -> Any:
+        """The settings of the task of this name."""
+        return getattr(self, name)

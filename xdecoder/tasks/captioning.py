@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -18,13 +18,27 @@ from xdecoder.losses.captioning import next_word_loss
 from xdecoder.losses.context import StepContext
 from xdecoder.model import Encoded, XDecoder
 from xdecoder.network import Prompt, TextReader
+from xdecoder.tasks.descriptor import Descriptor
 from xdecoder.tasks.segmentation import to_padded
 from xdecoder.tasks.task import captions_of
 from xdecoder.types import Batch, CaptionResult
 
+DESCRIPTOR = Descriptor(
+    name="captioning",
+    needs="captions",
+    evaluators=("captioning", "attributes"),
+    takes=("captions",),
+    look="square",
+    submission="captions",
+    shows="What the network says of a picture, beside one of the sentences that describe it in the data.",
+    score="Scored by ROUGE-L of the caption.",
+)
+
 
 class CaptioningConfig(GenerationConfig):
     """Weight of the loss, and how captions are written."""
+
+    descriptor: ClassVar[Descriptor] = DESCRIPTOR
 
     weight: float = 2.0
     layers: int = 3
@@ -46,7 +60,7 @@ class CaptionPrompt(Prompt):
 class Captioning:
     """Learns the next word under teacher forcing; writes word by word."""
 
-    name = "captioning"
+    name = DESCRIPTOR.name
     compares = False
     asks = True
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,12 +14,25 @@ from xdecoder.language.encoder import Prompting
 from xdecoder.losses.context import StepContext
 from xdecoder.model import Encoded, XDecoder
 from xdecoder.network import Prompt, TextReader
+from xdecoder.tasks.descriptor import Descriptor
 from xdecoder.tasks.segmentation import vocabulary_of
 from xdecoder.types import Batch, ClassificationResult
+
+DESCRIPTOR = Descriptor(
+    name="classification",
+    needs="label",
+    evaluators=("classification",),
+    submission="classes",
+    classes=True,
+    shows="The class of a picture beside the likeliest of all.",
+    score="Scored by 100 / rank of the picture's class.",
+)
 
 
 class ClassificationConfig(Config):
     """How names are asked; there is nothing to learn, since captions teach what is compared here."""
+
+    descriptor: ClassVar[Descriptor] = DESCRIPTOR
 
     templates: Literal["published", "none"] = "published"
     """Sentences around class names: the mean over all 81, or the bare name."""
@@ -33,7 +46,7 @@ class ClassificationConfig(Config):
 class Classification:
     """The nearest class texts of the image token."""
 
-    name = "classification"
+    name = DESCRIPTOR.name
     compares = False
     asks = False
 

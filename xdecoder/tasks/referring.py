@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,7 @@ from xdecoder.losses.masks import mask_losses
 from xdecoder.losses.matching import Matches, MatchingConfig, match
 from xdecoder.model import Encoded, XDecoder
 from xdecoder.network import Prompt, TextReader
+from xdecoder.tasks.descriptor import Descriptor
 from xdecoder.tasks.segmentation import to_padded
 from xdecoder.tasks.task import generators_of
 from xdecoder.types import Batch, Phrases, ReferringResult
@@ -28,8 +30,21 @@ from xdecoder.types import Batch, Phrases, ReferringResult
 _PASS = 8  # phrases that are decoded at a time
 
 
+DESCRIPTOR = Descriptor(
+    name="referring",
+    needs="references",
+    evaluators=("referring",),
+    learns_from=("regions",),
+    submission="referring",
+    shows="What the network found for a phrase stays lit; the white line surrounds what the phrase means.",
+    score="Scored by the mean IoU of the picture's phrases.",
+)
+
+
 class ReferringConfig(Config):
     """Weights of the terms."""
+
+    descriptor: ClassVar[Descriptor] = DESCRIPTOR
 
     class_weight: float = 0.8
     """Published: 0.4, doubled for written phrases."""
@@ -59,7 +74,7 @@ class PhrasePrompt(Prompt):
 class Referring:
     """Grounding queries read the phrases' words; the query whose meaning is nearest to a phrase paints its region."""
 
-    name = "referring"
+    name = DESCRIPTOR.name
     compares = False
     asks = True
 

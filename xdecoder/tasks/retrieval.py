@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -16,12 +17,27 @@ from xdecoder.losses.context import StepContext
 from xdecoder.losses.contrastive import mean_direction, symmetric_contrast, word_contrast
 from xdecoder.model import Encoded, XDecoder
 from xdecoder.network import Prompt, TextReader
+from xdecoder.tasks.descriptor import Descriptor
 from xdecoder.tasks.task import captions_of
 from xdecoder.types import Batch, RetrievalResult
+
+DESCRIPTOR = Descriptor(
+    name="retrieval",
+    needs="texts",
+    evaluators=("retrieval",),
+    takes=("captions",),
+    look="square",
+    submission="retrieval",
+    pooled=True,
+    shows="For a caption, the most similar pictures of the pool, best first; the green frame is around the right one.",
+    score="Scored by 100 / mean rank of the picture when its own captions are looked for.",
+)
 
 
 class RetrievalConfig(Config):
     """Weights of the terms, and which views of a picture are compared."""
+
+    descriptor: ClassVar[Descriptor] = DESCRIPTOR
 
     weight: float = 2.0
     """Weight of the contrast with the decoder's image token."""
@@ -46,7 +62,7 @@ class PairPrompt(Prompt):
 class Retrieval:
     """Contrast over all pairs of a step."""
 
-    name = "retrieval"
+    name = DESCRIPTOR.name
     compares = True
     asks = False
 
@@ -98,6 +114,12 @@ def image_vectors(features: Encoded, backbone_view: bool = True) -> Tensor:
     if backbone_view:
         views.append(features.pooled)
     return F.normalize(torch.stack(views, dim=1).float(), dim=-1)
+
+
+def shares(model: XDecoder, cosines: Tensor) -> list[float]:
+    """How a network that must choose one of T texts or images would divide its trust, from their similarities (T,)."""
+    scale = model.language.logit_scale.detach().exp().clamp(max=100).cpu()
+    return [float(share) for share in (scale * cosines).softmax(dim=0)]
 
 
 def _same(captions: Sequence[str], device: torch.device) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,7 @@ from xdecoder.network import Prompt, TextReader
 from xdecoder.postprocessing import Evidence, PostprocessingConfig
 from xdecoder.rng import generator
 from xdecoder.tasks.denoising import denoising_losses, denoising_queries
+from xdecoder.tasks.descriptor import Descriptor
 from xdecoder.tasks.task import generators_of
 from xdecoder.types import Batch, SegmentationResult, Segments, Vocabulary
 
@@ -44,8 +45,21 @@ class EarlyRejection(Config):
     """Classes that each query keeps."""
 
 
+DESCRIPTOR = Descriptor(
+    name="segmentation",
+    needs="regions",
+    evaluators=("panoptic", "instance", "semantic"),
+    takes=("captions", "nouns"),
+    classes=True,
+    shows="Every pixel gets a class and every countable thing an outline: the annotation beside what the network found.",
+    score="Scored by panoptic quality, AP or mIoU of the picture alone, whichever its set is measured with first.",
+)
+
+
 class SegmentationConfig(Config):
     """Weights of the terms (section 4 of the paper) and the thresholds of the results."""
+
+    descriptor: ClassVar[Descriptor] = DESCRIPTOR
 
     class_weight: float = 2.0
     mask_weight: float = 5.0
@@ -88,7 +102,7 @@ class VocabularyPrompt(Prompt):
 class Segmentation:
     """Object queries compete for annotated regions; a query's class is the nearest class text."""
 
-    name = "segmentation"
+    name = DESCRIPTOR.name
     asks = False
 
     def __init__(self, config: SegmentationConfig) -> None:

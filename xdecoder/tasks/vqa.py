@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -14,11 +15,24 @@ from xdecoder.language.encoder import Texts
 from xdecoder.losses.context import StepContext
 from xdecoder.model import Encoded, XDecoder
 from xdecoder.network import Prompt, TextReader
+from xdecoder.tasks.descriptor import Descriptor
 from xdecoder.types import AnswerResult, Batch
+
+DESCRIPTOR = Descriptor(
+    name="vqa",
+    needs="questions",
+    evaluators=("vqa",),
+    look="question",
+    submission="answers",
+    shows="Questions about a picture, what the network answers, and what people said.",
+    score="Scored by the mean accuracy of the answers.",
+)
 
 
 class VqaConfig(Config):
     """Nothing is to be set: the answers are those of the network's head."""
+
+    descriptor: ClassVar[Descriptor] = DESCRIPTOR
 
     def build(self) -> Vqa:
         return Vqa()
@@ -27,7 +41,7 @@ class VqaConfig(Config):
 class Vqa:
     """Each question about a picture gets the head's likeliest answer."""
 
-    name = "vqa"
+    name = DESCRIPTOR.name
     compares = False
     asks = True
 
