@@ -82,7 +82,7 @@ def trainer(folder: Path, world: World, **changes: Any) -> Trainer:
         if not world.is_main:
             return {}  # processes measure on different numbers of pictures
         with torch.inference_mode():
-            rows = model.eval().decode(model.encode([image]))[-1].object
+            rows = model.eval().decode(model.encode([image]))[-1]["object"]
         return {"made/semantic": rows.semantic.abs().mean().item(), "made/mask": rows.mask.abs().mean().item()}
 
     return Trainer(TrainerConfig(**settings), model, streams, CPU, folder, world, evaluate)
