@@ -41,5 +41,5 @@ def test_the_page_from_top_to_bottom(checkout: Path, capsys: pytest.CaptureFixtu
 def test_files_that_the_pages_link_to_are_there() -> None:
     pages = [ROOT / PAGE, ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "demo").glob("*.md")]
     for page in pages:
-        for target in re.findall(r"\\]\\((?!https?://|#)([^)#]+)", page.read_text(encoding="utf-8")):
+        for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Shaped
 from pydantic import model_validator
 from torch import Tensor, nn
 
@@ -101,9 +102,9 @@ class Encoded:
     """Encoded images, of which as many questions as one likes can be asked; what several need is computed for the first."""
 
     decoder: Decoder
-    mask: Tensor  # (B, C, H/4, W/4)
-    maps: tuple[Tensor, Tensor, Tensor]  # (B, C, h, w) of strides 32, 16, 8
-    pooled: Tensor  # (B, D) mean of the coarsest backbone map, in the joint space
+    mask: Float[Tensor, "B C h w"]
+    maps: tuple[Float[Tensor, "B C _ _"], Float[Tensor, "B C _ _"], Float[Tensor, "B C _ _"]]  # of strides 32, 16, 8
+    pooled: Float[Tensor, "B D"]  # mean of the coarsest backbone map, in the joint space
     sizes: tuple[tuple[int, int], ...]  # height and width of each image inside the padded H × W
     padded: tuple[int, int]  # H, W
     keep: bool = True  # remember what each decoder layer reads; worth its memory if more than one question is asked
@@ -267,7 +268,7 @@ class XDecoder(Network):
         return torch.stack([torch.rand(count, generator=generator(seed, "paths")) for seed in seeds]).to(self.device)
 
     @staticmethod
-    def prepare(images: Sequence[Tensor], device: torch.device) -> Tensor:
+    def prepare(images: Sequence[Shaped[Tensor, "3 _ _"]], device: torch.device) -> Float[Tensor, "B 3 H W"]:
         """Normalise, then pad right and below with zeros to a common multiple of the stride: (B, 3, H, W)."""
         mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (PIXEL_MEAN, PIXEL_STD))
         height, width = padded_size(images)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from xdecoder.config import Config
@@ -32,7 +33,7 @@ class PostprocessingConfig(Config):
 class ResizedMasks:
     """Masks that are kept small and resized part by part as they are read, so that no picture is too large for them."""
 
-    logits: Tensor  # (N, h, w)
+    logits: Float[Tensor, "N h w"]
     padded: tuple[int, int]  # size to which they are resized first: the network's input
     size: tuple[int, int]  # what they are then cut to: the picture in it
     output: tuple[int, int]  # and what that is resized to
@@ -76,9 +77,9 @@ class ResizedMasks:
 class Evidence:
     """How likely each of N queries of an image is of each class, and where it lies; before any threshold."""
 
-    probabilities: Tensor  # (N, K + 1), that of the background last
-    masks: Tensor  # (N, h, w) logits
-    labels: Tensor  # (K,) int64: the classes considered, as numbered in the vocabulary that was asked for
+    probabilities: Float[Tensor, "N classes"]  # that of the background last
+    masks: Float[Tensor, "N h w"]  # logits
+    labels: Int[Tensor, " classes-1"]  # the classes considered, as numbered in the vocabulary that was asked for
     padded: tuple[int, int]  # height and width of the network's input
     size: tuple[int, int]  # of the image in it
 
@@ -91,7 +92,9 @@ Masks = Tensor | ResizedMasks
 """Mask logits (N, H, W) at the size of the result, whether they are there already or come part by part."""
 
 
-def resize_masks(logits: Tensor, padded: tuple[int, int], size: tuple[int, int], output: tuple[int, int]) -> Tensor:
+def resize_masks(
+    logits: Float[Tensor, "N h w"], padded: tuple[int, int], size: tuple[int, int], output: tuple[int, int]
+) -> Float[Tensor, "N H W"]:
     """Mask logits (N, h, w) → padded input size → cut to the picture → output size; bicubic, antialiased: (N, *output)."""
     full = F.interpolate(logits[None].float(), size=padded, mode="bicubic", antialias=True)[..., : size[0], : size[1]]
     if size != output:
@@ -99,7 +102,7 @@ def resize_masks(logits: Tensor, padded: tuple[int, int], size: tuple[int, int],
     return full[0]
 
 
-def semantic_map(probabilities: Tensor, masks: Masks, threshold: float = 0.0) -> Tensor:
+def semantic_map(probabilities: Float[Tensor, "N classes"], masks: Masks, threshold: float = 0.0) -> Int[Tensor, "H W"]:
     """Most likely class of each pixel, (H, W) int64: that of the largest sum of class times mask over the queries.
 
     However many classes and pixels there are, sums are made of few of both at a time. Classes come in the order of their most
@@ -117,7 +120,9 @@ def semantic_map(probabilities: Tensor, masks: Masks, threshold: float = 0.0) ->
     return labels
 
 
-def _winners(classes: Tensor, ceilings: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+def _winners(
+    classes: Float[Tensor, "N K"], ceilings: Float[Tensor, " K"], weights: Float[Tensor, "N P"]
+) -> tuple[Int[Tensor, " P"], Float[Tensor, " P"]]:
     """Which of K classes (N, K), their largest entries (K,) falling, wins at each of P pixels (N, P), and its sum: (P,)."""
     best, winner = (weights.T @ classes[:, :_CLASSES]).max(dim=1)
     rounding = 1 + 64 * torch.finfo(best.dtype).eps
@@ -132,7 +137,9 @@ def _winners(classes: Tensor, ceilings: Tensor, weights: Tensor) -> tuple[Tensor
     return winner, best
 
 
-def instances(probabilities: Tensor, masks: Masks, is_thing: Tensor, detections: int = 100) -> InstanceResult:
+def instances(
+    probabilities: Float[Tensor, "N classes"], masks: Masks, is_thing: Bool[Tensor, " classes-1"], detections: int = 100
+) -> InstanceResult:
     """The most likely (query, class) pairs of thing classes; a score is class times mean mask probability inside the mask.
 
     probabilities: (N, K + 1); is_thing: (K,) bool.
@@ -143,8 +150,8 @@ def instances(probabilities: Tensor, masks: Masks, is_thing: Tensor, detections:
 
 
 def instance_scores(
-    probabilities: Tensor, masks: Masks, is_thing: Tensor, detections: int = 100
-) -> tuple[Tensor, Tensor, Tensor]:
+    probabilities: Float[Tensor, "N classes"], masks: Masks, is_thing: Bool[Tensor, " classes-1"], detections: int = 100
+) -> tuple[Int[Tensor, " D"], Int[Tensor, " D"], Float[Tensor, " D"]]:
     """What `instances` keeps, without its masks: their rows, labels and scores, each (D,)."""
     scores, flat = probabilities[:, :-1].flatten().topk(min(detections, probabilities[:, :-1].numel()))
     labels = flat % (probabilities.shape[1] - 1)
@@ -166,7 +173,12 @@ def _quality(masks: Masks) -> Tensor:
     return total / (area + 1e-6)
 
 
-def panoptic(probabilities: Tensor, masks: Masks, is_thing: Tensor, config: PostprocessingConfig) -> PanopticResult:
+def panoptic(
+    probabilities: Float[Tensor, "N classes"],
+    masks: Masks,
+    is_thing: Bool[Tensor, " classes-1"],
+    config: PostprocessingConfig,
+) -> PanopticResult:
     """One segment per pixel: queries compete by score times mask; stuff of one class is one segment.
 
     probabilities: (N, K + 1); is_thing: (K,) bool.

@@ -12,6 +12,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
 from pydantic import model_validator
 from torch import Tensor
 
@@ -104,10 +105,10 @@ class TokenGroup:
     """Tokens that a task brings along with the latent queries."""
 
     name: str  # one of the table's groups
-    content: Tensor  # (B, N, C)
-    position: Tensor  # (B, N, C), added to queries and keys
-    present: Tensor | None = None  # (B, N) bool; None = all. Absent tokens are seen by nobody
-    owner: Tensor | None = None  # (B, N) int64, or (L, B, N) for each layer: object of each token, -1 = nobody's
+    content: Float[Tensor, "B N C"]
+    position: Float[Tensor, "B N C"]  # added to queries and keys
+    present: Bool[Tensor, "B N"] | None = None  # None = all. Absent tokens are seen by nobody
+    owner: Int[Tensor, "*L B N"] | None = None  # of all layers, or of each: object of each token, -1 = nobody's
     mask: Tensor | None = None
     """Where the tokens may look, (B, 1 or N, H, W) over the padded input at any resolution; with `owner` (B, O, H, W), the
     masks of the objects. Bool, read at the nearest pixel, or logits, resized as the table says."""
@@ -200,7 +201,7 @@ def _block(relation: Relation | None, row: TokenGroup, column: TokenGroup) -> Te
     return seen
 
 
-def own_mask(mask_logits: Tensor) -> Tensor:
+def own_mask(mask_logits: Float[Tensor, "B N h w"]) -> Bool[Tensor, "B N h*w"]:
     """Where each query predicts its own region, (B, N, h·w) bool; a region that covers nothing falls back to everywhere.
 
     mask_logits: (B, N, h, w).

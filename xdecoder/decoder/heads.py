@@ -7,6 +7,7 @@ from functools import cached_property
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from xdecoder.config import Config
@@ -24,22 +25,22 @@ class QueryOutputs:
         self.heads, self.tokens = heads, tokens
 
     @cached_property
-    def semantic(self) -> Tensor:
+    def semantic(self) -> Float[Tensor, "B N D"]:
         """Meanings (B, N, D) in the joint space of images and texts, not normalised."""
         return self.tokens @ self.heads.semantic
 
     @cached_property
-    def mask(self) -> Tensor:
+    def mask(self) -> Float[Tensor, "B N C"]:
         """Mask embeddings (B, N, C); times the mask features they are the masks' logits."""
         embeddings: Tensor = self.heads.mask(self.tokens)
         return embeddings
 
     @cached_property
-    def word(self) -> Tensor:
+    def word(self) -> Float[Tensor, "B N C"]:
         """Next words (B, N, C), ready to be compared with the word embeddings."""
         return self.tokens @ self.heads.caption
 
-    def masks(self, mask_features: Tensor) -> Tensor:
+    def masks(self, mask_features: Float[Tensor, "_ C h w"]) -> Float[Tensor, "B N h w"]:
         """Mask logits (B, N, h, w) from mask features (B, C, h, w)."""
         return paint(self.mask, mask_features)
 
@@ -123,14 +124,14 @@ class AnswerHead(nn.Module):
         return self.classifier(normed)
 
 
-def paint(embeddings: Tensor, mask_features: Tensor) -> Tensor:
+def paint(embeddings: Float[Tensor, "BR N C"], mask_features: Float[Tensor, "B C h w"]) -> Float[Tensor, "BR N h w"]:
     """Mask logits (B·R, N, h, w) of R sets of mask embeddings (B·R, N, C) for each picture's mask features (B, C, h, w)."""
     folded = embeddings.reshape(mask_features.shape[0], -1, embeddings.shape[-1])
     masks = torch.einsum("bnc,bchw->bnhw", folded, mask_features)
     return masks.reshape(*embeddings.shape[:2], *mask_features.shape[-2:])
 
 
-def _summarise(image: Tensor, objects: Tensor) -> Tensor:
+def _summarise(image: Float[Tensor, "B 1 C"], objects: Float[Tensor, "B N C"]) -> Float[Tensor, "B 1 C"]:
     """The image token as a mean of the objects, weighted by the softmax of its cosines with them: (B, 1, C)."""
     cosines = F.normalize(image, dim=-1) @ F.normalize(objects, dim=-1).transpose(1, 2)
     return cosines.softmax(dim=-1) @ objects

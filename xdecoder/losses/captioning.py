@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
-def next_word_loss(tokens: Tensor, word_embeddings: Tensor, ids: Tensor, present: Tensor, count: float | None = None) -> Tensor:
+def next_word_loss(
+    tokens: Float[Tensor, "*L B T D"],
+    word_embeddings: Float[Tensor, "V D"],
+    ids: Int[Tensor, "B T"],
+    present: Bool[Tensor, "B T"],
+    count: float | None = None,
+) -> Float[Tensor, "*L"]:
     """Sum of next-word cross-entropies over (number of words + 1), for each of the leading dimensions (such as layers).
 
     Args:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 MAX_SCALE = 100.0
+Scalar = Float[Tensor, ""] | Float[Tensor, "1"]
+"""A learnt scale; where parameters are sharded, numbers are vectors of one."""
 
 
-def scale_of(logit_scale: Tensor) -> Tensor:
+def scale_of(logit_scale: Scalar) -> Scalar:
     """Factor on cosines: the exponential of the learnt scalar, at most 100 as in CLIP."""
     return logit_scale.exp().clamp(max=MAX_SCALE)
 
 
-def cosine_logits(rows: Tensor, texts: Tensor, logit_scale: Tensor, clamp: bool = True) -> Tensor:
+def cosine_logits(
+    rows: Float[Tensor, "*batch N D"], texts: Float[Tensor, "*texts T D"], logit_scale: Scalar, clamp: bool = True
+) -> Float[Tensor, "*batch N T"]:
     """Scaled cosines of rows (…, N, D) with texts (…, T, D): (…, N, T).
 
     clamp: whether the scale is at most 100; it is in all contrasts, and is not where a query is given a class.
@@ -23,7 +28,9 @@ def cosine_logits(rows: Tensor, texts: Tensor, logit_scale: Tensor, clamp: bool 
     return (scale_of(logit_scale) if clamp else logit_scale.exp()) * cosines
 
 
-def symmetric_contrast(images: Tensor, texts: Tensor, logit_scale: Tensor, same: Tensor) -> Tensor:
+def symmetric_contrast(
+    images: Float[Tensor, "B D"], texts: Float[Tensor, "B D"], logit_scale: Scalar, same: Bool[Tensor, "B B"]
+) -> Float[Tensor, ""]:
     """Mean of image→text and text→image cross-entropy over a batch of pairs.
 
     Args:
@@ -35,12 +42,18 @@ def symmetric_contrast(images: Tensor, texts: Tensor, logit_scale: Tensor, same:
     return (F.cross_entropy(logits, wanted) + F.cross_entropy(logits.T, wanted)) / 2
 
 
-def mean_direction(queries: Tensor) -> Tensor:
+def mean_direction(queries: Float[Tensor, "B Q D"]) -> Float[Tensor, "B D"]:
     """Mean of the unit vectors of (B, Q, D) queries: (B, D), whose product with a unit vector is the queries' mean cosine."""
     return F.normalize(queries.float(), dim=-1).mean(dim=1)
 
 
-def word_contrast(directions: Tensor, words: Tensor, present: Tensor, logit_scale: Tensor, weigh_twice: bool = False) -> Tensor:
+def word_contrast(
+    directions: Float[Tensor, "B D"],
+    words: Float[Tensor, "B T D"],
+    present: Bool[Tensor, "B T"],
+    logit_scale: Scalar,
+    weigh_twice: bool = False,
+) -> Float[Tensor, ""]:
     """Fine contrast: every query of a picture with every word of every caption of the batch.
 
     Words count in proportion to 1, 2, 3, … along their caption; 0.7 image→word plus 0.3 word→image.

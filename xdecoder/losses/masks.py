@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from xdecoder.losses.matching import Matches
@@ -15,13 +16,13 @@ from xdecoder.rng import rand_by_image
 
 def mask_losses(
     matches: Matches,
-    mask_embeddings: Tensor,
-    mask_features: Tensor,
-    targets: Sequence[Tensor],
+    mask_embeddings: Float[Tensor, "L B Q C"],
+    mask_features: Float[Tensor, "B C h w"],
+    targets: Sequence[Bool[Tensor, "_ _ _"]],
     points: int,
     count: float | None = None,
     generators: Sequence[torch.Generator | None] | None = None,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Float[Tensor, " L"], Float[Tensor, " L"]]:
     """Per layer, the summed losses over matched masks divided by the number of targets: (BCE (L,), dice (L,)).
 
     Args:
@@ -69,7 +70,13 @@ def _at_uncertain_points(
 
 
 @torch.no_grad()
-def _targets_at(places: Tensor, masks: Tensor, target: Tensor, layer: Tensor, layers: int) -> Tensor:
+def _targets_at(
+    places: Float[Tensor, "M P 2"],
+    masks: Bool[Tensor, "N H W"],
+    target: Int[Tensor, " M"],
+    layer: Int[Tensor, " M"],
+    layers: int,
+) -> Float[Tensor, "M P"]:
     """What one picture's targets are at points (m, P, 2): (m, P), of which row i reads masks[target[i]] for layer[i].
 
     A mask is made of numbers once for all layers, which at full size takes more memory than anything else here.
@@ -80,10 +87,10 @@ def _targets_at(places: Tensor, masks: Tensor, target: Tensor, layer: Tensor, la
     return read.unflatten(1, (layers, -1))[target, layer]
 
 
-def _bce(logits: Tensor, targets: Tensor) -> Tensor:
+def _bce(logits: Float[Tensor, "M P"], targets: Float[Tensor, "M P"]) -> Float[Tensor, " M"]:
     return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(dim=1)
 
 
-def _dice(logits: Tensor, targets: Tensor) -> Tensor:
+def _dice(logits: Float[Tensor, "M P"], targets: Float[Tensor, "M P"]) -> Float[Tensor, " M"]:
     inside = logits.sigmoid()
     return 1 - (2 * (inside * targets).sum(1) + 1) / (inside.sum(1) + targets.sum(1) + 1)

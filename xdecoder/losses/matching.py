@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
@@ -29,18 +30,18 @@ class MatchingConfig(Config):
 class Matches:
     """Matched pairs of all pictures in all layers, M in number."""
 
-    layer: Tensor  # (M,) int64
-    image: Tensor  # (M,)
-    query: Tensor  # (M,)
-    target: Tensor  # (M,) index among the picture's targets
+    layer: Int[Tensor, " M"]
+    image: Int[Tensor, " M"]
+    query: Int[Tensor, " M"]
+    target: Int[Tensor, " M"]  # index among the picture's targets
 
 
 @torch.no_grad()
 def match(
-    class_scores: Sequence[Tensor],
-    mask_embeddings: Tensor,
-    mask_features: Tensor,
-    targets: Sequence[Tensor],
+    class_scores: Sequence[Float[Tensor, "L Q _"]],
+    mask_embeddings: Float[Tensor, "L B Q C"],
+    mask_features: Float[Tensor, "B C h w"],
+    targets: Sequence[Bool[Tensor, "_ _ _"]],
     config: MatchingConfig,
     generators: Sequence[torch.Generator | None] | None = None,
 ) -> Matches:
@@ -83,14 +84,14 @@ def _assign(cost: Tensor, layer: int, image: int) -> Tensor:
     return torch.cat((place, pairs))
 
 
-def pairwise_bce(logits: Tensor, targets: Tensor) -> Tensor:
+def pairwise_bce(logits: Float[Tensor, "*L Q P"], targets: Float[Tensor, "N P"]) -> Float[Tensor, "*L Q N"]:
     """Mean binary cross-entropy of each of (…, Q, P) logits with each of (N, P) targets: (…, Q, N)."""
     points = logits.shape[-1]
     # BCE(x, t) = softplus(x) - x t, so that one matrix product does for all pairs.
     return (F.softplus(logits).sum(-1, keepdim=True) - logits @ targets.T) / points
 
 
-def pairwise_dice(logits: Tensor, targets: Tensor) -> Tensor:
+def pairwise_dice(logits: Float[Tensor, "*L Q P"], targets: Float[Tensor, "N P"]) -> Float[Tensor, "*L Q N"]:
     """Dice loss of each of (…, Q, P) logits with each of (N, P) targets: (…, Q, N)."""
     inside = logits.sigmoid()
     overlap = inside @ targets.T

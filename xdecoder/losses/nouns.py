@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
@@ -21,8 +22,8 @@ class Named:
 
 
 def noun_loss(
-    queries: Tensor,
-    matched: Sequence[Tensor],
+    queries: Float[Tensor, "B Q D"],
+    matched: Sequence[Int[Tensor, " _"]],
     classes: Sequence[Named],
     nouns: Sequence[Named],
     logit_scale: Tensor,

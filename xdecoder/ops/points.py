@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 
-def sample_points(maps: Tensor, points: Tensor) -> Tensor:
+def sample_points(maps: Float[Tensor, "N C h w"], points: Float[Tensor, "N P 2"]) -> Float[Tensor, "N C P"]:
     """Bilinear values of maps (N, C, h, w) at points (N, P, 2), (x, y) in 0…1 over the whole map: (N, C, P)."""
     grid = (2 * points - 1)[:, :, None]
     return F.grid_sample(maps, grid.to(maps.dtype), align_corners=False).squeeze(3)

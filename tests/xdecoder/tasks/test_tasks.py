@@ -164,11 +164,8 @@ def test_wordings_of_one_meaning_are_read_once():
     phrases = Phrases(("a photo of a dog", "a dog"), batch.samples[0].phrases.masks[:2], meanings=("dog", "dog"))
     samples = (replace(batch.samples[0], phrases=phrases), batch.samples[1])
     model = tiny_model()
-    prompt = (
-        tiny_tasks()
-        .referring.build()
-        .prompt(model, model.encode(batch.images), replace(batch, samples=samples), model.language.encode)
-    )
+    batch = replace(batch, samples=samples)
+    prompt = tiny_tasks().referring.build().prompt(model, model.encode(batch.images), batch, model.language.encode)
     assert prompt.groups[1].present[0].sum() == model.language.encode(["a photo of a dog"]).lengths[0]
     assert len(prompt.vectors[0]) == 2 and not torch.allclose(*prompt.vectors[0])
 
