@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.evaluators.evaluator import Evaluator, ImageId, percent
+from datasets.evaluators.evaluator import Evaluator, ImageId, check_finite, percent
 from xdecoder.types import RetrievalResult, Sample
 
 Vectors = NDArray[np.float32]
@@ -44,6 +44,8 @@ class RetrievalEvaluator(Evaluator[RetrievalResult, Record]):
         """Keep one picture's vectors; raises ValueError for a picture without captions."""
         if not len(result.texts):
             raise ValueError(f"picture {sample.id}: has no captions to look for")
+        check_finite(result.image, sample, "the picture's vector")
+        check_finite(result.texts, sample, "a caption's vector")
         self._records[sample.id] = (result.image.float().cpu().numpy(), result.texts.float().cpu().numpy())
 
     def compute(self) -> dict[str, float]:
