@@ -14,7 +14,7 @@ from PIL import Image
 from datasets.evaluators.cityscapes import CityscapesInstanceEvaluator, InstanceIouEvaluator
 from datasets.prepare.streets import prepare_cityscapes
 from datasets.readers.classes import numbers
-from datasets.spec import DatasetSpec
+from datasets.readers.coco import CocoSpec
 from xdecoder.config import parse
 from xdecoder.language import vocabularies
 from xdecoder.types import InstanceResult, Sample, SegmentationResult, Segments
@@ -35,7 +35,7 @@ OTHERS = (
 )  # unlabelled, ego vehicle, out of roi, static; road, sidewalk, building, vegetation, sky
 LOOSE = (29, 29000, 29001, 30002)  # caravans and trailers, which do not count: as a class, and one by one
 SPEC = parse(
-    DatasetSpec,
+    CocoSpec,
     {
         "name": "streets",
         "reader": "coco",
