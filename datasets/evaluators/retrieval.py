@@ -44,6 +44,9 @@ class RetrievalEvaluator(Evaluator[RetrievalResult, Record]):
         """Keep one picture's vectors; raises ValueError for a picture without captions."""
         if not len(result.texts):
             raise ValueError(f"picture {sample.id}: has no captions to look for")
+        if result.image.dim() != 2 or result.texts.dim() != 2 or result.image.shape[1] != result.texts.shape[1]:
+            shapes = f"{tuple(result.image.shape)} and {tuple(result.texts.shape)}"
+            raise ValueError(f"picture {sample.id}: vectors of shapes {shapes}; expected (V, D) and (T, D)")
         check_finite(result.image, sample, "the picture's vector")
         check_finite(result.texts, sample, "a caption's vector")
         self._records[sample.id] = (result.image.float().cpu().numpy(), result.texts.float().cpu().numpy())
