@@ -19,7 +19,17 @@ from xdecoder.resizing import ShortestEdge
 from xdecoder.types import Vocabulary
 
 EvaluatorName = Literal[
-    "panoptic", "instance", "semantic", "referring", "captioning", "retrieval", "attributes", "classification", "vqa"
+    "panoptic",
+    "instance",
+    "cityscapes_instance",
+    "semantic",
+    "iiou",
+    "referring",
+    "captioning",
+    "retrieval",
+    "attributes",
+    "classification",
+    "vqa",
 ]
 Part = Literal["regions", "references", "captions", "texts", "label", "questions"]
 """What a set can say of its pictures; `texts` are captions, or names of classes in their place."""

@@ -12,8 +12,10 @@ A set's folder holds, as far as they apply,
 
 from __future__ import annotations
 
+import re
+import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +28,13 @@ from safetensors.torch import load as from_safetensors
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
+from datasets.predictions import Row, read_rows
 from datasets.readers.classes import numbers
 from datasets.readers.coco import CocoSpec, outline_mask
 from datasets.spec import DatasetSpec
 from datasets.tasks import TaskName
-from xdecoder.files import atomic, read_json, write_json
+from xdecoder.files import atomic, read_json, regular, shown, write_json
+from xdecoder.images import decode
 from xdecoder.types import (
     AnswerResult,
     Batch,
@@ -46,7 +50,6 @@ from xdecoder.types import (
     Vocabulary,
 )
 
-Row = dict[str, Any]
 Rows = dict[str, list[Row]]  # the lines that one picture adds to each of the files
 
 
@@ -124,15 +127,25 @@ class Submission:
 class SavedAnswers:
     """Reads a submission back; called with the tasks and a batch, it answers as the network did.
 
+    Args:
+        known: ids of all the set's pictures, so that predictions of others are refused; None = not known beforehand.
+
     Raises:
         ValueError: for a file that is missing or wrong, or lacks a picture.
     """
 
-    def __init__(self, folder: Path, spec: DatasetSpec, root: Path, vocabulary: Vocabulary | None) -> None:
-        self.folder, self.spec = folder, spec
+    def __init__(
+        self,
+        folder: Path,
+        spec: DatasetSpec,
+        root: Path,
+        vocabulary: Vocabulary | None,
+        known: Collection[int | str] | None = None,
+    ) -> None:
+        self.folder, self.spec, self._known = folder, spec, known
         names = {} if vocabulary is None else class_numbers(spec, root, vocabulary)
         self._label_of = {number: label for label, number in names.items()}
-        self._lists: dict[str, dict[Any, list[Row]]] = {}
+        self._lists: dict[str, Mapping[int | str, list[Row]]] = {}
         self._vectors: dict[str, Tensor] | None = None
 
     def __call__(self, tasks: Iterable[TaskName], batch: Batch) -> dict[str, list[Any]]:
@@ -148,7 +161,9 @@ class SavedAnswers:
 
     def _semantic(self, sample: Sample) -> Tensor:
         path = self.folder / "semantic" / image_name(sample.id)
-        values = _open_image(path)
+        values = np.array(decode(path, "prediction"))
+        if values.shape != tuple(sample.output_size):
+            raise ValueError(f"{path}: has shape {values.shape}; expected one number a pixel, {tuple(sample.output_size)}")
         strange = sorted(set(np.unique(values).tolist()) - set(self._label_of))
         if strange:
             raise ValueError(f"{path}: holds value {strange[0]}, which is the number of no class")
@@ -158,7 +173,11 @@ class SavedAnswers:
 
     def _panoptic(self, sample: Sample) -> PanopticResult:
         row, path = self._only("panoptic", sample), list_file(self.folder, "panoptic")
-        colours = _open_image(self.folder / "panoptic" / row["file_name"]).astype(np.int32)
+        name = row["file_name"]
+        image = decode(self.folder / "panoptic" / name, "prediction")
+        if image.mode not in ("RGB", "RGBA"):
+            raise ValueError(f"{path}: {shown(name)} is a {image.mode} image; a panoptic PNG is RGB (id = R + 256 G + 65536 B)")
+        colours = np.array(image).astype(np.int32)
         ids = colours[..., 0] + 256 * colours[..., 1] + 65536 * colours[..., 2]
         segments = tuple(
             PanopticSegment(s["id"], self._label(s["category_id"], path), bool(s.get("isthing", 0)), float(s.get("score", 1.0)))
@@ -187,12 +206,14 @@ class SavedAnswers:
 
     def _classification(self, sample: Sample) -> ClassificationResult:
         row = self._only("classification", sample)
+        if len(row["labels"]) != len(row["scores"]):
+            path = list_file(self.folder, "classification")
+            raise ValueError(f"{path}: picture {sample.id} has {len(row['labels'])} labels and {len(row['scores'])} scores")
         return ClassificationResult(torch.tensor(row["labels"], dtype=torch.int64), torch.tensor(row["scores"]))
 
     def _vqa(self, sample: Sample) -> AnswerResult:
         if "vqa" not in self._lists:
-            rows = read_json(list_file(self.folder, "vqa"))
-            self._lists["vqa"] = {row["question_id"]: [row] for row in rows}
+            self._lists["vqa"] = read_rows(list_file(self.folder, "vqa"), "vqa", None)
         missing = [question.id for question in sample.questions if question.id not in self._lists["vqa"]]
         if missing:
             raise ValueError(f"{list_file(self.folder, 'vqa')}: has no answer to question {missing[0]}")
@@ -210,10 +231,7 @@ class SavedAnswers:
     def _rows(self, kind: str, sample: Sample) -> list[Row]:
         """What a list says of one picture; instances of a picture may be none."""
         if kind not in self._lists:
-            content, found = read_json(list_file(self.folder, kind)), defaultdict(list)
-            for row in content["annotations"] if isinstance(content, dict) else content:
-                found[row["image_id"]].append(row)
-            self._lists[kind] = found
+            self._lists[kind] = read_rows(list_file(self.folder, kind), kind, self._known)
         return self._lists[kind].get(sample.id, [])
 
     def _only(self, kind: str, sample: Sample) -> Row:
@@ -238,8 +256,12 @@ def class_numbers(spec: DatasetSpec, root: Path, vocabulary: Vocabulary) -> dict
 
 
 def image_name(image: int | str) -> str:
-    """The file name of a picture's PNG: COCO's twelve digits, or the id without folders."""
-    return f"{image:012d}.png" if isinstance(image, int) else f"{image.replace('/', '_')}.png"
+    """The file name of a picture's PNG: COCO's twelve digits, or the id without folders and what no file is called."""
+    if isinstance(image, int):
+        return f"{image:012d}.png"
+    name = image.replace("/", "_")
+    clean = re.sub(r"[^\w .,()+=@#%&~{}\[\]-]", "_", name)[:150]
+    return f"{name}.png" if clean == name else f"{clean}-{zlib.crc32(image.encode(errors='replace')):08x}.png"
 
 
 def list_file(folder: Path, kind: str) -> Path:
@@ -296,16 +318,6 @@ def _write_image_file(path: Path, image: Image.Image) -> None:
         image.save(file, "PNG")
 
 
-def _open_image(path: Path) -> np.ndarray:
-    try:
-        with Image.open(path) as image:
-            return np.array(image)
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such prediction") from None
-    except OSError as error:
-        raise ValueError(f"{path}: the prediction is damaged ({error})") from None
-
-
 def _write_vectors(path: Path, rows: list[Row]) -> None:
     vectors = {f"{row['id']}/{part}": torch.from_numpy(row[part]) for row in rows for part in ("image", "texts")}
     with atomic(path) as file:
@@ -314,8 +326,6 @@ def _write_vectors(path: Path, rows: list[Row]) -> None:
 
 def _read_vectors(path: Path) -> dict[str, Tensor]:
     try:
-        return from_safetensors(path.read_bytes())
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
-    except SafetensorError as error:
+        return from_safetensors(regular(path).read_bytes())
+    except (SafetensorError, OSError) as error:
         raise ValueError(f"{path}: not a safetensors file ({error})") from None

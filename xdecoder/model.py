@@ -23,7 +23,7 @@ from xdecoder.decoder.heads import AnswerConfig, AnswerHead, Prediction, QueryOu
 from xdecoder.language.encoder import LanguageConfig, LanguageEncoder
 from xdecoder.losses.context import StepContext
 from xdecoder.losses.contrastive import cosine_logits
-from xdecoder.network import Network, NetworkConfig, RepeatedLayer, Task
+from xdecoder.network import Network, NetworkConfig, RepeatedLayer, Task, check_finite
 from xdecoder.ops.winograd import use_winograd
 from xdecoder.pixel_decoders import FpnConfig, PixelDecoderConfig
 from xdecoder.pixel_decoders.deformable import DeformableLayer, DeformablePixelDecoder
@@ -192,6 +192,7 @@ class XDecoder(Network):
 
     def predict(self, tasks: Sequence[Task], batch: Batch) -> dict[str, list[Any]]:
         features = replace(self.encode(batch.images), keep=any(task.asks for task in tasks))
+        check_finite(features.latents.outputs.semantic, batch)
         return {task.name: task.predict(self, features, batch) for task in tasks}
 
     def evidence(self, features: Encoded, prompts: Sequence[str], settings: Any, image: int = 0) -> Evidence:

@@ -226,3 +226,17 @@ class Network(nn.Module, ABC):
         """Raises ValueError, in one sentence, if the network cannot be asked what a task of this name asks."""
         if self.tasks is not None and task not in self.tasks:
             raise ValueError(f"{self.cannot(f'do {task}')}; it does {', '.join(self.tasks)}")
+
+
+def check_finite(outputs: Tensor, batch: Batch) -> None:
+    """Refuse to go on from outputs (B, …) that are infinite or not a number: maps and texts made of them would not show it.
+
+    Raises:
+        ValueError: naming the image.
+    """
+    for sample, finite in zip(batch.samples, outputs.flatten(1).isfinite().all(dim=1).tolist(), strict=True):
+        if not finite:
+            raise ValueError(
+                f"image {sample.id}: the decoder's output is not finite (NaN or infinite); the network's weights, or computing "
+                "in 16 bits, are at fault"
+            )

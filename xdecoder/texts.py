@@ -22,10 +22,10 @@ def checked(given: Collection[str], what: str, least: int = 1) -> tuple[str, ...
     """
     if isinstance(given, (str, bytes, Mapping, Set)) or not isinstance(given, Collection):
         raise ValueError(f"{what} must be a list of texts, such as ['cat', 'sofa'], not {shown(given)}")
-    if not least <= len(given) <= MAX_TEXTS:
-        raise ValueError(
-            f"{what} must hold at least one text" if len(given) < least else f"{what} must hold at most {MAX_TEXTS}"
-        )
+    if len(given) < least:
+        raise ValueError(f"{what} must hold at least one text")
+    if len(given) > MAX_TEXTS:
+        raise ValueError(f"{what} must hold at most {MAX_TEXTS} texts")
     texts = tuple(given)
     for number, text in enumerate(texts):
         fault = _fault(text)

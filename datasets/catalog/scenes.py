@@ -144,7 +144,7 @@ def _cityscapes(split: str, count: int) -> list[DatasetSpec]:
                 "panoptic": f"{home}/cityscapes_panoptic_{split}.json",
                 "panoptic_images": f"{home}/cityscapes_panoptic_{split}",
                 "image_rename": (of_panoptic,),
-                "evaluators": ("panoptic", "semantic"),
+                "evaluators": ("panoptic", "semantic", "iiou"),
                 "protocol": f"19 classes, 8 of them things; {made}",
                 **common,
             }
@@ -156,8 +156,8 @@ def _cityscapes(split: str, count: int) -> list[DatasetSpec]:
                 "vocabulary": "cityscapes_19:things",
                 "label_ids": True,
                 "instances": f"{home}/cityscapes_instances_{split}.json",
-                "evaluators": ("instance",),
-                "protocol": f"the 8 things alone are asked for; AP as on COCO, groups are crowds; {made}",
+                "evaluators": ("cityscapes_instance", "instance"),
+                "protocol": f"the 8 things alone are asked for; AP by Cityscapes' rule, COCO_AP by COCO's; {made}",
                 **common,
             }
         ),

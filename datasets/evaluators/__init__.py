@@ -7,6 +7,7 @@ from typing import Any
 
 from datasets.evaluators.attributes import AttributeEvaluator
 from datasets.evaluators.captioning import CaptionEvaluator
+from datasets.evaluators.cityscapes import CityscapesInstanceEvaluator, InstanceIouEvaluator
 from datasets.evaluators.classification import ClassificationEvaluator
 from datasets.evaluators.evaluator import Evaluator
 from datasets.evaluators.instance import InstanceEvaluator
@@ -25,9 +26,11 @@ from xdecoder.types import Vocabulary
 __all__ = [
     "AttributeEvaluator",
     "CaptionEvaluator",
+    "CityscapesInstanceEvaluator",
     "ClassificationEvaluator",
     "Evaluator",
     "InstanceEvaluator",
+    "InstanceIouEvaluator",
     "PanopticEvaluator",
     "ReferringEvaluator",
     "RetrievalEvaluator",
@@ -37,7 +40,7 @@ __all__ = [
 ]
 
 TASKS: dict[TaskName, tuple[EvaluatorName, ...]] = {
-    "segmentation": ("panoptic", "instance", "semantic"),
+    "segmentation": ("panoptic", "cityscapes_instance", "instance", "semantic", "iiou"),
     "referring": ("referring",),
     "captioning": ("captioning", "attributes"),
     "retrieval": ("retrieval",),
@@ -74,7 +77,14 @@ def _of_classes(name: str, spec: DatasetSpec, root: Path, vocabulary: Vocabulary
         case "instance":
             known = numbers(spec, len(vocabulary)) if isinstance(spec, VocabularyKeys) and spec.vocabulary else None
             official = spec.instances if isinstance(spec, CocoSpec) else None
-            return InstanceEvaluator(vocabulary, root / official if official else None, known)
+            prefix = "COCO_" if "cityscapes_instance" in spec.evaluators else ""
+            return InstanceEvaluator(vocabulary, root / official if official else None, known, prefix)
+        case "cityscapes_instance":
+            if not isinstance(spec, CocoSpec) or spec.instances is None:
+                raise ValueError(f"data set {spec.name!r}: evaluator 'cityscapes_instance' needs the key instances")
+            return CityscapesInstanceEvaluator(vocabulary, root / spec.instances, numbers(spec, len(vocabulary)))
+        case "iiou":
+            return InstanceIouEvaluator(vocabulary)
         case "classification":
             return ClassificationEvaluator(vocabulary)
     return SemanticEvaluator(vocabulary, spec.measured_with.fold)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datasets.evaluators.evaluator import Evaluator, ImageId, Table, check_labels, percent
+from datasets.evaluators.evaluator import Evaluator, ImageId, Table, check_finite, check_labels, percent
 from xdecoder.types import ClassificationResult, Sample, Vocabulary
 
 DEPTHS = (1, 5)
@@ -19,6 +19,7 @@ class ClassificationEvaluator(Evaluator[ClassificationResult, tuple[int, int]]):
         """Find the picture's class in the list; raises ValueError without one, or for labels outside the vocabulary."""
         if sample.label is None:
             raise ValueError(f"picture {sample.id}: has no class to compare with")
+        check_finite(result.scores, sample, "a class's score")
         labels = result.labels.tolist()
         check_labels([sample.label], self.vocabulary, sample, "annotated")
         check_labels(labels, self.vocabulary, sample, "predicted")

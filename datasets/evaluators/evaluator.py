@@ -6,7 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
-from xdecoder.types import Sample, Vocabulary
+import torch
+from torch import Tensor
+
+from xdecoder.types import Sample, SegmentationResult, Vocabulary
 
 Result = TypeVar("Result")
 Record = TypeVar("Record")
@@ -67,6 +70,22 @@ def check_size(found: tuple[int, ...], sample: Sample, what: str) -> None:
     """Raise ValueError unless a map or mask has the size in which the sample's prediction is asked for."""
     if tuple(found) != tuple(sample.output_size):
         raise ValueError(f"picture {sample.id}: {what} is {tuple(found)} (height, width), expected {tuple(sample.output_size)}")
+
+
+def check_finite(values: Tensor | Sequence[float], sample: Sample, what: str) -> None:
+    """Raise ValueError for outputs that are infinite or not a number: scores of them would say something of nothing."""
+    if not torch.as_tensor(values, dtype=torch.float64).isfinite().all():
+        raise ValueError(
+            f"picture {sample.id}: {what} is not finite (NaN or infinite); the network's weights or its precision are at fault"
+        )
+
+
+def check_scores(result: SegmentationResult, sample: Sample) -> None:
+    """`check_finite` for all scores in a segmentation, since maps are made of the same numbers but do not show it."""
+    if result.instances is not None:
+        check_finite(result.instances.scores, sample, "an instance's score")
+    if result.panoptic is not None:
+        check_finite([segment.score for segment in result.panoptic.segments], sample, "a segment's score")
 
 
 def check_labels(labels: Sequence[int], vocabulary: Vocabulary, sample: Sample, whose: str) -> None:

@@ -13,7 +13,7 @@ from pycocotools import mask as rle
 from torch import Tensor
 
 from datasets.evaluators.average_precision import Matches, average_precision, match
-from datasets.evaluators.evaluator import Evaluator, ImageId, Table, check_labels, check_size
+from datasets.evaluators.evaluator import Evaluator, ImageId, Table, check_finite, check_labels, check_size
 from xdecoder.files import read_json
 from xdecoder.types import InstanceResult, Sample, SegmentationResult, Vocabulary
 
@@ -41,42 +41,45 @@ class InstanceEvaluator(Evaluator[InstanceResult | SegmentationResult, Record]):
 
     Args:
         vocabulary: the classes that labels index; only things are scored.
+        prefix: of the scores' names, on sets that have an AP of their own.
         annotations: an official instances JSON to take the truth from instead of the samples' segments; its image ids are the
             picture ids, its category names those of the vocabulary.
         numbers: category id -> label, for a JSON whose own names do not count.
     """
 
     def __init__(
-        self, vocabulary: Vocabulary, annotations: Path | None = None, numbers: Mapping[int, int] | None = None
+        self,
+        vocabulary: Vocabulary,
+        annotations: Path | None = None,
+        numbers: Mapping[int, int] | None = None,
+        prefix: str = "",
     ) -> None:
         super().__init__()
-        self.vocabulary = vocabulary
-        self._official = None if annotations is None else _read(annotations, vocabulary, numbers)
+        self.vocabulary, self.prefix = vocabulary, prefix
+        self._official = None
+        if annotations is not None:
+            self._official = read_annotations(read_json(annotations), annotations, vocabulary, numbers)
         self._source = annotations
 
     def update(self, result: InstanceResult | SegmentationResult, sample: Sample) -> None:
         """Match one picture's objects; raises ValueError where they do not fit the sample or the JSON lacks the picture."""
-        found = result.instances if isinstance(result, SegmentationResult) else result
-        if found is None:
-            raise ValueError(f"picture {sample.id}: AP needs an instance result")
-        check_size(tuple(found.masks.shape[1:]), sample, "an instance mask")
         objects, scores = Objects(), defaultdict(list)
-        rows = zip(_encode(found.masks), self._things(found.labels, sample, "predicted"), found.scores.tolist(), strict=True)
-        for (code, area), label, score in rows:
-            if label is not None:
-                objects.add(label, code, area)
+        for label, found in found_objects(result, self.vocabulary, sample).items():
+            for code, score in found:
+                objects.add(label, code, float(rle.area(code)))
                 scores[label].append(score)
         self._records[sample.id] = _matched(objects, scores, self._truth(sample))
 
     def compute(self) -> dict[str, float]:
         """AP, AP50, AP75, APs, APm, APl, AR1 … ARl in percent; NaN where the truth holds no such object."""
         scores, _ = average_precision(self._classes())
-        return {name: 100.0 * value for name, value in scores.items()}
+        return {self.prefix + name: 100.0 * value for name, value in scores.items()}
 
     def per_class(self) -> Table:
         """Class name -> AP in percent, for each class that is true somewhere."""
         _, classes = average_precision(self._classes())
-        return {self.vocabulary.names[label]: {"AP": 100 * ap} for label, ap in sorted(classes.items()) if ap == ap}
+        names = self.vocabulary.names
+        return {names[label]: {f"{self.prefix}AP": 100 * ap} for label, ap in sorted(classes.items()) if ap == ap}
 
     def per_image(self) -> dict[ImageId, float]:
         """AP of each picture alone."""
@@ -96,23 +99,41 @@ class InstanceEvaluator(Evaluator[InstanceResult | SegmentationResult, Record]):
             if sample.id not in self._official:
                 raise ValueError(f"{self._source}: holds no image with id {sample.id!r}; these are other pictures' annotations")
             for row in self._official[sample.id]:
-                code = _code(row["segmentation"], sample, f"{self._source}: annotation {row.get('id')}")
+                code = outline_code(row["segmentation"], sample, f"{self._source}: annotation {row.get('id')}")
                 objects.add(row["label"], code, float(row.get("area", rle.area(code))), bool(row.get("iscrowd", 0)))
             return objects
         segments = sample.segments
         if segments is None:
             raise ValueError(f"picture {sample.id}: AP needs the sample's segments or an instances JSON")
         check_size(tuple(segments.masks.shape[1:]), sample, "the annotation")
-        things = self._things(segments.labels, sample, "annotated")
+        things = _things(segments.labels, self.vocabulary, sample, "annotated")
         for (code, area), label, crowd in zip(_encode(segments.masks), things, segments.crowd.tolist(), strict=True):
             if label is not None:
                 objects.add(label, code, area, crowd)
         return objects
 
-    def _things(self, labels: Tensor, sample: Sample, whose: str) -> list[int | None]:
-        """Labels with None in the place of stuff."""
-        check_labels(labels.tolist(), self.vocabulary, sample, whose)
-        return [label if self.vocabulary.is_thing[label] else None for label in labels.tolist()]
+
+def found_objects(
+    result: InstanceResult | SegmentationResult, vocabulary: Vocabulary, sample: Sample
+) -> dict[int, list[tuple[Any, float]]]:
+    """Label -> the run lengths and the score of each thing found; raises ValueError for what does not fit the sample."""
+    found = result.instances if isinstance(result, SegmentationResult) else result
+    if found is None:
+        raise ValueError(f"picture {sample.id}: AP needs an instance result")
+    check_size(tuple(found.masks.shape[1:]), sample, "an instance mask")
+    check_finite(found.scores, sample, "an instance's score")
+    objects: dict[int, list[tuple[Any, float]]] = defaultdict(list)
+    labels = _things(found.labels, vocabulary, sample, "predicted")
+    for (code, _), label, score in zip(_encode(found.masks), labels, found.scores.tolist(), strict=True):
+        if label is not None:
+            objects[label].append((code, score))
+    return objects
+
+
+def _things(labels: Tensor, vocabulary: Vocabulary, sample: Sample, whose: str) -> list[int | None]:
+    """Labels with None in the place of stuff."""
+    check_labels(labels.tolist(), vocabulary, sample, whose)
+    return [label if vocabulary.is_thing[label] else None for label in labels.tolist()]
 
 
 def _matched(found: Objects, scores: Mapping[int, list[float]], truth: Objects) -> Record:
@@ -139,7 +160,7 @@ def _encode(masks: Tensor) -> list[tuple[Any, float]]:
     return list(zip(codes, map(float, rle.area(codes)), strict=True))
 
 
-def _code(outline: Any, sample: Sample, where: str) -> Any:
+def outline_code(outline: Any, sample: Sample, where: str) -> Any:
     """Run lengths of COCO polygons or of an RLE, compressed or not."""
     height, width = sample.output_size
     try:
@@ -154,9 +175,10 @@ def _code(outline: Any, sample: Sample, where: str) -> Any:
         raise ValueError(f"{where}: its segmentation is neither a list of polygons nor an RLE ({error})") from None
 
 
-def _read(path: Path, vocabulary: Vocabulary, numbers: Mapping[int, int] | None) -> dict[int | str, list[dict[str, Any]]]:
-    """An official instances JSON as image id -> its annotations, each with its `label`."""
-    content = read_json(path)
+def read_annotations(
+    content: Any, path: Path, vocabulary: Vocabulary, numbers: Mapping[int, int] | None
+) -> dict[int | str, list[dict[str, Any]]]:
+    """An official instances JSON as image id -> its annotations, each with its `label`; raises ValueError naming `path`."""
     missing = [key for key in ("images", "annotations", "categories") if not isinstance(content, dict) or key not in content]
     if missing:
         raise ValueError(f"{path}: expected COCO instances, but the key {missing[0]!r} is missing")

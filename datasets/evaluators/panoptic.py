@@ -10,7 +10,7 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.evaluators.evaluator import Evaluator, ImageId, Table, check_labels, check_size, percent
+from datasets.evaluators.evaluator import Evaluator, ImageId, Table, check_labels, check_scores, check_size, percent
 from xdecoder.types import PanopticResult, Sample, SegmentationResult, Segments, Vocabulary
 
 Row = tuple[int, tuple[float, ...], int, int]  # a label, the IoU of each match, segments missed, segments made up
@@ -53,6 +53,7 @@ class PanopticEvaluator(Evaluator[PanopticResult | SegmentationResult, tuple[Row
         if panoptic is None or sample.segments is None:
             raise ValueError(f"picture {sample.id}: panoptic quality needs a panoptic result and the sample's segments")
         check_size(tuple(panoptic.ids.shape), sample, "the panoptic id map")
+        check_scores(result if isinstance(result, SegmentationResult) else SegmentationResult(None, None, result), sample)
         predicted, labels = _numbered(panoptic, sample)
         truth, true_labels = _painted(sample.segments, sample), sample.segments.labels.cpu().numpy()
         check_labels(labels.tolist(), self.vocabulary, sample, "predicted")

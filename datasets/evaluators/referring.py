@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import torch
 
-from datasets.evaluators.evaluator import Evaluator, ImageId, check_size, percent
+from datasets.evaluators.evaluator import Evaluator, ImageId, check_finite, check_size, percent
 from xdecoder.types import ReferringResult, Sample
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
@@ -27,6 +27,7 @@ class ReferringEvaluator(Evaluator[ReferringResult, tuple[tuple[int, int], ...]]
             self._records[sample.id] = ()
             return
         check_size(tuple(result.masks.shape[1:]), sample, "a phrase's mask")
+        check_finite(result.scores, sample, "a phrase's score")
         predicted, true = result.masks.cpu().bool(), sample.phrases.masks.cpu().bool()
         check_size(tuple(true.shape[1:]), sample, "a phrase's annotation")
         shared = torch.logical_and(predicted, true).flatten(1).sum(1).tolist()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.evaluators.evaluator import Evaluator, ImageId, percent
+from datasets.evaluators.evaluator import Evaluator, ImageId, check_finite, percent
 from xdecoder.types import RetrievalResult, Sample
 
 Vectors = NDArray[np.float32]
@@ -44,6 +44,11 @@ class RetrievalEvaluator(Evaluator[RetrievalResult, Record]):
         """Keep one picture's vectors; raises ValueError for a picture without captions."""
         if not len(result.texts):
             raise ValueError(f"picture {sample.id}: has no captions to look for")
+        if result.image.dim() != 2 or result.texts.dim() != 2 or result.image.shape[1] != result.texts.shape[1]:
+            shapes = f"{tuple(result.image.shape)} and {tuple(result.texts.shape)}"
+            raise ValueError(f"picture {sample.id}: vectors of shapes {shapes}; expected (V, D) and (T, D)")
+        check_finite(result.image, sample, "the picture's vector")
+        check_finite(result.texts, sample, "a caption's vector")
         self._records[sample.id] = (result.image.float().cpu().numpy(), result.texts.float().cpu().numpy())
 
     def compute(self) -> dict[str, float]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.evaluators.evaluator import Evaluator, ImageId, Table, check_labels, check_size, percent
+from datasets.evaluators.evaluator import Evaluator, ImageId, Table, check_labels, check_scores, check_size, percent
 from xdecoder.types import Sample, SegmentationResult, Segments, Vocabulary
 
 Numbers = NDArray[np.int64]
@@ -34,7 +34,8 @@ class SemanticEvaluator(Evaluator[SegmentationResult, Cells]):
         if result.semantic is None or (sample.segments is None and sample.label_map is None):
             raise ValueError(f"picture {sample.id}: semantic scores need a semantic map and the sample's segments or label map")
         check_size(tuple(result.semantic.shape), sample, "the semantic map")
-        truth = _truth(sample)
+        check_scores(result, sample)
+        truth = true_labels(sample)
         labelled = truth >= 0
         true, predicted = truth[labelled], result.semantic.cpu().numpy()[labelled].astype(np.int64)
         if true.size:
@@ -101,7 +102,8 @@ def _cells(true: Numbers, predicted: Numbers, classes: int) -> Cells:
     return rows[line], columns[place], counts[cells]
 
 
-def _truth(sample: Sample) -> Numbers:
+def true_labels(sample: Sample) -> Numbers:
+    """(H, W) the class of each pixel, -1 where it has none: the sample's label map or, if it has none, its segments."""
     if sample.label_map is not None:
         check_size(tuple(sample.label_map.shape), sample, "the label map")
         return sample.label_map.cpu().numpy().astype(np.int64)

@@ -41,7 +41,7 @@ def prepare_cityscapes(root: Path, workers: int = 1) -> list[Path]:
         named = [{**row["image"], "file_name": Path(row["panoptic"]["file_name"]).name} for row in rows]
         write_json(panoptic, {"images": named, "annotations": annotations, "categories": categories("cityscapes_19")})
         objects = [{**o, "id": i} for i, o in enumerate((o for row in rows for o in row["objects"]), start=1)]
-        images = [row["image"] for row in rows]
+        images = [{**row["image"], "unlabelled": row["unlabelled"]} for row in rows]
         write_json(instances, {"images": images, "annotations": objects, "categories": categories("cityscapes_19:things")})
         ledger.unlink()
     if not any(path.is_file() for path in made):
@@ -57,6 +57,7 @@ def _cityscapes_image(home: Path, split: str, name: str) -> Json:
     found = vocabularies.load("cityscapes_19")
     thing = dict(zip(found.ids, found.vocabulary.is_thing, strict=True))
     classes, objects = {}, []
+    unlabelled = (ids < GROUP) & ~np.isin(ids, [each for each in found.ids if isinstance(each, int)])
     for value in np.unique(ids).tolist():
         category = value // GROUP if value >= GROUP else value
         if category not in thing:
@@ -77,9 +78,15 @@ def _cityscapes_image(home: Path, split: str, name: str) -> Json:
                 }
             )
     write_panoptic(home / f"cityscapes_panoptic_{split}" / f"{stem}_gtFine_panoptic.png", ids)
-    image = Path(name).parent / f"{stem}_leftImg8bit.png"
+    image = {
+        "id": stem,
+        "file_name": (Path(name).parent / f"{stem}_leftImg8bit.png").as_posix(),
+        "height": ids.shape[0],
+        "width": ids.shape[1],
+    }
     return {
-        "image": {"id": stem, "file_name": image.as_posix(), "height": ids.shape[0], "width": ids.shape[1]},
+        "image": image,
+        "unlabelled": outline(unlabelled),
         "panoptic": {
             "image_id": stem,
             "file_name": f"{stem}_gtFine_panoptic.png",

@@ -46,6 +46,8 @@ TASK_OF = {
     "panoptic": "segmentation",
     "instance": "segmentation",
     "semantic": "segmentation",
+    "cityscapes_instance": "segmentation",
+    "iiou": "segmentation",
     "referring": "referring",
     "captioning": "captioning",
     "retrieval": "retrieval",
@@ -56,6 +58,8 @@ EXPECTED = {
     "panoptic": ("PQ", "SQ", "RQ"),
     "instance": ("AP", "AP50"),
     "semantic": ("mIoU", "pACC"),
+    "cityscapes_instance": ("AP", "AP50"),
+    "iiou": ("iIoU",),
     "referring": ("referring_cIoU",),
     "captioning": (),
     "retrieval": ("retrieval_IR@1", "retrieval_TR@1"),
@@ -63,6 +67,12 @@ EXPECTED = {
     "vqa": ("vqa_accuracy",),
 }
 """Scores that must be 100 for answers that are the truth."""
+
+
+@pytest.fixture(autouse=True)
+def small_objects_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In Cityscapes they do not, and the images here are small."""
+    monkeypatch.setattr("datasets.evaluators.cityscapes.SMALLEST", 1)
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from PIL import Image
 from pycocotools import mask as rle
 
 from datasets.readers.coco import CocoSpec
-from datasets.submissions import SavedAnswers, Submission
+from datasets.submissions import SavedAnswers, Submission, image_name
 from xdecoder.types import (
     AnswerResult,
     Batch,
@@ -158,3 +158,65 @@ def test_categories_and_pictures_of_others_are_refused(root: Path) -> None:
         answers._instances(sample(1))
     with pytest.raises(ValueError, match=r"captions\.json: says nothing of picture 1"):
         answers._captioning(sample(1))
+
+
+RLE = {"size": [4, 6], "counts": [24]}
+INSTANCE = {"image_id": 1, "category_id": 17, "score": 0.5, "segmentation": RLE}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([INSTANCE, {**INSTANCE, "image_id": 7}], "row 2 is of image_id 7, which the data set does not have$"),
+        ([{**INSTANCE, "image_id": "1"}], "row 1 is of image_id '1', which the data set does not have, but 1: is it a number"),
+        ([{**INSTANCE, "image_id": True}], "row 1 has the image_id True; expected a number or a text"),
+        ([{**INSTANCE, "image_id": [1]}], r"row 1 has the image_id \[1\]"),
+        ([{**INSTANCE, "score": float("nan")}], "row 1 has the score nan; expected a finite number"),
+        ([{**INSTANCE, "score": "0.5"}], "row 1 has the score '0.5'; expected a finite number"),
+        ([{key: INSTANCE[key] for key in ("image_id", "category_id", "segmentation")}], "row 1 has no 'score'"),
+        ([{**INSTANCE, "segmentation": "x" * 10**6}], "row 1 has the segmentation 'xxx"),
+        ([{**INSTANCE, "category_id": None}], "row 1 has the category_id None"),
+        ([5], "row 1 is 5; expected an object with image_id, category_id, segmentation, score"),
+        ({"instances": []}, "expected a list of predictions"),
+        ("text", "expected a list of predictions"),
+    ],
+)
+def test_rows_that_cannot_be_scored_are_named(root: Path, content: object, message: str) -> None:
+    (root / "instances.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=rf"instances\.json: {message}") as error:
+        SavedAnswers(root, SPEC, root, VOCABULARY, {1, 2})._instances(sample(1))
+    assert len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("task", "file", "row"),
+    [
+        ("captioning", "captions", {"image_id": 1, "caption": "a cat"}),
+        ("classification", "classes", {"image_id": 1, "labels": [0], "scores": [1.0]}),
+        ("vqa", "answers", {"question_id": "1-1", "answer": "2"}),
+        ("referring", "referring", {"image_id": 1, "index": 0, "score": 1.0, "segmentation": RLE}),
+    ],
+)
+def test_nothing_is_predicted_twice(root: Path, task: str, file: str, row: dict[str, object]) -> None:
+    (root / f"{file}.json").write_text(json.dumps([row, row]))
+    with pytest.raises(ValueError, match=rf"{file}\.json: row 2 is the second of .*; there can be one"):
+        SavedAnswers(root, SPEC, root, VOCABULARY)([task], Batch((sample(1),), VOCABULARY, "fields"))
+
+
+def test_pictures_of_another_kind(root: Path) -> None:
+    (root / "semantic").mkdir()
+    Image.new("RGB", (6, 4)).save(root / "semantic/000000000001.png")
+    with pytest.raises(ValueError, match=r"000000000001\.png: has shape \(4, 6, 3\); expected one number a pixel, \(4, 6\)"):
+        SavedAnswers(root, SPEC, root, VOCABULARY)._semantic(sample(1))
+    rows = [{"image_id": 1, "file_name": "../semantic/grey.png", "segments_info": [{"id": 1, "category_id": 17}]}]
+    Image.new("L", (6, 4)).save(root / "semantic/grey.png")
+    (root / "panoptic").mkdir()
+    (root / "panoptic.json").write_text(json.dumps({"annotations": rows, "categories": [{"id": 17}, {"id": 193}]}))
+    with pytest.raises(ValueError, match=r"panoptic\.json: '\.\./semantic/grey\.png' is a L image; a panoptic PNG is RGB"):
+        SavedAnswers(root, SPEC, root, VOCABULARY)._panoptic(sample(1))
+
+
+def test_file_names_are_what_a_file_can_be_called() -> None:
+    assert image_name(7) == "000000000007.png" and image_name("ulm/a (1)") == "ulm_a (1).png"
+    names = [image_name(id) for id in ("a\0b", "a\nb", "a\ud800b", "x" * 300, "a:b", "a_b")]
+    assert len(set(names)) == len(names) and all(len(name) < 200 and name.isprintable() for name in names)

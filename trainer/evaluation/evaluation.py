@@ -16,6 +16,7 @@ from datasets.dataset import ImageDataset
 from datasets.evaluators import evaluators_for
 from datasets.evaluators.evaluator import Evaluator, ImageId
 from datasets.loader import Batches, evaluation_loader
+from datasets.readers.pairs import Pairs
 from datasets.spec import DatasetSpec
 from datasets.streams import EvaluationConfig, resolve
 from datasets.submissions import SavedAnswers, Submission
@@ -98,7 +99,9 @@ class SavedSource:
     root: Path
 
     def answers(self, entry: EvaluationConfig, spec: DatasetSpec, loader: Batches[ImageDataset]) -> Answers:
-        return SavedAnswers(self.folder / entry.prefix, spec, self.root, loader.dataset.vocabulary)
+        records = loader.dataset.source.records
+        known = None if isinstance(records, Pairs) else {record.id for record in records}  # `Pairs` would have to be read
+        return SavedAnswers(self.folder / entry.prefix, spec, self.root, loader.dataset.vocabulary, known)
 
 
 def evaluate(
