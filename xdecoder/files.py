@@ -1,4 +1,4 @@
-"""Files: written so that nobody ever sees half of one, not even after a power cut, and read as ordinary files of text, lists and JSON."""
+"""Files: written so that nobody sees half of one, not even after a power cut, and read as ordinary text, lists and JSON."""
 
 from __future__ import annotations
 
