@@ -12,13 +12,17 @@ from trainer import distributed
 from trainer.commands import EXIT_INTERRUPTED, experiment_parser, run
 from trainer.evaluation.evaluation import evaluate
 from trainer.experiment import ExperimentConfig, build_trainer, finish, open_run
+from trainer.lock import locked
 from trainer.profiling import traced_steps
 
 
 def train(config: ExperimentConfig, options: argparse.Namespace) -> int:
     world = distributed.detect(os.environ)
     device = distributed.pick_device(config.trainer.device, world)
-    with distributed.group(world, device, os.environ, timedelta(seconds=config.trainer.rendezvous_seconds)):
+    with (
+        distributed.group(world, device, os.environ, timedelta(seconds=config.trainer.rendezvous_seconds)),
+        locked(config.output, world),
+    ):
         if not open_run(config, world, options.fresh):
             if world.is_main:
                 print(f"{config.model_file} is trained already; --fresh trains it anew")

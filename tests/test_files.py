@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import os
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from xdecoder.files import atomic, numbered_lines, read_json, read_lines, read_text, shown, write_json
+from xdecoder.files import atomic, numbered_lines, read_json, read_lines, read_text, shown, sweep, write_json
+from xdecoder.integrity import check_zip
 
 
 def test_json_comes_back(tmp_path: Path) -> None:
@@ -138,3 +140,39 @@ def test_values_are_cut_before_they_are_shown() -> None:
     for value in (bomb, "x" * 10**8, {str(i): bomb for i in range(9)}, 1 << 10**6, list(range(10**6))):
         assert len(shown(value)) <= 320
     assert shown("cat") == "'cat'" and shown(7) == "7" and shown([1, 2]) == "[1, 2]"
+
+
+def test_drafts_of_the_dead_are_swept_and_those_of_the_living_are_not(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    dead = [tmp_path / ".model.pt.4711.part", tmp_path / "deep" / ".config.yaml.1.part"]
+    for path in (*dead, tmp_path / ".other.part", tmp_path / "a.1.part"):
+        path.write_bytes(b"half")
+    with atomic(tmp_path / "state.bin") as file:
+        file.write(b"new")
+        sweep(tmp_path)
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [".other.part", "a.1.part", "state.bin"]
+
+
+def test_a_draft_is_on_the_disk_before_it_takes_its_name_and_the_name_before_the_block_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda file: (done.append(os.readlink(f"/proc/self/fd/{file}")), fsync(file)))
+    monkeypatch.setattr(os, "replace", lambda source, target: (done.append(f"to {target}"), replace(source, target)))
+    with atomic(tmp_path / "new" / "state.bin") as file:
+        file.write(b"new")
+    draft = str(tmp_path / "new" / f".state.bin.{os.getpid()}.part")
+    assert done == [str(tmp_path), draft, f"to {tmp_path / 'new' / 'state.bin'}", str(tmp_path / "new")]
+
+
+def test_any_flipped_byte_of_an_archives_content_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "state.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("data", b"some content")
+    whole = path.read_bytes()
+    check_zip(path)
+    for at in range(whole.index(b"some"), whole.index(b"some") + len(b"some content")):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
+        with pytest.raises(ValueError, match=r"state\.zip: damaged"):
+            check_zip(path)

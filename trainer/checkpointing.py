@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import random
@@ -16,17 +17,25 @@ import torch.distributed.checkpoint as dcp
 from torch import Tensor
 from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
 
-from trainer.distributed import World, barrier
+from trainer.distributed import ALONE, World, barrier, gather, gather_everywhere
 from xdecoder import checkpoint
-from xdecoder.files import atomic
+from xdecoder.config import ConfigError
+from xdecoder.files import atomic, make_folder, read_json, sweep, sync_folder, write_json
+from xdecoder.integrity import check_zip, sha256
 
 FORMAT = "xdecoder-training/1"
+KEYS = frozenset({"step", "consumed", "seconds", "best", "schedule", "scaler", "processes"})
+"""What every state holds."""
+WHOLE = frozenset({"model", "optimizer"})
+"""What a file holds beside it, and a folder has in its shards."""
 PLAIN = "plain.pt"  # what a folder of shards holds beside tensors
+MANIFEST = "manifest.json"  # sizes and digests of a folder's shards
+DAMAGED = "damaged"  # where states go that cannot be read
 logger = logging.getLogger(__name__)
 
 
 def save(state: dict[str, Any], folder: Path, step: int, keep_last: int) -> Path:
-    """Write `state` as the step's file, atomically, then drop all but the `keep_last` newest.
+    """Write `state` as the step's file, atomically, read it back, then drop all but the `keep_last` newest.
 
     Args:
         state: tensors and plain values only, so that reading it back runs no code.
@@ -35,8 +44,7 @@ def save(state: dict[str, Any], folder: Path, step: int, keep_last: int) -> Path
         OSError: naming the file, if it cannot be written; older states stay.
     """
     path = folder / f"step_{step:08}.pt"
-    with atomic(path) as file:
-        torch.save({"format": FORMAT, **state}, file)
+    _write(state, path)
     _drop_all_but(keep_last, folder)
     return path
 
@@ -49,24 +57,61 @@ def save_shards(
     They are written by torch.distributed.checkpoint, in the format of safetensors, so that reading them runs no code.
 
     Args:
-        tensors: sharded ones and whole ones, of any shape; all processes must give the same names.
+        tensors: sharded ones and whole ones, of any shape; all processes must give the same names. If the step's folder is
+            there, its tensors are these and are not written again.
         plain: what is not sharded, from the main process: tensors and plain values.
+
+    Raises:
+        OSError: naming the folder, if it cannot be written; older states stay.
     """
     path = folder / f"step_{step:08}"
+    if gather_everywhere(path.exists(), world)[0]:
+        if world.is_main:
+            _write(plain, path / PLAIN)
+        barrier(world)
+        return path
     draft = folder / f".{path.name}.part"
     if world.is_main:
         shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(parents=True)
+        make_folder(draft)
     barrier(world)
-    dcp.save(dict(tensors), storage_writer=HuggingFaceStorageWriter(str(draft), save_distributed=True))
+    try:
+        dcp.save(dict(tensors), storage_writer=HuggingFaceStorageWriter(str(draft), save_distributed=True))
+    except dcp.CheckpointException as error:
+        reason = next((str(each[0] if isinstance(each, tuple) else each) for each in error.failures.values()), "unknown")
+        raise OSError(errno.EIO, f"{path} could not be written ({reason}); older states stay") from error
+    shares = gather(_described(_shards(draft)[world.rank :: world.size]), world)
     if world.is_main:
-        with atomic(draft / PLAIN) as file:
-            torch.save({"format": FORMAT, **plain}, file)
-        shutil.rmtree(path, ignore_errors=True)
+        _write(plain, draft / PLAIN)
+        write_json(draft / MANIFEST, {name: found for share in shares for name, found in share.items()})
         os.replace(draft, path)
+        sync_folder(folder)
         _drop_all_but(keep_last, folder)
     barrier(world)
     return path
+
+
+def _write(state: dict[str, Any], path: Path) -> None:
+    with atomic(path) as file:
+        torch.save({"format": FORMAT, **state}, file)
+    try:
+        check_zip(path)
+    except ValueError:
+        raise OSError(errno.EIO, f"{path} was written, but reads differently; is the disk failing? Older states stay") from None
+
+
+def _shards(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.name not in (PLAIN, MANIFEST))
+
+
+def _described(shards: list[Path]) -> dict[str, dict[str, Any]]:
+    """Of each file its size and digest, as read back; then it is on the disk."""
+    found = {}
+    for path in shards:
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+        found[path.name] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
+    return found
 
 
 def load_shards(tensors: dict[str, Tensor], path: Path) -> None:
@@ -84,12 +129,15 @@ def load_shards(tensors: dict[str, Tensor], path: Path) -> None:
 
 def _drop_all_but(keep_last: int, folder: Path) -> None:
     """Only the main process writes states, and one at a time."""
-    killed_while_writing = list(folder.glob(".*.part"))
-    for old in [*states(folder)[:-keep_last], *killed_while_writing]:
-        if old.is_dir():
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            old.unlink(missing_ok=True)
+    for old in states(folder)[:-keep_last]:
+        _remove(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def states(folder: Path) -> list[Path]:
@@ -105,18 +153,77 @@ def step_of(path: Path) -> int:
     return int(path.stem.removeprefix("step_"))
 
 
-def latest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    """The newest training state that can be read, and its content; None if there is none. Says which ones it skips."""
-    for path in reversed(states(folder)):
-        try:
-            state = checkpoint.read(path / PLAIN if path.is_dir() else path)
-        except ValueError as error:
-            logger.warning("%s; going back to an earlier state", error)
+def clear_drafts(folder: Path) -> None:
+    """Remove what was being written when a process was killed."""
+    sweep(folder)
+    for draft in folder.glob(".step_*.part"):
+        _remove(draft)
+
+
+def latest(folder: Path, world: World = ALONE) -> tuple[Path, dict[str, Any]] | None:
+    """The newest training state that is intact, and its content; None where there is no state at all. All processes must ask.
+
+    Damaged ones that are newer are named and put into the folder `damaged`, where they are in nobody's way.
+
+    Raises:
+        ConfigError: if there are states, but none of them is intact. Nothing is moved then.
+    """
+    found, faults = gather_everywhere(states(folder), world)[0], list[str]()
+    for path in reversed(found):
+        state, fault = _read(path, world)
+        theirs = [each for each in gather_everywhere(fault, world) if each]
+        if theirs:
+            faults += theirs[:1]
             continue
-        if state.get("format") == FORMAT:
-            return path, state
-        logger.warning("%s: not a training state (expected format %r); going back to an earlier state", path, FORMAT)
+        if world.is_main:
+            for damaged, reason in zip(reversed(found), faults):
+                aside = _set_aside(damaged)
+                logger.warning("%s; going back to the state of step %d, and keeping it as %s", reason, step_of(path), aside)
+        barrier(world)
+        assert state is not None
+        return path, state
+    if found:
+        raise ConfigError(
+            f"{folder}: none of the {len(found)} training states there can be used ({faults[0]}); bring one back from a copy, "
+            "or begin anew with --fresh, which keeps the folder under another name"
+        )
     return None
+
+
+def _read(path: Path, world: World) -> tuple[dict[str, Any] | None, str]:
+    """A state's content, or what is wrong with it. Of a folder's shards each process looks at its share."""
+    try:
+        if path.is_dir():
+            _check_shards(path, world)
+        state = checkpoint.read(path / PLAIN if path.is_dir() else path)
+    except (ValueError, OSError) as error:
+        return None, str(error)
+    if state.get("format") != FORMAT:
+        return None, f"{path}: not a training state (expected format {FORMAT!r})"
+    if lacking := sorted((KEYS if path.is_dir() else KEYS | WHOLE) - state.keys()):
+        return None, f"{path}: a training state without {', '.join(lacking)}"
+    return state, ""
+
+
+def _check_shards(path: Path, world: World) -> None:
+    """Raises ValueError if the shards are not those that were written."""
+    if not (path / MANIFEST).is_file():
+        raise ValueError(f"{path}: incomplete, its {MANIFEST} is missing")
+    manifest, shards = read_json(path / MANIFEST), _shards(path)
+    if not isinstance(manifest, dict) or set(manifest) != {shard.name for shard in shards}:
+        raise ValueError(f"{path}: its files are not those that {MANIFEST} lists")
+    for name, found in _described(shards[world.rank :: world.size]).items():
+        if found != manifest[name]:
+            raise ValueError(f"{path / name}: damaged, not what {MANIFEST} says")
+
+
+def _set_aside(path: Path) -> Path:
+    """Move a damaged state out of the way; it keeps its name, with a number after it if need be."""
+    make_folder(path.parent / DAMAGED)
+    names = (path.name, *(f"{path.name}.{number}" for number in range(1, 10**6)))
+    aside = next(free for name in names if not (free := path.parent / DAMAGED / name).exists())
+    path.rename(aside)
+    return aside
 
 
 def random_state(device: torch.device) -> dict[str, Any]:

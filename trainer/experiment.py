@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import logging
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -16,19 +18,22 @@ from pydantic import Field, model_validator
 from datasets.bad import BadSamples
 from datasets.loader import train_loader
 from datasets.streams import DataConfig, StreamConfig
-from trainer import adaptation, checkpointing
+from trainer import adaptation, checkpointing, lock
 from trainer.distributed import World, barrier
 from trainer.evaluation.results import record
 from trainer.protocol import protocol_of
 from trainer.trainer import Stream, Trainer, TrainerConfig
 from xdecoder import checkpoint
 from xdecoder.config import Config, ConfigError, read_yaml
-from xdecoder.files import atomic
+from xdecoder.files import atomic, sweep
+from xdecoder.integrity import check_zip
 from xdecoder.limits import check_sizes
 from xdecoder.network import AnyNetwork, Network, NetworkConfig
 from xdecoder.published.checkpoints import initialise, open_checkpoint
 from xdecoder.tasks import TasksConfig
 from xdecoder.types import Batch
+
+logger = logging.getLogger(__name__)
 
 FREE_TO_CHANGE = (
     "output",
@@ -89,7 +94,9 @@ class ExperimentConfig(Config):
 
 
 def open_run(config: ExperimentConfig, world: World, fresh: bool = False) -> bool:
-    """Make or reopen the run folder and write config.yaml into it.
+    """Make or reopen the run folder, clear it of what killed processes were writing, and write config.yaml into it.
+
+    The caller holds the folder's lock (`trainer.lock`).
 
     Args:
         fresh: begin anew; a folder that is there is moved aside, not overwritten.
@@ -98,12 +105,15 @@ def open_run(config: ExperimentConfig, world: World, fresh: bool = False) -> boo
         Whether there is anything left to train.
 
     Raises:
-        ConfigError: if the folder holds a run with other settings.
+        ConfigError: if the folder holds a run with other settings, or a damaged network and nothing to write it again from.
     """
     if not config.data.train:
         raise ConfigError("data.train: an experiment that trains needs at least one stream")
-    if world.is_main and fresh:
-        _move_aside(config.output)
+    if world.is_main:
+        if fresh:
+            _move_aside(config.output)
+        sweep(config.output)
+        checkpointing.clear_drafts(config.output / "checkpoints")
     barrier(world)
     settings_file = config.output / "config.yaml"
     settings = config.model_dump(mode="json")
@@ -119,9 +129,23 @@ def open_run(config: ExperimentConfig, world: World, fresh: bool = False) -> boo
 
 
 def is_finished(config: ExperimentConfig) -> bool:
-    """Whether the run folder holds a network that was trained to the last step."""
+    """Whether the run folder holds a network that was trained to the last step.
+
+    Raises:
+        ConfigError: if it is damaged, and no training state is there to write it again from.
+    """
+    if not config.model_file.exists():
+        return False
     states = checkpointing.states(config.output / "checkpoints")
-    return config.model_file.exists() and (not states or checkpointing.step_of(states[-1]) >= config.trainer.steps)
+    try:
+        check_zip(config.model_file)
+    except ValueError as error:
+        if not states:
+            hint = "bring it back from a copy, or train anew with --fresh, which keeps the folder under another name"
+            raise ConfigError(f"{error}; {hint}") from None
+        logger.warning("%s; it is written again from the last training state", error)
+        return False
+    return not states or checkpointing.step_of(states[-1]) >= config.trainer.steps
 
 
 def build_trainer(
@@ -205,6 +229,9 @@ def _move_aside(folder: Path) -> None:
     number = next(n for n in range(1, 10**6) if not folder.with_name(f"{folder.name}.old{n}").exists())
     aside = folder.with_name(f"{folder.name}.old{number}")
     folder.rename(aside)
+    if (aside / lock.FILE).exists():  # it stays this process's wherever it lies
+        folder.mkdir()
+        os.replace(aside / lock.FILE, folder / lock.FILE)
     print(f"{folder} was moved to {aside}")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -17,6 +19,8 @@ from trainer.wandb import WandbConfig, WeightsAndBiases
 from xdecoder.files import atomic
 
 SECONDS_BETWEEN_LINES = 10.0
+EVALUATIONS = "evaluations.jsonl"
+logger = logging.getLogger(__name__)
 
 
 class RunLog:
@@ -24,7 +28,8 @@ class RunLog:
 
     Args:
         folder: the run folder.
-        step: where the run goes on; what was logged of later steps is dropped, as they will happen again.
+        step: where the run goes on; what was logged of later steps is dropped, as they will happen again. A log with damaged
+            lines is kept beside the one that goes on without them.
         wandb: also tell Weights & Biases.
 
     Raises:
@@ -34,7 +39,8 @@ class RunLog:
     def __init__(self, folder: Path, step: int = 0, wandb: WandbConfig | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "log.jsonl"
-        self._drop_after(step)
+        for path in (self.path, folder / EVALUATIONS):
+            _drop_after(path, step)
         self._wandb = WeightsAndBiases(wandb, folder) if wandb else None
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
 
@@ -45,7 +51,7 @@ class RunLog:
 
     def write_results(self, step: int, results: Mapping[str, float]) -> None:
         """Add what an evaluation during training gave to evaluations.jsonl and the boards."""
-        self._append(self.path.with_name("evaluations.jsonl"), {"step": step, "results": dict(results)})
+        self._append(self.path.with_name(EVALUATIONS), {"step": step, "results": dict(results)})
         self._draw(step, _flat({"results": results}))
         self._board.flush()
 
@@ -71,14 +77,31 @@ class RunLog:
         except OSError as error:
             raise OSError(error.errno, f"{path} could not be written ({error.strerror})") from error
 
-    def _drop_after(self, step: int) -> None:
-        if not self.path.exists():
-            return
-        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("}\n") and json.loads(line)["step"] <= step]
-        if kept != lines:
-            with atomic(self.path, "w") as file:
-                file.write("".join(kept))
+
+def _drop_after(path: Path, step: int) -> None:
+    """Keep the lines of a log up to a step. A half one at the end is what a kill leaves; any other fault is told and kept."""
+    if not path.exists():
+        return
+    lines = path.read_bytes().splitlines(keepends=True)
+    steps = [_step_of(line) for line in lines]
+    if None in steps[:-1] or (lines and steps[-1] is None and lines[-1].endswith(b"\n")):
+        aside = next(free for n in range(1, 10**6) if not (free := path.with_name(f"{path.name}.damaged{n}")).exists())
+        shutil.copyfile(path, aside)
+        logger.warning("%s: %d damaged lines are left out; the file as it was is %s", path, steps.count(None), aside)
+    kept = [line for line, at in zip(lines, steps, strict=True) if at is not None and at <= step]
+    if kept != lines:
+        with atomic(path) as file:
+            file.write(b"".join(kept))
+
+
+def _step_of(line: bytes) -> int | None:
+    """The step that a line of a log is about; None for one that is damaged."""
+    try:
+        entry = json.loads(line) if line.endswith(b"}\n") else None
+    except (ValueError, RecursionError):
+        return None
+    step = entry.get("step") if isinstance(entry, dict) else None
+    return step if isinstance(step, int) else None
 
 
 def _flat(entry: Mapping[str, Any], prefix: str = "") -> dict[str, float]:

@@ -179,6 +179,7 @@ class Trainer:
         self.consumed = 0  # batches drawn of each stream
         self.seconds = 0.0  # spent on training, over all resumes
         self.best = float("-inf")  # result by which the best network is kept
+        self._saved: tuple[int, float] | None = None  # step and best result of the newest state on disk
         self._meter = Meter(device, watch_gradient=not self.scaler.is_enabled())
         self._resume()
 
@@ -224,6 +225,8 @@ class Trainer:
 
     def save(self) -> None:
         """Write the training state, with every process's random generators and unfinished log line. All processes must call."""
+        if self._saved == (self.step, self.best):
+            return
         self._check()
         own = {"random": checkpointing.random_state(self.device), "meter": self._meter.state_dict()}
         plain = {
@@ -236,9 +239,10 @@ class Trainer:
             "processes": distributed.gather(own, self.world),
         }
         self.engine.save(plain, self.model, self.optimizer, self.checkpoints, self.step, self.config.keep_last)
+        self._saved = (self.step, self.best)
 
     def _resume(self) -> None:
-        found = checkpointing.latest(self.checkpoints)
+        found = checkpointing.latest(self.checkpoints, self.world)
         if found is None:
             return
         path, state = found
@@ -248,6 +252,7 @@ class Trainer:
             group["lr"] = rate
         self.scaler.load_state_dict(state["scaler"])
         self.step, self.consumed, self.seconds, self.best = (state[key] for key in ("step", "consumed", "seconds", "best"))
+        self._saved = (self.step, self.best)
         if len(state["processes"]) == self.world.size:
             own = state["processes"][self.world.rank]
             checkpointing.restore_random_state(own["random"], self.device)
@@ -257,7 +262,7 @@ class Trainer:
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         with self._meter.waiting_for_data():
-            parts = [self._draw_part(streams) for _ in range(self.config.accumulation)]
+            parts = [self._draw_part(streams, self.consumed + number) for number in range(self.config.accumulation)]
         global_batches = [self._global_batch(number, batches) for number, batches in enumerate(zip(*parts, strict=True))]
         done: list[Part] = []
         for number, batches in enumerate(parts):
@@ -272,13 +277,8 @@ class Trainer:
             self._meter.add_terms(terms)
         self._update(done)
 
-    def _draw_part(self, streams: Sequence[Iterator[Batch]]) -> list[SeededBatch]:
-        batches = [
-            place(batch, self.consumed, (self.seed, number), self.step, self.world)
-            for number, batch in enumerate(_draw(streams))
-        ]
-        self.consumed += 1
-        return batches
+    def _draw_part(self, streams: Sequence[Iterator[Batch]], at: int) -> list[SeededBatch]:
+        return [place(batch, at, (self.seed, number), self.step, self.world) for number, batch in enumerate(_draw(streams))]
 
     def _global_batch(self, number: int, parts: Sequence[SeededBatch]) -> GlobalBatch:
         """Let all parts of a stream know of each other, by a collecting pass if samples of several are compared."""
@@ -310,6 +310,7 @@ class Trainer:
         self.scaler.update()
         self.schedule.step()
         self.step += 1
+        self.consumed += self.config.accumulation
 
     def _check(self) -> None:
         """Raises NonFiniteError, on all processes at the same step, once the main one has written down what was in it."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import pickle
 import sys
 import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,12 +20,17 @@ from torch import Tensor
 
 from xdecoder.config import ConfigError, parse
 from xdecoder.files import atomic, regular, shown
+from xdecoder.integrity import check_zip, digest_of
 from xdecoder.limits import check_archive, check_plain, check_sizes, check_weights
 from xdecoder.network import Network, NetworkConfig
 from xdecoder.protocol import Protocol
 
 FORMAT = "xdecoder/2"
 OLDER = ("xdecoder/1",)
+DIGEST = "digest"
+"""In a safetensors file: of all that is in it. A torch file has checksums of its own."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,23 +45,30 @@ class Checkpoint:
     inferred: bool = False
     """Whether the architecture was told from shapes, which do not tell all of it (such as the number of attention heads)."""
 
-    def build(self, device: torch.device | str = "cpu") -> Network:
-        """The network, in evaluation mode; raises ValueError where weights and architecture do not agree."""
+    def build(self, device: torch.device | str = "cpu", allow_nonfinite: bool = False) -> Network:
+        """The network, in evaluation mode; raises ValueError where weights and architecture do not agree (see `fill`)."""
         fits(outline(self.config, self.path), self.weights, self.path)  # before memory is asked for
         model = self.config.empty()
-        fill(model, self.weights, self.path)
+        fill(model, self.weights, self.path, allow_nonfinite)
         model.protocol = self.protocol
         return model.to(device).eval()
 
 
-def save(model: Network, path: str | Path, weights: Mapping[str, Tensor] | None = None) -> None:
+def save(
+    model: Network,
+    path: str | Path,
+    weights: Mapping[str, Tensor] | None = None,
+    origin: Mapping[str, Any] | None = None,
+) -> None:
     """Write weights, architecture and protocol, atomically; a path that ends in .safetensors gets that format.
 
     Args:
         weights: in the names and shapes of the network's `state_dict`; by default its own.
+        origin: where the network comes from, as plain values; `xdecoder inspect` tells it.
     """
     weights = model.state_dict() if weights is None else dict(weights)
-    about = {"config": model.config.model_dump(mode="json"), "protocol": model.protocol.model_dump(mode="json")}
+    about: dict[str, Any] = {"config": model.config.model_dump(mode="json")}
+    about |= {"protocol": model.protocol.model_dump(mode="json")} | ({"origin": dict(origin)} if origin else {})
     write({"format": FORMAT, **about, "model": weights}, path)
 
 
@@ -62,7 +76,7 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> Network:
     """The network in a file written by `save`, in evaluation mode.
 
     Raises:
-        ValueError: for a file that is missing, truncated, not a checkpoint, unsafe to read or of another architecture.
+        ValueError: for a file that is missing, damaged, not a checkpoint, unsafe to read or of another architecture.
     """
     return interpret(read(path), path).build(device)
 
@@ -109,15 +123,20 @@ def write(content: dict[str, Any], path: str | Path) -> None:
             torch.save(content, file)
         return
     weights = {name: value.detach().cpu().contiguous() for name, value in content["model"].items()}
-    metadata = {name: json.dumps(value) for name, value in content.items() if name not in ("model", "format")}
+    metadata = {"format": "pt"}  # what other readers look for
+    metadata |= {name: json.dumps(value) for name, value in content.items() if name not in ("model", "format")}
     if "format" in content:
         metadata["xdecoder"] = content["format"]
+    metadata[DIGEST] = digest_of(weights, metadata)
     with atomic(path) as file:
-        file.write(to_safetensors(weights, {"format": "pt", **metadata}))  # "pt" is what other readers look for
+        file.write(to_safetensors(weights, metadata))
 
 
 def read(path: str | Path) -> dict[str, Any]:
     """The dictionary in a torch or safetensors file, read as data only (never unpickled code).
+
+    A file of ours that was damaged since it was written is refused. One of somebody else's, whose checksums may have been left
+    out, is read with a warning.
 
     Raises:
         ValueError: in one sentence that names the file.
@@ -126,7 +145,20 @@ def read(path: str | Path) -> dict[str, Any]:
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a dictionary, found {type(content).__name__}")
+    if path.suffix != ".safetensors":
+        _compare_checksums(path, ours="format" in content)
     return content
+
+
+def _compare_checksums(path: Path, ours: bool) -> None:
+    if not ours and not zipfile.is_zipfile(path):
+        return  # torch's format of before 2020 has none
+    try:
+        check_zip(path)
+    except ValueError as error:
+        if ours:
+            raise
+        logger.warning("%s; read nevertheless, as it is not one of ours", error)
 
 
 def _read_torch(path: Path) -> Any:
@@ -146,11 +178,14 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
             content: dict[str, Any] = {"model": {name: file.get_tensor(name) for name in file.keys()}}  # noqa: SIM118
-        if "xdecoder" in metadata:
-            content |= {"format": metadata["xdecoder"], "config": json.loads(metadata["config"])}
-            content |= {"protocol": json.loads(metadata.get("protocol", "{}"))}
+        intact = metadata.pop(DIGEST, None) in (None, digest_of(content["model"], metadata))
+        if intact and "xdecoder" in metadata:
+            content["format"] = metadata.pop("xdecoder")
+            content |= {name: json.loads(value) for name, value in metadata.items() if name != "format"}
     except Exception:  # as above
         raise ValueError(f"{path}: truncated or not a safetensors file") from None
+    if not intact:
+        raise ValueError(f"{path}: damaged, its content does not match its checksum")
     return content
 
 
@@ -176,7 +211,34 @@ def fits(own: Mapping[str, Tensor], weights: Mapping[str, Tensor], path: str | P
         )
 
 
-def fill(model: torch.nn.Module, weights: dict[str, Tensor], path: str | Path) -> None:
-    """Load `weights` into `model`; every name and shape must agree, else ValueError says how many do not and names one."""
-    fits(model.state_dict(), weights, path)
+def fill(model: torch.nn.Module, weights: dict[str, Tensor], path: str | Path, allow_nonfinite: bool = False) -> None:
+    """Load `weights` into `model`; every name, shape and kind of number must agree.
+
+    Args:
+        allow_nonfinite: take weights that are infinite or not a number, to look into how they came about.
+
+    Raises:
+        ValueError: naming a weight that does not fit, and how many there are.
+    """
+    own = model.state_dict()
+    fits(own, weights, path)
+    check_numbers(weights, own, path, allow_nonfinite)
     model.load_state_dict(weights)
+
+
+def check_numbers(
+    weights: Mapping[str, Tensor], own: Mapping[str, Tensor], path: str | Path, allow_nonfinite: bool = False
+) -> None:
+    """Raises ValueError naming the first of `weights` whose kind of number is not that of `own`, or that is not finite."""
+    for name, value in weights.items():
+        if value.is_complex() or value.is_floating_point() != own[name].is_floating_point():
+            raise ValueError(f"{path}: weight {name!r} holds {_kind(value)} where the network has {_kind(own[name])}")
+        if not allow_nonfinite and not value.float().isfinite().all():
+            raise ValueError(
+                f"{path}: weight {name!r} is not finite (NaN or infinite), so that the network would answer nothing; "
+                "allow_nonfinite loads it nevertheless"
+            )
+
+
+def _kind(x: Tensor) -> str:
+    return str(x.dtype).removeprefix("torch.")

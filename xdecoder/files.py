@@ -1,4 +1,4 @@
-"""Files: written so that nobody ever sees half of one, and read as ordinary files of text, lists and JSON."""
+"""Files: written so that nobody sees half of one, not even after a power cut, and read as ordinary text, lists and JSON."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import re
 import reprlib
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,23 +21,30 @@ IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".t
 _ESCAPES = re.compile(r"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F]..)|.)")
 """JSON's escapes; the group is half of a pair that stands alone, which could be neither shown nor written."""
 
+try:
+    import fcntl
+except ImportError:  # Windows: drafts are not marked as being written, and `sweep` is not called there
+    fcntl = None  # type: ignore[assignment]
+
 
 @contextmanager
 def atomic(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
-    """Open a file for writing that takes its name only when the block ends well.
+    """Open a file for writing that takes its name only when the block ends well and all of it is on the disk.
 
     Raises:
         OSError: naming `path`, for example when the disk is full; what stood there before is untouched.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with open(draft, mode, encoding=None if "b" in mode else "utf-8") as file:
+            _try_to_lock(file)
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(draft, path)
+        sync_folder(path.parent)
     except (OSError, RuntimeError) as error:
         # torch covers the error of a failed write, such as on a full disk, with a RuntimeError of its own.
         cause = error if isinstance(error, OSError) else error.__context__
@@ -46,6 +53,43 @@ def atomic(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
         raise OSError(cause.errno, f"{path} could not be written ({cause.strerror or cause}); nothing was changed") from error
     finally:
         draft.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, where they are missing, so that they outlast a power cut."""
+    missing = [each for each in (path, *path.parents) if not each.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for made in missing:
+        sync_folder(made.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until the folder's list of names is on the disk; some systems cannot be asked, and then nothing happens."""
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def sweep(folder: Path) -> None:
+    """Remove the drafts that killed processes left in and below a folder; those that are being written stay."""
+    for draft in folder.rglob(".*.[0-9]*.part"):
+        with suppress(OSError), open(draft, "rb") as file:
+            if _try_to_lock(file):
+                draft.unlink()
+
+
+def _try_to_lock(file: IO[Any]) -> bool:
+    """Hold a draft until the file is closed, or its process dies; False if another process does."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (OSError, AttributeError):  # a file system without locks, or Windows
+        return True
+    return True
 
 
 def regular(path: str | Path, what: str = "file") -> Path:

@@ -19,6 +19,7 @@ from tests.standin import Model, Task, batches
 from trainer import checkpointing
 from trainer.trainer import Stream, Trainer, TrainerConfig
 from xdecoder import checkpoint
+from xdecoder.files import sweep
 
 pytestmark = pytest.mark.slow
 
@@ -37,6 +38,8 @@ def train(folder: Path, signs_of_life: int | None = None) -> None:
         alive()
         fsync(file)
 
+    sweep(folder)
+    checkpointing.clear_drafts(folder / "checkpoints")
     config = TrainerConfig(steps=STEPS, learning_rate=0.01, log_every=4, save_every=3, device="cpu")
     torch.manual_seed(0)
     streams = [Stream([Task("a")], batches), Stream([Task("a"), Task("b")], batches, weight=0.5)]  # type: ignore[list-item]
@@ -98,4 +101,4 @@ def test_killed_ten_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert curve(folder) == curve(tmp_path / "whole")
     last = [checkpoint.read(checkpointing.states(each / "checkpoints")[-1])["model"] for each in (folder, tmp_path / "whole")]
     assert all(torch.equal(last[0][name], last[1][name]) for name in last[1])
-    assert not list((folder / "checkpoints").glob(".*")), "what was left half-written is cleared away"
+    assert not list(folder.rglob(".*")), "what was left half-written is cleared away"

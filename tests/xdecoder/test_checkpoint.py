@@ -87,3 +87,61 @@ def test_a_timm_backbones_own_weights_are_not_fetched_again(tmp_path, monkeypatc
     loaded = checkpoint.load(tmp_path / "model.pt")
     assert loaded.config.backbone.pretrained
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), loaded.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("name", ["model.pt", "model.safetensors"])
+def test_a_flipped_bit_is_found(tmp_path, name):
+    path = tmp_path / name
+    checkpoint.save(tiny_model(), path, origin={"steps": 3})
+    assert checkpoint.read(path)["origin"] == {"steps": 3}
+    whole = path.read_bytes()
+    for share in (0.3, 0.5, 0.8):
+        at = int(len(whole) * share)
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with pytest.raises(ValueError, match=f"{name}: damaged, its content does not match its checksum"):
+            checkpoint.load(path)
+
+
+def test_an_architecture_that_was_changed_in_a_safetensors_file_is_found(tmp_path):
+    path = tmp_path / "model.safetensors"
+    checkpoint.save(tiny_model(), path)
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(rb"\"heads\": 4", rb"\"heads\": 8", 1))
+    assert path.read_bytes() != whole
+    with pytest.raises(ValueError, match="damaged"):
+        checkpoint.load(path)
+
+
+def test_somebody_elses_file_without_checksums_is_read_with_a_warning(tmp_path, caplog):
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({"model": {"weight": torch.ones(3)}}, tmp_path / "theirs.pt")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert checkpoint.read(tmp_path / "theirs.pt")["model"]["weight"].sum() == 3
+    assert "theirs.pt: damaged" in caplog.text and "not one of ours" in caplog.text
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused_by_name_but_for_the_switch(tmp_path, wrong):
+    model = tiny_model()
+    with torch.no_grad():
+        name = next(name for name, _ in model.named_parameters() if name.startswith("backbone"))
+        model.get_parameter(name).view(-1)[3] = wrong
+    checkpoint.save(model, tmp_path / "model.pt")
+    with pytest.raises(ValueError, match=rf"model\.pt: weight '{name}' is not finite .* allow_nonfinite"):
+        checkpoint.load(tmp_path / "model.pt")
+    content = checkpoint.read(tmp_path / "model.pt")
+    built = checkpoint.interpret(content, "model.pt").build(allow_nonfinite=True)
+    assert not built.get_parameter(name).isfinite().all()
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.bool])
+def test_weights_of_another_kind_of_number_are_refused_by_name(tmp_path, kind):
+    model = tiny_model()
+    weights = model.state_dict()
+    name = next(iter(weights))
+    weights[name] = weights[name].to(kind)
+    checkpoint.save(model, tmp_path / "model.pt", weights)
+    with pytest.raises(ValueError, match=f"weight '{name}' holds {str(kind)[6:]} where the network has float32"):
+        checkpoint.load(tmp_path / "model.pt")

@@ -12,12 +12,13 @@ import torch
 from trainer.distributed import World
 from trainer.evaluation import resume
 from trainer.evaluation.evaluation import Evaluation, Keeping, NetworkSource, SavedSource
-from trainer.evaluation.results import record, sha256, write_record
+from trainer.evaluation.results import record, write_record
 from trainer.experiment import ExperimentConfig, load_model
 from trainer.report.report import write_evaluation_report
 from xdecoder.config import ConfigError
 from xdecoder.download import fetch
-from xdecoder.files import write_json
+from xdecoder.files import sweep, write_json
+from xdecoder.integrity import sha256
 
 
 def add_arguments(parser: argparse.ArgumentParser, score: bool) -> None:
@@ -44,7 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser, score: bool) -> None:
 def source(
     config: ExperimentConfig, options: argparse.Namespace, device: torch.device, score: bool
 ) -> tuple[NetworkSource | SavedSource, Keeping]:
-    """What is measured, and what is kept meanwhile."""
+    """What is measured, and what is kept meanwhile. What killed processes left half-written in the run folder is removed."""
+    sweep(config.output)
     if score:
         folder = options.predictions or config.output / "predictions"
         if not folder.is_dir():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import math
 import platform
@@ -17,7 +16,6 @@ from xdecoder.files import read_json, write_json
 FILE = "results.json"
 RECORD = "evaluation.json"
 PACKAGES = ("torchvision", "timm", "numpy", "pillow", "pycocotools", "open_clip_torch", "pycocoevalcap")
-CHUNK = 1 << 22
 
 
 def record(run_folder: str | Path, figures: Mapping[str, float]) -> None:
@@ -53,15 +51,6 @@ def versions() -> dict[str, str | None]:
         except importlib.metadata.PackageNotFoundError:
             found[name] = None
     return found
-
-
-def sha256(path: str | Path) -> str:
-    """The digest of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _plain(tree: Any) -> Any:

@@ -134,6 +134,7 @@ def initialise(model: Network, source: str | Path) -> Initialised:
     if not filled:
         expected = "expected a FocalNet, DaViT, UniCL, CLIP or X-Decoder file"
         raise ValueError(f"{path}: none of its {len(weights)} weights fits the network; {expected}")
+    checkpoint.check_numbers(filled, own, path)
     model.load_state_dict(filled, strict=False)
     done = Initialised(
         filled=tuple(filled),
