@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ from xdecoder.tasks.retrieval import image_vectors
 from xdecoder.tasks.segmentation import SegmentationConfig
 from xdecoder.texts import checked
 from xdecoder.types import SegmentationResult, Vocabulary
+
+if TYPE_CHECKING:
+    from xdecoder.editing import EditConfig, Edited, Inpainter, Step
 
 BATCH = 8  # images that are encoded at a time
 OPEN_VOCABULARY = TasksConfig(
@@ -145,6 +148,14 @@ class Picture:
         vqa.head_of(model)
         (best,) = vqa.answer(model, self.view("question"), model.language.encode(checked([question], "question")))
         return Answer(*best)
+
+    def edit(
+        self, instruction: str | Sequence[Step], inpainter: Inpainter | None = None, config: EditConfig | None = None
+    ) -> Edited:
+        """Change the image as an instruction says, such as "remove the left cup"; see `xdecoder.editing.edit`."""
+        from xdecoder.editing import edit  # which builds on this module
+
+        return edit(self._predictor, self, instruction, inpainter, config)
 
     def view(self, kind: str) -> Any:
         """The image as the network looks at it when segmenting ("scene"), captioning ("square") or answering ("question")."""

@@ -179,7 +179,7 @@ class Tools:
         image: ImageHandle,
         things: Annotated[list[Text], Field(max_length=MOST_TEXTS, description="what is counted one by one")],
         stuff: Annotated[tuple[Text, ...], Field(max_length=MOST_TEXTS, description="what is one region, such as sky")] = (),
-        threshold: Threshold = 0.4,
+        threshold: Threshold | None = None,
     ) -> Reply[Regions]:
         """Segment a whole picture: things one by one, and stuff such as sky or grass as one region a kind."""
         return self._seen(image, self.session.picture(image).panoptic(things, stuff, threshold), [*things, *stuff])
@@ -250,11 +250,15 @@ class Tools:
 
     def unavailable(self) -> dict[str, str]:
         """Tools that this network cannot serve, and why."""
-        try:
-            vqa.head_of(self.session.predictor.able("vqa"))
-        except ValueError as error:
-            return {"answer": str(error)}
-        return {}
+        predictor, missing = self.session.predictor, {}
+        for name, task in TASK_OF.items():
+            try:
+                model = predictor.able(task)
+                if task == "vqa":
+                    vqa.head_of(model)
+            except ValueError as error:
+                missing[name] = str(error)
+        return missing
 
     def call(self, name: str, arguments: dict[str, Any]) -> Reply[Any]:
         """Run a tool by name; calls take turns.
@@ -358,6 +362,20 @@ TOOLS: dict[str, Tool] = {
         Tools.close,
     )
 }
+
+
+TASK_OF = {
+    "describe": "captioning",
+    "segment": "segmentation",
+    "panoptic": "segmentation",
+    "instances": "segmentation",
+    "refer": "referring",
+    "answer": "vqa",
+    "match": "retrieval",
+    "find": "retrieval",
+    "edit": "referring",
+}
+"""What a network must be able to do for a tool."""
 
 
 def _read(name: str, arguments: dict[str, Any]) -> tuple[Callable[..., Any], dict[str, Any]]:
