@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -14,9 +15,9 @@ from PIL import Image
 from pydantic import Base64Bytes, Field
 
 from xdecoder.config import Config
+from xdecoder.images import open_image
 from xdecoder.inference.predictor import Picture, Predictor
 from xdecoder.serving.batching import Batcher, QueueFullError
-from xdecoder.serving.session import read_within
 from xdecoder.serving.tools import Classes, Phrases, Text, Threshold
 
 try:
@@ -247,7 +248,7 @@ def _handler(
     async def answered(question: Question) -> tuple[Json, int]:
         try:
             async with asyncio.timeout(config.seconds):
-                image = await asyncio.to_thread(read_within, question.image, config.pixels)
+                image = await asyncio.to_thread(open_image, io.BytesIO(question.image), config.pixels)
                 return await batcher.submit(Job(name, question, image)), 200
         except QueueFullError as error:
             return {"detail": str(error)}, 503

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from xdecoder.config import Config
 from xdecoder.files import atomic
-from xdecoder.images import FORMATS, open_image, read_header
+from xdecoder.images import FORMATS, open_image
 from xdecoder.inference.predictor import Picture, Predictor
 
 Mask = NDArray[np.bool_]  # (H, W)
@@ -95,7 +95,7 @@ class Session:
     def upload(self, data: bytes) -> str:
         """The handle of an encoded picture."""
         try:
-            image = self._read(data)
+            image = self._read(io.BytesIO(data))
         except ValueError:
             raise ValueError(f"the uploaded data: {self._kinds()}") from None
         return self.add(image, "upload")
@@ -174,19 +174,11 @@ class Session:
         if len(self.entries) >= self.limits.pictures:
             raise ValueError(f"there are {len(self.entries)} pictures open, which is the most; close some first")
 
-    def _read(self, source: Path | bytes) -> Image.Image:
-        return read_within(source, self.limits.pixels)
+    def _read(self, source: Path | io.BytesIO) -> Image.Image:
+        return open_image(source, self.limits.pixels)
 
     def _kinds(self) -> str:
         return f"not a readable picture of at most {self.limits.pixels} pixels; {', '.join(FORMATS)} files are"
-
-
-def read_within(source: Path | bytes, pixels: int) -> Image.Image:
-    """RGB picture of a stranger's file; raises ValueError if its header says that it has more pixels, or if it is none."""
-    width, height, _ = read_header(source)
-    if width * height > pixels:
-        raise ValueError(f"too large a picture, {width} × {height}; at most {pixels} pixels")
-    return open_image(io.BytesIO(source) if isinstance(source, bytes) else source)
 
 
 def held_bytes(tree: Any) -> int:
