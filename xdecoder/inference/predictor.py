@@ -373,12 +373,14 @@ def load(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     compile: bool = False,
+    answers: Sequence[str] | None = None,
 ) -> Predictor:
     """A predictor from a checkpoint: ours or a published X-Decoder, whose architecture is told from what is in the file.
 
     Args:
         source: a .pt or .safetensors file, `https://…`, `hf://owner/repository/file`, or a folder of `save_pretrained`.
         dtype, compile: as for `Predictor`.
+        answers: what a published file's answer head chooses from, if not from the published 3129 answers.
 
     Raises:
         ValueError: in one sentence, if it is not one.
@@ -386,7 +388,7 @@ def load(
     # This is the one place of the core that knows of the published room.
     from xdecoder.published.checkpoints import open_checkpoint
 
-    return Predictor(open_checkpoint(source).build(device), dtype, compile)
+    return Predictor(open_checkpoint(source, answers).build(device), dtype, compile)
 
 
 def _vocabulary(things: Sequence[str], stuff: Sequence[str] = ()) -> Vocabulary:
