@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from PIL import Image
 
 from xdecoder.images import open_image
-from xdecoder.inference.results import Instances, Regions
+from xdecoder.inference.results import Answer, Instances, Regions
 from xdecoder.postprocessing import ResizedMasks
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 220)}
@@ -32,6 +33,15 @@ def painted_scene(height: int = 60, width: int = 90) -> Image.Image:
 @dataclass(frozen=True)
 class PaintedPicture:
     image: Image.Image
+    views: dict[str, Any] = field(default_factory=dict)
+
+    def caption(self, region: np.ndarray | None = None) -> str:
+        seen = [name for name in COLOURS if (self._mask(name) if region is None else self._mask(name) & region).any()]
+        return " and ".join(f"something {name}" for name in seen) or "nothing"
+
+    def answer(self, question: str) -> Answer:
+        """Whether there is anything of the colour that is asked about."""
+        return Answer("yes" if self._mask(question).any() else "no", 0.75)
 
     def refer(self, phrases: Sequence[str]) -> Regions:
         """The pixels of the colour that a phrase names; the cosine grows with their number."""
@@ -53,6 +63,9 @@ class PaintedPicture:
 
 
 class PaintedPredictor:
+    def able(self, task: str) -> Any:
+        return SimpleNamespace(answers=SimpleNamespace())
+
     def encode(self, image: Any) -> PaintedPicture:
         return image if isinstance(image, PaintedPicture) else PaintedPicture(open_image(image))
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from xdecoder.backbones import BackboneConfig, FocalConfig
 from xdecoder.backbones.davit import BlockPair
 from xdecoder.backbones.focal import FocalBlock
-from xdecoder.decoder.attention import TokenGroup
+from xdecoder.decoder.attention import AttentionTable, TokenGroup
 from xdecoder.decoder.cache import KeyValueCache, TokenCache
 from xdecoder.decoder.decoder import Decoder, DecoderConfig
 from xdecoder.decoder.heads import AnswerConfig, AnswerHead, Prediction, QueryOutputs
@@ -124,6 +124,12 @@ class Encoded:
         tokens = TokenCache(len(self.decoder.layers))
         return Latents(tuple(self.decoder.run(self.cache, self.decoder.latent_queries(len(self)), tokens)), tokens)
 
+    @cached_property
+    def unmasked_latents(self) -> Latents:
+        """The latent queries as they are where they may look everywhere, which published answers are read from."""
+        tokens, queries = TokenCache(len(self.decoder.layers)), self.decoder.latent_queries(len(self))
+        return Latents(tuple(self.decoder.run(self.cache, queries, tokens, self.decoder.table.unmasked())), tokens)
+
     def ask(self, *groups: TokenGroup, past: TokenCache | None = None) -> Prediction:
         """What tokens say in the end that are decoded by themselves, or behind `past`; of B rows, or of B·R rows."""
         *_, last = self.decoder.run(self.cache, groups, past)
@@ -183,7 +189,8 @@ class XDecoder(Network):
         read = lru_cache(maxsize=None)(self.language.encode)
         features = self.encode(batch.images, [sample.seed for sample in batch.samples])
         prompts = [task.prompt(self, features, batch, lambda texts: read(tuple(texts))) for task in tasks]
-        layers = self.decode(features, [group for prompt in prompts for group in prompt.groups])[::-1]
+        groups = [group for prompt in prompts for group in prompt.groups]
+        layers = self.decode(features, groups, self._table(tasks))[::-1]
         terms: dict[str, Tensor] = {}
         for task, prompt in zip(tasks, prompts, strict=True):
             for term, value in task.loss(self, features, layers, prompt, batch, context).items():
@@ -257,9 +264,23 @@ class XDecoder(Network):
             padded=(pixels.shape[-2], pixels.shape[-1]),
         )
 
-    def decode(self, features: Encoded, groups: Sequence[TokenGroup] = ()) -> list[Prediction]:
-        """Predictions before the first layer and after each one; the last is the result."""
-        return list(self.decoder(features.mask, features.maps, groups))
+    def decode(
+        self, features: Encoded, groups: Sequence[TokenGroup] = (), table: AttentionTable | None = None
+    ) -> list[Prediction]:
+        """Predictions before the first layer and after each one; the last is the result. `table`: if not the decoder's own."""
+        return list(self.decoder(features.mask, features.maps, groups, table))
+
+    def _table(self, tasks: Sequence[Task]) -> AttentionTable:
+        """Who may look at whom while these tasks learn together: questions may want latent queries that look everywhere."""
+        names = [task.name for task in tasks]
+        if "vqa" not in names or self.config.answers is None or self.config.answers.masked_latents:
+            return self.decoder.table
+        if len(names) > 1:
+            raise ValueError(
+                "answers that are read from unmasked latent queries (model.answers.masked_latents: false) are trained in a "
+                "stream of their own; give task 'vqa' an entry of data.train to itself"
+            )
+        return self.decoder.table.unmasked()
 
     def _draw_paths(self, seeds: Sequence[int | None]) -> Tensor | None:
         """Uniform numbers (B, P), one for each branch of the backbone that a picture may skip."""

@@ -70,6 +70,10 @@ class AttentionTable(Config):
         assert set(names) <= set(self.groups), f"token groups are {', '.join(self.groups)}, not {names}"
         return sorted(groups, key=lambda group: self.groups.index(group.name))
 
+    def unmasked(self) -> AttentionTable:
+        """With every group that looks at the image looking everywhere, as in published answering."""
+        return self.model_copy(update={"cross_attention": dict.fromkeys(self.cross_attention, "everywhere")})
+
     def as_published(self) -> AttentionTable:
         """With the defects that X-Decoder's published weights were trained with."""
         return self.model_copy(
@@ -78,11 +82,12 @@ class AttentionTable(Config):
 
 
 XDECODER = AttentionTable(
-    groups=("object", "image", "grounding", "caption", "denoising", "word"),
+    groups=("object", "image", "grounding", "caption", "question", "denoising", "word"),
     self_attention={
         "object": {"object": Relation.EVERY},
         "image": {"image": Relation.EVERY},
         "caption": {"object": Relation.EVERY, "image": Relation.EVERY, "caption": Relation.EARLIER},
+        "question": {"object": Relation.EVERY, "image": Relation.EVERY, "question": Relation.EARLIER},
         "grounding": {"grounding": Relation.EVERY, "word": Relation.EVERY},
         "word": {"grounding": Relation.EVERY, "word": Relation.EVERY},
         "denoising": {"denoising": Relation.ITSELF},
@@ -92,12 +97,13 @@ XDECODER = AttentionTable(
         "image": "own mask",
         "grounding": "own mask",
         "caption": "everywhere",
+        "question": "everywhere",
         "denoising": "given mask",
     },
 )
 """X-Decoder's groups: *object* (the first m−1 latent queries), *image* (the last latent query), *grounding* (copies of the
-object queries that come with phrases), *caption* (a caption's tokens), *word* (the phrases' tokens), and in training
-*denoising* (copies of object queries that are shown an annotated region each)."""
+object queries that come with phrases), *caption* (a caption's tokens), *question* (one token for each of a question's), *word*
+(the phrases' tokens), and in training *denoising* (copies of object queries that are shown an annotated region each)."""
 
 
 @dataclass(frozen=True)

@@ -65,45 +65,60 @@ class Decoder(nn.Module):
         self.heads = Heads(width, config.joint_width)
         initialise_transformer(self.layers)
 
-    def forward(self, mask_features: Tensor, maps: Sequence[Tensor], groups: Sequence[TokenGroup] = ()) -> Iterator[Prediction]:
+    def forward(
+        self,
+        mask_features: Tensor,
+        maps: Sequence[Tensor],
+        groups: Sequence[TokenGroup] = (),
+        table: AttentionTable | None = None,
+    ) -> Iterator[Prediction]:
         """Predictions of latent queries and groups before the first layer and after each one, made as they are asked for.
 
         Args:
             mask_features: (B, C, H/4, W/4).
             maps: three maps (B, C, h, w), coarse to fine; the layers read them in the order of `config.maps`.
             groups: tokens that the tasks bring.
+            table: who may look at whom, if not as the decoder's own table says.
         """
         image = self.read(mask_features, maps, self.table.full_size_masks)
         groups = [replace(group, present=None) if group.name in self.table.padding_seen else group for group in groups]
-        return self.run(image, (*self.latent_queries(mask_features.shape[0]), *groups))
+        return self.run(image, (*self.latent_queries(mask_features.shape[0]), *groups), table=table)
 
-    def run(self, image: KeyValueCache, groups: Sequence[TokenGroup], past: TokenCache | None = None) -> Iterator[Prediction]:
+    def run(
+        self,
+        image: KeyValueCache,
+        groups: Sequence[TokenGroup],
+        past: TokenCache | None = None,
+        table: AttentionTable | None = None,
+    ) -> Iterator[Prediction]:
         """The layer loop of training, prediction and captions alike: predictions before the first layer and after each one.
 
         Args:
             image: what the layers read of B images.
             groups: the tokens to be decoded, of B rows, or of B·R rows: then R sets of tokens ask about each image.
             past: tokens that were decoded before, at which the table may let these look; these are added to them.
+            table: as for `forward`.
 
         Raises:
             AssertionError: for a group that the table does not know, or gets twice.
         """
-        groups = self.table.ordered(groups)
+        table = table or self.table
+        groups = table.ordered(groups)
         living, fresh = [group for group in groups if not group.fresh], [group for group in groups if group.fresh]
-        looking = [group for group in living if group.name in self.table.cross_attention]  # the table has these first
+        looking = [group for group in living if group.name in table.cross_attention]  # the table has these first
         lookers = sum(group.content.shape[1] for group in looking)
         dtype = self.query_content.weight.dtype  # texts come in full precision
         tokens = torch.cat([group.content for group in living], dim=1).to(dtype)
         position = torch.cat([group.position for group in living], dim=1).to(dtype)
         before = past.begin(groups) if past is not None else {}
         varies = any(group.varies for group in groups)
-        visible = None if varies else self_attention_mask(self.table, living, past=before)
+        visible = None if varies else self_attention_mask(table, living, past=before)
         prediction = self._predict(tokens, living)
         yield prediction
         for i, layer in enumerate(self.layers):
             assert isinstance(layer, DecoderLayer)
             level = self.map_of(i)
-            places = self.visible(prediction, [group.at(i, level) for group in looking], image.levels[i])
+            places = self.visible(prediction, [group.at(i, level) for group in looking], image.levels[i], table)
             seers = tokens[:, :lookers], position[:, :lookers]
             if image.keep:
                 attended = layer.cross_attend_cached(*seers, image.projected(i), places)
@@ -112,7 +127,7 @@ class Decoder(nn.Module):
             tokens = torch.cat((attended, tokens[:, lookers:]), dim=1)
             others = [group.at(i, level) for group in fresh]
             if varies:
-                visible = self_attention_mask(self.table, [group.at(i, level) for group in living], others, before)
+                visible = self_attention_mask(table, [group.at(i, level) for group in living], others, before)
             join = partial(past.join, i) if past is not None else None
             tokens = layer.self_attend(tokens, position, visible, _keys_and_values(others, dtype), join)
             prediction = self._predict(tokens, living)
@@ -171,24 +186,24 @@ class Decoder(nn.Module):
         return KeyValueCache([levels[self.map_of(i)] for i in range(len(layers))], projections, keep)
 
     @torch.no_grad()
-    def visible(self, prediction: Prediction, groups: Sequence[TokenGroup], level: Level) -> Tensor | None:
+    def visible(
+        self, prediction: Prediction, groups: Sequence[TokenGroup], level: Level, table: AttentionTable
+    ) -> Tensor | None:
         """Where each of N looking tokens may look on a map, (B·R, N, h·w) bool; None if all may look everywhere."""
-        looks = {group.name: self.table.cross_attention[group.name] for group in groups}
+        looks = {group.name: table.cross_attention[group.name] for group in groups}
         if all(looks[group.name] == "everywhere" and group.mask is None for group in groups):
             return None
         places = []
         for group in groups:
             if looks[group.name] == "own mask":
                 masks = paint(prediction[group.name].mask, level.features)
-                inside = own_mask(
-                    masks if masks.shape[-2:] == level.size else resize(masks, level.size, self.table.interpolation)
-                )
-                if group.name in self.table.first_looks_everywhere:
+                inside = own_mask(masks if masks.shape[-2:] == level.size else resize(masks, level.size, table.interpolation))
+                if group.name in table.first_looks_everywhere:
                     inside[:, 0] = True
             elif looks[group.name] == "everywhere" and group.mask is None:
                 inside = group.content.new_ones(*group.content.shape[:2], level.keys.shape[1], dtype=torch.bool)
             else:
-                inside = given_mask(group, level.size, self.table)
+                inside = given_mask(group, level.size, table)
             places.append(inside)
         return torch.cat(places, dim=1)
 

@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 
 from xdecoder.config import Config
@@ -97,8 +98,11 @@ class Heads(nn.Module):
 class AnswerConfig(Config):
     """Answering questions by choosing among known answers (section 4 of the paper)."""
 
-    answers: tuple[str, ...]
-    """What can be answered; published: the 3129 most common answers of VQAv2."""
+    answers: tuple[str, ...] = Field(min_length=2)
+    """What can be answered, "" where a place has no answer; published: the 3129 most common answers of VQAv2."""
+    masked_latents: bool = True
+    """Whether questions look at the latent queries that segmentation uses, so that an image is decoded once for both; published
+    weights learnt with latent queries that look everywhere."""
     image_size: int = 640
     """Side of the square pictures that it answers best about."""
 
@@ -118,6 +122,10 @@ class AnswerHead(nn.Module):
         self.classifier = nn.Sequential(
             nn.Linear(width, 2 * width), nn.LayerNorm(2 * width), nn.GELU(), nn.Linear(2 * width, len(config.answers))
         )
+        for layer in self.classifier:
+            if isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, std=0.02)
+                nn.init.zeros_(layer.bias)
 
     def forward(self, normed: Tensor) -> Tensor:
         """Logits (B, answers) of the decoder's token at the end of each question (B, C), behind the shared LayerNorm."""

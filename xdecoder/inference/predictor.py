@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
 import torch
@@ -25,6 +25,9 @@ from xdecoder.tasks import TasksConfig, captioning, referring, retrieval, segmen
 from xdecoder.tasks.descriptor import Descriptor
 from xdecoder.texts import checked
 from xdecoder.types import SegmentationResult, Vocabulary
+
+if TYPE_CHECKING:
+    from xdecoder.editing import EditConfig, Edited, Inpainter, Step
 
 BATCH = 8  # images that are encoded at a time
 OPEN_VOCABULARY = TasksConfig(
@@ -145,6 +148,14 @@ class Picture:
         vqa.head_of(model)
         (best,) = vqa.answer(model, self.view(vqa.DESCRIPTOR), model.language.encode(checked([question], "question")))
         return Answer(*best)
+
+    def edit(
+        self, instruction: str | Sequence[Step], inpainter: Inpainter | None = None, config: EditConfig | None = None
+    ) -> Edited:
+        """Change the image as an instruction says, such as "remove the left cup"; see `xdecoder.editing.edit`."""
+        from xdecoder.editing import edit  # which builds on this module
+
+        return edit(self._predictor, self, instruction, inpainter, config)
 
     def view(self, task: Descriptor) -> Any:
         """The image, encoded, as the network looks at it when a task is asked."""
@@ -374,6 +385,7 @@ def load(
     dtype: torch.dtype = torch.float32,
     compile: bool = False,
     allow_nonfinite: bool = False,
+    answers: Sequence[str] | None = None,
 ) -> Predictor:
     """A predictor from a checkpoint: ours or a published X-Decoder, whose architecture is told from what is in the file.
 
@@ -381,6 +393,7 @@ def load(
         source: a .pt or .safetensors file, `https://…`, `hf://owner/repository/file`, or a folder of `save_pretrained`.
         dtype, compile: as for `Predictor`.
         allow_nonfinite: take weights that are infinite or not a number, which are refused otherwise.
+        answers: what a published file's answer head chooses from, if not from the published 3129 answers.
 
     Raises:
         ValueError: in one sentence, if it is not one.
@@ -388,7 +401,7 @@ def load(
     # This is the one place of the core that knows of the published room.
     from xdecoder.published.checkpoints import open_checkpoint
 
-    return Predictor(open_checkpoint(source).build(device, allow_nonfinite), dtype, compile)
+    return Predictor(open_checkpoint(source, answers).build(device, allow_nonfinite), dtype, compile)
 
 
 def _vocabulary(things: Sequence[str], stuff: Sequence[str] = ()) -> Vocabulary:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import mmap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,25 +71,28 @@ class Initialised:
         )
 
 
-def open_checkpoint(source: str | Path) -> Checkpoint:
+def open_checkpoint(source: str | Path, answers: Sequence[str] | None = None) -> Checkpoint:
     """Architecture and weights of one of our files or a published one, wherever it lies (`xdecoder.download.fetch`).
+
+    Args:
+        answers: what a published answer head chooses from, if not from the published 3129; our own files say it themselves.
 
     Raises:
         ValueError: in one sentence, for what cannot be read or is no X-Decoder.
     """
     path = fetch(source)
     content = _read(path)
-    return checkpoint.interpret(content, path) if "format" in content else interpret(content, path)
+    return checkpoint.interpret(content, path) if "format" in content else interpret(content, path, answers)
 
 
-def interpret(content: Mapping[str, Any], path: Path) -> Checkpoint:
+def interpret(content: Mapping[str, Any], path: Path, answers: Sequence[str] | None = None) -> Checkpoint:
     """A published file's content; weights that the network has no place for are left out with a warning.
 
     Raises:
         ValueError: for another network, a part of one, or missing weights.
     """
     weights = _weights_in(content, path)
-    config = detect.architecture(weights, path)
+    config = detect.architecture(weights, path, answers)
     converted = convert(weights)
     names = checkpoint.outline(config, path)
     missing = [name for name in names if name not in converted]
@@ -109,6 +112,9 @@ def save(model: XDecoder, path: str | Path) -> None:
     """
     if model.config.backbone.name == "timm":
         known = "the published format knows Focal and DaViT backbones, not timm's"
+        raise ValueError(f"{path}: {known}; use xdecoder.checkpoint.save")
+    if model.config.answers is not None and model.config.answers.masked_latents:
+        known = "answers that share their latent queries with segmentation have no published form"
         raise ValueError(f"{path}: {known}; use xdecoder.checkpoint.save")
     state = {name: value.detach().cpu() for name, value in to_published_state(model.state_dict()).items()}
     checkpoint.write({"model": state} if Path(path).suffix == ".safetensors" else state, path)

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from xdecoder.config import parse
+from xdecoder.language import vocabularies
 from xdecoder.model import XDecoderConfig
 
 DECODER = "sem_seg_head.predictor."
 PIXELS = "sem_seg_head.pixel_decoder."
 TEXT = DECODER + "lang_encoder."
+ANSWERS = DECODER + "vqa_classifier.3.weight"
 OURS = ("backbone.", "pixel_decoder.", "decoder.", "language.")  # how names begin in our own files
 HEADS = 8  # of every transformer that was published; shapes do not tell
 EXPECTED = "expected X-Decoder's backbone, sem_seg_head.pixel_decoder, sem_seg_head.predictor with its lang_encoder"
 START = "training starts from them with `weights: FILE` in the experiment, or xdecoder.published.checkpoints.initialise"
 
 
-def architecture(weights: Mapping[str, Tensor], path: str | Path) -> XDecoderConfig:
+def architecture(weights: Mapping[str, Tensor], path: str | Path, answers: Sequence[str] | None = None) -> XDecoderConfig:
     """The settings of the network whose published names and shapes these are.
+
+    Args:
+        answers: what an answer head chooses from; None = the published 3129 answers.
 
     Raises:
         ValueError: naming `path`, for weights of another or of only a part of the network.
@@ -40,7 +45,18 @@ def architecture(weights: Mapping[str, Tensor], path: str | Path) -> XDecoderCon
         raise ValueError(f"{path}: the checkpoint lacks {name!r}, without which its architecture is unknown") from None
     except (ValueError, IndexError, ZeroDivisionError):
         raise ValueError(f"{path}: a weight that tells the architecture has a shape that no X-Decoder has") from None
+    outputs = weights.get(ANSWERS)
+    if outputs is not None:
+        settings["answers"] = {"answers": _answers(outputs.shape[0], answers, path), "masked_latents": False}
     return parse(XDecoderConfig, settings, where=str(path))
+
+
+def _answers(outputs: int, given: Sequence[str] | None, path: str | Path) -> tuple[str, ...]:
+    known = tuple(answer or "" for answer in vocabularies.answers()) if given is None else tuple(given)
+    if len(known) != outputs:
+        whose = f"the published list has {len(known)}; give its own as answers" if given is None else f"{len(known)} are given"
+        raise ValueError(f"{path}: its answer head chooses from {outputs} answers, but {whose}")
+    return known
 
 
 def refuse_others(weights: Mapping[str, Tensor], path: str | Path) -> None:

@@ -107,7 +107,12 @@ _DECODER = tuple(
     )
 )
 
-_ROWS = (*_BACKBONES, *_PIXEL_DECODERS, *_LANGUAGE, *_DECODER)
+_ANSWERS = (
+    ("sem_seg_head.predictor.query_feat_caping.*", "answers.query_content.*"),
+    ("sem_seg_head.predictor.vqa_classifier.*", "answers.classifier.*"),
+)
+
+_ROWS = (*_BACKBONES, *_PIXEL_DECODERS, *_LANGUAGE, *_ANSWERS, *_DECODER)
 
 
 def _compile(rows: Iterable[tuple[str, str]]) -> list[tuple[re.Pattern[str], str]]:

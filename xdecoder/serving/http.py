@@ -16,10 +16,11 @@ from pydantic import Base64Bytes, Field
 
 from xdecoder.config import Config
 from xdecoder.images import open_image
-from xdecoder.inference.predictor import Predictor
+from xdecoder.inference.predictor import Picture, Predictor
 from xdecoder.serving.batching import Batcher, QueueFullError
-from xdecoder.serving.session import FORMATS
 from xdecoder.serving.tools import Classes, Phrases, Text, Threshold
+from xdecoder.tasks import captioning, referring, retrieval, segmentation, vqa
+from xdecoder.tasks.descriptor import Descriptor
 
 try:
     import uvicorn
@@ -91,58 +92,65 @@ class AnswerQuestion(Question):
 
 
 Json = dict[str, Any]
-Ask = Callable[[Predictor, list[Image.Image], Any], list[Json]]
+Ask = Callable[[Predictor, list[Picture], Any], list[Json]]
 
 
-def _segment(model: Predictor, images: list[Image.Image], q: SegmentQuestion) -> list[Json]:
+def _segment(model: Predictor, images: list[Picture], q: SegmentQuestion) -> list[Json]:
     """Give each pixel one of some classes."""
     return [result.to_json() for result in model.segment(images, q.classes, q.threshold)]
 
 
-def _panoptic(model: Predictor, images: list[Image.Image], q: PanopticQuestion) -> list[Json]:
+def _panoptic(model: Predictor, images: list[Picture], q: PanopticQuestion) -> list[Json]:
     """Segment a whole picture: things one by one, and each kind of stuff as one region."""
     return [result.to_json() for result in model.panoptic(images, q.things, q.stuff, q.threshold)]
 
 
-def _instances(model: Predictor, images: list[Image.Image], q: InstancesQuestion) -> list[Json]:
+def _instances(model: Predictor, images: list[Picture], q: InstancesQuestion) -> list[Json]:
     """Find each thing of some classes."""
     return [result.to_json() for result in model.instances(images, q.classes, q.threshold)]
 
 
-def _refer(model: Predictor, images: list[Image.Image], q: ReferQuestion) -> list[Json]:
+def _refer(model: Predictor, images: list[Picture], q: ReferQuestion) -> list[Json]:
     """Find the region that each phrase means; its score is the cosine of the two."""
     return [result.to_json() for result in model.refer(images, q.phrases)]
 
 
-def _caption(model: Predictor, images: list[Image.Image], q: CaptionQuestion) -> list[Json]:
+def _caption(model: Predictor, images: list[Picture], q: CaptionQuestion) -> list[Json]:
     """Describe a picture in a sentence."""
     return [{"caption": text} for text in model.caption(images, beams=q.beams)]
 
 
-def _match(model: Predictor, images: list[Image.Image], q: MatchQuestion) -> list[Json]:
+def _match(model: Predictor, images: list[Picture], q: MatchQuestion) -> list[Json]:
     """Compare a picture with texts."""
     return [{"cosines": cosines.tolist()} for cosines in model.match(images, q.texts)]
 
 
-def _answer(model: Predictor, images: list[Image.Image], q: AnswerQuestion) -> list[Json]:
+def _answer(model: Predictor, images: list[Picture], q: AnswerQuestion) -> list[Json]:
     """Answer a question in a word or two, where the network has an answer head."""
     return [{"answer": said.text, "score": said.score} for said in model.answer(images, q.question)]
 
 
-ENDPOINTS: dict[str, tuple[type[Question], Ask]] = {
-    "segment": (SegmentQuestion, _segment),
-    "panoptic": (PanopticQuestion, _panoptic),
-    "instances": (InstancesQuestion, _instances),
-    "refer": (ReferQuestion, _refer),
-    "caption": (CaptionQuestion, _caption),
-    "match": (MatchQuestion, _match),
-    "answer": (AnswerQuestion, _answer),
+@dataclass(frozen=True)
+class Endpoint:
+    question: type[Question]
+    ask: Ask
+    task: Descriptor  # which says how the picture is shown to the network
+
+
+ENDPOINTS: dict[str, Endpoint] = {
+    "segment": Endpoint(SegmentQuestion, _segment, segmentation.DESCRIPTOR),
+    "panoptic": Endpoint(PanopticQuestion, _panoptic, segmentation.DESCRIPTOR),
+    "instances": Endpoint(InstancesQuestion, _instances, segmentation.DESCRIPTOR),
+    "refer": Endpoint(ReferQuestion, _refer, referring.DESCRIPTOR),
+    "caption": Endpoint(CaptionQuestion, _caption, captioning.DESCRIPTOR),
+    "match": Endpoint(MatchQuestion, _match, retrieval.DESCRIPTOR),
+    "answer": Endpoint(AnswerQuestion, _answer, vqa.DESCRIPTOR),
 }
 
 
 @dataclass(frozen=True)
 class Job:
-    ask: Ask
+    name: str  # of the endpoint
     question: Question
     image: Image.Image
 
@@ -180,8 +188,8 @@ def build(predictor: Predictor, config: ServerConfig | None = None) -> FastAPI:
     app = FastAPI(title="X-Decoder", description="One network for pixels, pictures and language.", lifespan=lifespan)
     app.add_middleware(BodyLimit, limit=config.body_bytes)
 
-    for name, (kind, ask) in ENDPOINTS.items():
-        app.post(f"/v1/{name}", operation_id=name, summary=ask.__doc__)(_endpoint(name, kind, ask, batcher, config, metrics))
+    for name, endpoint in ENDPOINTS.items():
+        app.post(f"/v1/{name}", operation_id=name, summary=endpoint.ask.__doc__)(_handler(name, batcher, config, metrics))
 
     @app.get("/healthz", summary="Whether requests are being answered")
     async def health() -> JSONResponse:
@@ -204,31 +212,46 @@ def build(predictor: Predictor, config: ServerConfig | None = None) -> FastAPI:
 
 
 def answer_together(predictor: Predictor, jobs: Sequence[Job]) -> list[Json | Exception]:
-    """The answer to each job, or what is wrong with it; those who ask the same are asked as one."""
+    """The answer to each job, or what is wrong with it.
+
+    Pictures are encoded together whatever is asked of them; those that are asked the same are asked as one.
+    """
+    pictures = [predictor.encode(job.image) for job in jobs]
     answers: list[Json | Exception] = [{}] * len(jobs)
-    groups: dict[Any, list[int]] = {}
-    for number, job in enumerate(jobs):
-        asked = (job.ask, job.question.model_dump_json(exclude={"image"}))
-        groups.setdefault(asked, []).append(number)
-    for numbers in groups.values():
-        first = jobs[numbers[0]]
+    for task in dict.fromkeys(ENDPOINTS[job.name].task for job in jobs):
+        numbers = [n for n, job in enumerate(jobs) if ENDPOINTS[job.name].task == task]
         try:
-            found: Sequence[Json | Exception] = first.ask(predictor, [jobs[n].image for n in numbers], first.question)
+            predictor.look([pictures[n] for n in numbers], task)
         except Exception as error:
-            found = [error] * len(numbers)
-        for number, answer in zip(numbers, found, strict=True):
-            answers[number] = answer
+            for n in numbers:
+                answers[n] = error
+            continue
+        groups: dict[tuple[str, str], list[int]] = {}
+        for n in numbers:
+            groups.setdefault((jobs[n].name, jobs[n].question.model_dump_json(exclude={"image"})), []).append(n)
+        for (name, _), same in groups.items():
+            for n, answer in zip(
+                same, _asked(predictor, name, [pictures[n] for n in same], jobs[same[0]].question), strict=True
+            ):
+                answers[n] = answer
     return answers
 
 
-def _endpoint(
-    name: str, kind: type[Question], ask: Ask, batcher: Batcher[Job, Json], config: ServerConfig, metrics: Metrics
+def _asked(predictor: Predictor, name: str, pictures: list[Picture], question: Question) -> Sequence[Json | Exception]:
+    try:
+        return ENDPOINTS[name].ask(predictor, pictures, question)
+    except Exception as error:
+        return [error] * len(pictures)
+
+
+def _handler(
+    name: str, batcher: Batcher[Job, Json], config: ServerConfig, metrics: Metrics
 ) -> Callable[..., Awaitable[JSONResponse]]:
     async def answered(question: Question) -> tuple[Json, int]:
         try:
             async with asyncio.timeout(config.seconds):
-                image = await asyncio.to_thread(open_image, io.BytesIO(question.image), config.pixels, FORMATS)
-                return await batcher.submit(Job(ask, question, image)), 200
+                image = await asyncio.to_thread(open_image, io.BytesIO(question.image), config.pixels)
+                return await batcher.submit(Job(name, question, image)), 200
         except QueueFullError as error:
             return {"detail": str(error)}, 503
         except TimeoutError:
@@ -246,7 +269,7 @@ def _endpoint(
         metrics.requests.labels(name, str(status)).inc()
         return JSONResponse(content, status, {"Retry-After": "1"} if status == 503 else None)
 
-    endpoint.__annotations__["question"] = kind  # FastAPI reads the body's schema from here
+    endpoint.__annotations__["question"] = ENDPOINTS[name].question  # FastAPI reads the body's schema from here
     return endpoint
 
 

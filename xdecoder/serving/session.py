@@ -17,10 +17,8 @@ from torch import Tensor, nn
 
 from xdecoder.config import Config
 from xdecoder.files import atomic
-from xdecoder.images import open_image
+from xdecoder.images import FORMATS, open_image
 from xdecoder.inference.predictor import Picture, Predictor
-
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 
 Mask = NDArray[np.bool_]  # (H, W)
 
@@ -177,7 +175,7 @@ class Session:
             raise ValueError(f"there are {len(self.entries)} pictures open, which is the most; close some first")
 
     def _read(self, source: Path | io.BytesIO) -> Image.Image:
-        return open_image(source, self.limits.pixels, FORMATS)
+        return open_image(source, self.limits.pixels)
 
     def _kinds(self) -> str:
         return f"not a readable picture of at most {self.limits.pixels} pixels; {', '.join(FORMATS)} files are"

@@ -20,7 +20,7 @@ from xdecoder.config import Config, parse
 from xdecoder.editing import EditConfig, Inpainter, Step
 from xdecoder.inference.results import Drawable
 from xdecoder.serving.session import Mask, Session
-from xdecoder.tasks import vqa
+from xdecoder.tasks import captioning, referring, retrieval, segmentation, vqa
 
 MOST_TEXTS = 200
 MOST_LETTERS = 500  # of one text
@@ -250,11 +250,15 @@ class Tools:
 
     def unavailable(self) -> dict[str, str]:
         """Tools that this network cannot serve, and why."""
-        try:
-            vqa.head_of(self.session.predictor.able(vqa.DESCRIPTOR))
-        except ValueError as error:
-            return {"answer": str(error)}
-        return {}
+        predictor, missing = self.session.predictor, {}
+        for name, task in TASK_OF.items():
+            try:
+                model = predictor.able(task)
+                if task is vqa.DESCRIPTOR:
+                    vqa.head_of(model)
+            except ValueError as error:
+                missing[name] = str(error)
+        return missing
 
     def call(self, name: str, arguments: dict[str, Any]) -> Reply[Any]:
         """Run a tool by name; calls take turns.
@@ -358,6 +362,20 @@ TOOLS: dict[str, Tool] = {
         Tools.close,
     )
 }
+
+
+TASK_OF = {
+    "describe": captioning.DESCRIPTOR,
+    "segment": segmentation.DESCRIPTOR,
+    "panoptic": segmentation.DESCRIPTOR,
+    "instances": segmentation.DESCRIPTOR,
+    "refer": referring.DESCRIPTOR,
+    "answer": vqa.DESCRIPTOR,
+    "match": retrieval.DESCRIPTOR,
+    "find": retrieval.DESCRIPTOR,
+    "edit": referring.DESCRIPTOR,
+}
+"""What a network must be able to do for a tool."""
 
 
 def _read(name: str, arguments: dict[str, Any]) -> tuple[Callable[..., Any], dict[str, Any]]:

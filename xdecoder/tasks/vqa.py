@@ -1,22 +1,29 @@
-"""Answering questions about a picture: its tokens take a caption's place in the decoder, and the last one chooses an answer."""
+"""Answering questions about an image: one token for each token of the question, the last of which chooses an answer.
+
+What the tokens are is the head's own, the same for every question; what is asked enters as their position, and so as what
+attention looks for, never as what it reads (section 3.4 of the paper; the published VQAv2 network).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from xdecoder.config import Config, ConfigError
+from xdecoder.config import Config
 from xdecoder.decoder.attention import TokenGroup
 from xdecoder.decoder.heads import AnswerHead, Prediction
 from xdecoder.language.encoder import Texts
+from xdecoder.losses.answers import answer_loss, soft_targets
 from xdecoder.losses.context import StepContext
 from xdecoder.model import Encoded, XDecoder
 from xdecoder.network import Prompt, TextReader
 from xdecoder.tasks.descriptor import Descriptor
-from xdecoder.types import AnswerResult, Batch
+from xdecoder.types import AnswerResult, Batch, Question
 
 DESCRIPTOR = Descriptor(
     name="vqa",
@@ -30,46 +37,79 @@ DESCRIPTOR = Descriptor(
 
 
 class VqaConfig(Config):
-    """Nothing is to be set: the answers are those of the network's head."""
+    """How answers are learnt; which there are is the network's (`model.answers`)."""
+
+    weight: float = Field(1.0, ge=0)
 
     descriptor: ClassVar[Descriptor] = DESCRIPTOR
 
     def build(self) -> Vqa:
-        return Vqa()
+        return Vqa(self)
+
+
+@dataclass(frozen=True)
+class QuestionPrompt(Prompt):
+    texts: Texts | None = None  # one a sample
+
+
+class Answered(NamedTuple):
+    text: str
+    score: float  # 0…1: how likely, of all answers
 
 
 class Vqa:
-    """Each question about a picture gets the head's likeliest answer."""
+    """Learns what people answered to one question about each image; answers all questions about it."""
 
     name = DESCRIPTOR.name
     compares = False
     asks = True
 
-    def prompt(self, model: XDecoder, features: Encoded, batch: Batch, texts: TextReader) -> Prompt:
-        return Prompt()
+    def __init__(self, config: VqaConfig) -> None:
+        self.config = config
 
     def counts(self, model: XDecoder, batch: Batch) -> dict[str, float]:
-        raise ConfigError("task 'vqa' is only measured; answer heads come with their checkpoint")
+        return {"questions": int(self._targets(model, batch).any(dim=1).sum())}
+
+    def prompt(self, model: XDecoder, features: Encoded, batch: Batch, texts: TextReader) -> QuestionPrompt:
+        read = texts([question.text for question in questions_of(batch)])
+        return QuestionPrompt((question_tokens(model, read),), read)
 
     def loss(
         self,
         model: XDecoder,
         features: Encoded,
         layers: Sequence[Prediction],
-        prompt: Prompt,
+        prompt: QuestionPrompt,
         batch: Batch,
         context: StepContext,
     ) -> dict[str, Tensor]:
-        raise AssertionError("`counts` refuses to train")
+        """Of the last layer alone."""
+        assert prompt.texts is not None
+        logits = head_of(model)(at_the_end(layers[0], prompt.texts))
+        targets = self._targets(model, batch).to(logits.device)
+        return {"answer": self.config.weight * answer_loss(logits, targets, context.totals["vqa/questions"])}
+
+    def _targets(self, model: XDecoder, batch: Batch) -> Tensor:
+        """(B, A): how right each answer is."""
+        answers = head_of(model).config.answers
+        return soft_targets([question.answers for question in questions_of(batch)], answers)
 
     def predict(self, model: XDecoder, features: Encoded, batch: Batch) -> list[AnswerResult]:
         head_of(model)
         results = []
         for b, sample in enumerate(batch.samples):
-            own = features.of(b)
-            questions = (model.language.encode([question.text]) for question in sample.questions)
-            results.append(AnswerResult(tuple(answer(model, own, question)[0][0] for question in questions)))
+            texts = tuple(question.text for question in sample.questions)
+            found = answer(model, features.of(b), model.language.encode(texts)) if texts else []
+            results.append(AnswerResult(tuple(each.text for each in found)))
         return results
+
+
+def questions_of(batch: Batch) -> list[Question]:
+    """The one question about each image; raises ValueError for an image that has none."""
+    for sample in batch.samples:
+        if not sample.questions:
+            raise ValueError(f"picture {sample.id} of {batch.source} has no question, which task 'vqa' needs")
+    return [sample.questions[0] for sample in batch.samples]
 
 
 def head_of(model: XDecoder) -> AnswerHead:
@@ -79,19 +119,33 @@ def head_of(model: XDecoder) -> AnswerHead:
     return model.answers
 
 
-def answer(model: XDecoder, features: Encoded, questions: Texts) -> list[tuple[str, float]]:
-    """The likeliest answer to one question about each encoded image, and how likely it is.
-
-    Content of the tokens is the head's own; where in the question they stand, and what is asked there, is their position.
-    """
-    head, decoder = head_of(model), model.decoder
+def question_tokens(model: XDecoder, questions: Texts) -> TokenGroup:
+    """A question's tokens (Q, n, C) for the decoder; raises ValueError for one that is too long."""
+    content = head_of(model).query_content.weight
     length = questions.tokens.shape[1]
-    if length > decoder.caption_position.num_embeddings:
-        raise ValueError(f"a question may have {decoder.caption_position.num_embeddings} tokens, not {length}")
-    content = head.query_content.weight[:length].expand(len(questions), -1, -1)
-    position = questions.tokens + decoder.caption_position.weight[:length]
-    group = TokenGroup("caption", content, position)
-    tokens = features.ask(group, past=features.latents.tokens.continued())["caption"].tokens
-    ends = tokens[torch.arange(len(questions), device=tokens.device), questions.lengths - 1]
-    likely, best = head(ends.to(head.query_content.weight.dtype)).softmax(dim=-1).max(dim=-1)
-    return [(head.config.answers[i], score) for i, score in zip(best.tolist(), likely.tolist(), strict=True)]
+    if length > len(content):
+        raise ValueError(f"a question may have {len(content)} tokens, not {length}")
+    return TokenGroup("question", content[:length].expand(len(questions), -1, -1), questions.tokens)
+
+
+def at_the_end(prediction: Prediction, questions: Texts) -> Tensor:
+    """The decoder's token at the end of each question (Q, C), which has seen all of it."""
+    tokens = prediction["question"].tokens
+    return tokens[torch.arange(len(questions), device=tokens.device), questions.lengths - 1]
+
+
+def answer(model: XDecoder, features: Encoded, questions: Texts) -> list[Answered]:
+    """The likeliest answer to each question, which are decoded together behind the latent queries.
+
+    Args:
+        features: of B images.
+        questions: R about each image, those about the first image first.
+    """
+    head = head_of(model)
+    latents = features.latents if head.config.masked_latents else features.unmasked_latents
+    past = latents.tokens.continued(rows=len(questions) // len(features))
+    end = at_the_end(features.ask(question_tokens(model, questions), past=past), questions)
+    logits = head(end.to(head.query_content.weight.dtype)).float()
+    nameless = torch.tensor([not text for text in head.config.answers], device=logits.device)
+    likely, best = logits.masked_fill(nameless, -torch.inf).softmax(dim=-1).max(dim=-1)
+    return [Answered(head.config.answers[i], score) for i, score in zip(best.tolist(), likely.tolist(), strict=True)]

@@ -14,7 +14,7 @@ from xdecoder.decoder.attention import (
     self_attention_mask,
 )
 
-SIZES = {"object": 3, "image": 1, "grounding": 3, "caption": 4, "denoising": 2, "word": 2}
+SIZES = {"object": 3, "image": 1, "grounding": 3, "caption": 4, "question": 2, "denoising": 2, "word": 2}
 MADE_UP = AttentionTable(
     groups=("friend", "clicks", "strokes"),
     self_attention={
@@ -45,12 +45,12 @@ def block(mask, row, column, image=0):
 
 def test_mask_follows_the_table():
     mask = self_attention_mask(XDECODER, groups())
-    assert mask.shape == (1, 15, 15)
+    assert mask.shape == (1, 17, 17)
     for row in XDECODER.groups:
         for column in XDECODER.groups:
             seen = block(mask, row, column)
-            if row == column == "caption":
-                assert torch.equal(seen, torch.ones(4, 4).tril().bool())
+            if row == column and row in ("caption", "question"):
+                assert torch.equal(seen, torch.ones(SIZES[row], SIZES[row]).tril().bool())
             elif row == column == "denoising":
                 assert torch.equal(seen, torch.eye(2).bool())
             else:
@@ -60,7 +60,7 @@ def test_mask_follows_the_table():
 def test_latents_never_see_captions_or_words():
     mask = self_attention_mask(XDECODER, groups())
     for row in ("object", "image"):
-        for column in ("caption", "word", "grounding"):
+        for column in ("caption", "question", "word", "grounding"):
             assert not block(mask, row, column).any()
 
 

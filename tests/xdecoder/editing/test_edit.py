@@ -120,5 +120,5 @@ def test_a_real_network_edits(seed: int) -> None:
     predictor = Predictor(tiny_model())
     noise = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
     steps = [Step(operation="blur", target="the cat"), Step(operation="remove", target="dog", every=True)]
-    result = edit(predictor, noise, steps, config=EditConfig(cosine=-1, score=0))
+    result = predictor.encode(noise).edit(steps, config=EditConfig(cosine=-1, score=0))
     assert result.image.size == (60, 40) and [done.changed_outside for done in result.edits] == [0, 0]

@@ -6,6 +6,7 @@ import logging
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -13,6 +14,8 @@ from torch import Tensor
 import xdecoder
 from xdecoder import checkpoint
 from xdecoder.config import parse
+from xdecoder.decoder.heads import AnswerConfig
+from xdecoder.language import vocabularies
 from xdecoder.model import XDecoder, XDecoderConfig
 from xdecoder.published import checkpoints
 
@@ -216,3 +219,47 @@ def test_our_own_weights_with_and_without_wrapping(tmp_path: Path) -> None:
         torch.save(content, tmp_path / "whole.pt")
         assert_equal(xdecoder.load(tmp_path / "whole.pt").model, model)
         assert len(checkpoints.initialise(small_model(), tmp_path / "whole.pt").filled) == len(state)
+
+
+def with_answers(tmp_path: Path, answers: tuple[str, ...]) -> dict[str, Tensor]:
+    """A published file of a network that was tuned on questions."""
+    head = AnswerConfig(answers=answers, masked_latents=False)
+    torch.manual_seed(0)
+    model = XDecoder(small_model().config.model_copy(update={"answers": head}))
+    checkpoints.save(model, tmp_path / "vqa.pt")
+    return dict(torch.load(tmp_path / "vqa.pt", weights_only=True))
+
+
+def test_a_published_answer_head_comes_with_the_published_answers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    known = tuple(answer or "" for answer in vocabularies.answers())
+    weights = with_answers(tmp_path, known)
+    prefix = "sem_seg_head.predictor."
+    assert weights[f"{prefix}query_feat_caping.weight"].shape == (24, 64)
+    assert weights[f"{prefix}vqa_classifier.3.weight"].shape == (3129, 128)
+    with caplog.at_level(logging.WARNING):
+        loaded = xdecoder.load(tmp_path / "vqa.pt")
+    assert not caplog.records, "the head is used"
+    head = loaded.model.answers
+    assert head.config.answers == known and known[125] == "" and not head.config.masked_latents
+    assert torch.equal(head.classifier[3].weight, weights[f"{prefix}vqa_classifier.3.weight"])
+    photo = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    with torch.no_grad():
+        head.classifier[3].bias[125] += 100  # the place without an answer would win
+    assert loaded.answer(photo, "is there a dog?").text in set(known) - {""}
+
+
+def test_other_answers_than_the_published_must_be_given(tmp_path: Path) -> None:
+    with_answers(tmp_path, ("yes", "no", "a star"))
+    sentence = r"vqa\.pt: its answer head chooses from 3 answers, but the published list has 3129; give its own as answers"
+    with pytest.raises(ValueError, match=sentence):
+        xdecoder.load(tmp_path / "vqa.pt")
+    with pytest.raises(ValueError, match="chooses from 3 answers, but 2 are given"):
+        xdecoder.load(tmp_path / "vqa.pt", answers=["yes", "no"])
+    loaded = xdecoder.load(tmp_path / "vqa.pt", answers=["yes", "no", "a star"])
+    assert loaded.model.config.answers.answers == ("yes", "no", "a star")
+
+
+def test_answers_of_ours_have_no_published_form(tmp_path: Path) -> None:
+    model = XDecoder(small_model().config.model_copy(update={"answers": AnswerConfig(answers=("yes", "no"))}))
+    with pytest.raises(ValueError, match="answers that share their latent queries with segmentation have no published form"):
+        checkpoints.save(model, tmp_path / "vqa.pt")

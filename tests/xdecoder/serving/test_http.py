@@ -50,9 +50,9 @@ def client(predictor: Predictor) -> Iterator[TestClient]:
 def test_every_question_is_answered_as_the_predictor_answers(client: TestClient, predictor: Predictor, name: str) -> None:
     response = client.post(f"/v1/{name}", json={"image": picture(), **QUESTIONS[name]})
     assert response.status_code == 200
-    kind, ask = ENDPOINTS[name]
-    image = Image.open(io.BytesIO(base64.b64decode(picture())))
-    (expected,) = ask(predictor, [image], kind.model_validate({"image": picture(), **QUESTIONS[name]}))
+    image = predictor.encode(io.BytesIO(base64.b64decode(picture())))
+    question = ENDPOINTS[name].question.model_validate({"image": picture(), **QUESTIONS[name]})
+    (expected,) = ENDPOINTS[name].ask(predictor, [image], question)
     told = response.json()
     assert told.keys() == expected.keys()
     if "regions" in told:
@@ -88,9 +88,9 @@ def test_health_and_metrics(client: TestClient) -> None:
 @pytest.mark.parametrize(
     ("body", "status", "sentence"),
     [
-        ({"image": "abcd", "phrases": ["a"]}, 400, "the file: not a readable picture"),
+        ({"image": "abcd", "phrases": ["a"]}, 400, "the file: the picture is damaged or incomplete"),
         ({"image": picture(width=300), "phrases": ["a"]}, 400, "too large a picture, 300 × 40; at most 10000 pixels"),
-        ({"image": "???", "phrases": ["a"]}, 400, "the file: not a readable picture"),
+        ({"image": "???", "phrases": ["a"]}, 400, "the file: the picture is damaged or incomplete"),
         ({"image": picture(), "phrases": []}, 422, "phrases: "),
         ({"image": picture(), "phrases": ["x" * 2000]}, 422, "phrases.0: String should have at most 500 characters"),
         ({"image": picture(), "phrases": ["a"], "colour": 1}, 422, "colour: "),

@@ -21,7 +21,7 @@ from tests.tiny import tiny_model
 from xdecoder import checkpoint
 from xdecoder.config import Config
 from xdecoder.editing import EditConfig
-from xdecoder.inference.predictor import Predictor
+from xdecoder.inference.predictor import Picture, Predictor
 from xdecoder.serving.session import Limits, Session
 from xdecoder.serving.tools import TOOLS, Reply, Tools
 
@@ -161,11 +161,11 @@ def test_a_call_has_its_time_and_others_wait_for_their_turn(
     tools = Tools(Session(predictor, tmp_path, root, Limits(seconds=0.4)))
     begun: list[str] = []
 
-    def slow(self: Predictor, image: Any, question: str) -> Any:
+    def slow(self: Picture, question: str) -> Any:
         begun.append(question)
         time.sleep(1.0)
 
-    monkeypatch.setattr(Predictor, "answer", slow)
+    monkeypatch.setattr(Picture, "answer", slow)
     tools.session.open("photo.png")
 
     async def both() -> list[Any]:
