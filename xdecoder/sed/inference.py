@@ -16,12 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xdecoder.sed.decoder import EPSILON, STAGES, ClassAttention, Decoder, SpatialBlock, Stage, positive
+from xdecoder.sed.decoder import EPSILON, STAGES, ClassAttention, Decoder, Stage, positive
 from xdecoder.sed.rejection import first_scores, survivors
 
-CHUNK = 8  # classes at a time
-ROOM = 1 << 30  # bytes that the classes' maps of one stage may take together
+CHUNK = 16  # classes at a time
+ROOM = 5 << 28  # bytes that the classes' maps of one stage may take together: 1.25 GiB, enough for some 1100 classes of 768 × 768
 _TOKENS = 4096  # rows of an MLP at a time
+_VALUES = 5 << 19  # numbers of a stage's result that are made at a time
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,9 @@ class Picture:
             for stage, skip, pooling in zip(decoder.stages, decoder.skips(maps), decoder.pooling, strict=True)
         ]
         self.alive = torch.arange(len(text), device=unit.device)
-        self.before: dict[int, Tensor] = {}  # kept maps of all that are alive, in front of a stage
-        self.embedded: dict[int, Tensor] = {}  # the same behind its spatial block
-        self.costs: Tensor | None = None
+        # What is kept of all classes that are alive, by stage: maps in front of it, and behind its spatial block.
+        self.before: dict[int, Tensor] = {}
+        self.embedded: dict[int, Tensor] = {}
 
     def decode(self, choose: Callable[[Tensor, int], Tensor] | None = None) -> Decoded:
         """choose: says of scores (A, h, w) at a stage which classes (A,) bool go on; None: all do, and no scores are made."""
@@ -89,13 +90,13 @@ class Picture:
                 self._keep_only(choose(self._scores(level), level))
                 history.append(self.alive)
             self._embed_all(level)
-        logits = torch.cat([self.decoder.head(self._before(STAGES, rows))[:, 0] for rows in self._chunks()])
+        head = self.decoder.head
+        logits = torch.cat([head(x)[:, 0] for rows in self._chunks() for x in self._fused(STAGES - 1, rows)])
         return Decoded(logits, self.alive, tuple(history))
 
     def _chunks(self) -> Iterator[slice]:
         """Rows of the classes that are alive."""
-        count = len(self.alive)
-        return (slice(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK))
+        return _parts(0, len(self.alive), CHUNK)
 
     def _scores(self, level: int) -> Tensor:
         """The auxiliary head's logits of all that are alive; keeps what they are made of where there is room."""
@@ -114,6 +115,8 @@ class Picture:
         return torch.cat(scores)
 
     def _keep_only(self, going_on: Tensor) -> None:
+        if going_on.all():
+            return
         self.alive = self.alive[going_on]
         self.before = {level: _channels_last(x[going_on]) for level, x in self.before.items()}
         self.embedded = {level: _channels_last(x[going_on]) for level, x in self.embedded.items()}
@@ -133,23 +136,25 @@ class Picture:
         """Maps in front of a stage, kept or computed."""
         if level in self.before:
             return self.before[level][rows]
-        if level == 0:
-            return self.decoder.embed(self._cost(rows))
-        x = self.embedded.get(level - 1)
-        embedded = self.stages[level - 1].spatial(self._before(level - 1, rows)) if x is None else x[rows]
-        return self.stages[level - 1].fuse(embedded, self._cost_skip(level - 1, rows))
+        return _channels_last(self.decoder.embed(self._cost(rows))) if level == 0 else torch.cat(list(self._fused(level - 1, rows)))
+
+    def _fused(self, level: int, rows: slice) -> Iterator[Tensor]:
+        """What a stage makes of the classes, some at a time."""
+        kept, stage = self.embedded.get(level), self.stages[level]
+        x = stage.attention(stage.spatial(self._before(level, rows)) if kept is None else kept[rows])
+        for part in _parts(rows.start, rows.stop, max(_VALUES // stage.shared.numel(), 1)):
+            yield stage.fuse(x[part.start - rows.start : part.stop - rows.start], self._cost_skip(level, part))
 
     def _cost(self, rows: slice) -> Tensor:
         """(n, P, h, w)."""
         text = self.text[self.alive[rows]].to(self.unit.dtype)
-        height, width = self.unit.shape[1:]
-        product = self.unit.flatten(1).T @ text.flatten(0, 1).T  # (h·w, n·P)
-        return product.view(height, width, len(text), -1).permute(2, 3, 0, 1).contiguous(memory_format=torch.channels_last)
+        product = self.unit.flatten(1).T @ text.transpose(1, 2)  # (n, h·w, P)
+        return product.transpose(1, 2).unflatten(2, self.unit.shape[1:])
 
     def _cost_skip(self, level: int, rows: slice) -> Tensor:
         x = self._cost(rows)
         for up in self.decoder.cost_skips[: level + 1]:
-            x = F.relu(up(x))
+            x = F.relu_(up(x))
         return x
 
 
@@ -164,7 +169,7 @@ class _Kept:
         if self.count * x[0].numel() * x.element_size() > self.room:
             return
         if self.maps is None:
-            self.maps = x.new_empty((self.count, *x.shape[1:])).to(memory_format=torch.channels_last)
+            self.maps = torch.empty_like(x[:1].expand(self.count, -1, -1, -1), memory_format=torch.channels_last)
         self.maps[rows] = x
 
 
@@ -184,82 +189,80 @@ class _FusedStage:
         self.shared = _channels_last(F.conv2d(torch.cat((bias, image_skip), dim=1), torch.cat((of_up, of_image), dim=1), padding=1))
 
     def spatial(self, x: Tensor) -> Tensor:
-        block: SpatialBlock = self.stage.spatial
-        y = _rows(block.depthwise(_channels_last(x)))
-        linear2 = block.linear2
-        weight, bias = block.scale[:, None] * linear2.weight, block.scale * linear2.bias
-
-        def mlp(part: Tensor) -> Tensor:
-            return F.linear(F.gelu(block.linear1(block.norm(part))), weight, bias)
-
-        return _image(_rows(x) + _by_parts(mlp, y), x)
+        """x: (n, C, h, w), which is overwritten with the result."""
+        block = self.stage.spatial
+        weight, bias = (block.scale[:, None] * block.linear2.weight).T, block.scale * block.linear2.bias
+        y = block.depthwise(x)
+        for result, part in zip(_rows(x).split(_TOKENS), _rows(y).split(_TOKENS), strict=True):
+            result.addmm_(F.gelu(block.linear1(block.norm(part))), weight).add_(bias)
+        return x
 
     def fuse(self, x: Tensor, cost_skip: Tensor) -> Tensor:
-        """x: (n, C, h, w) behind the spatial block; cost_skip: (n, G, 2h, 2w). Returns (n, D, 2h, 2w)."""
-        stage = self.stage
-        x = self.attention.apply(x)
+        """x: (n, C, h, w) behind the class attention; cost_skip: (n, G, 2h, 2w). Returns (n, D, 2h, 2w)."""
         y = F.conv_transpose2d(x, self.up, stride=2, padding=1)
-        y += F.conv2d(_channels_last(cost_skip), self.cost, padding=1)
+        y += F.conv2d(cost_skip, self.cost, padding=1)
         y += self.shared
-        y = F.relu_(stage.norm1(y))
-        return F.relu_(stage.norm2(stage.conv2(y)))
+        y = self.stage.conv2(F.relu_(self.stage.norm1(y)))
+        return F.relu_(self.stage.norm2(y))
 
 
 class _Attention:
-    """The class attention of one picture, of which `add` collects the sums and `apply` reads them."""
+    """The class attention of one picture: `add` collects what must be known of all classes, a call reads it for some."""
 
     def __init__(self, module: ClassAttention, pooling: int) -> None:
         self.module, self.pooling = module, pooling
-        self.sums: Tensor | None = None  # (h·w·heads, d, d + 1): of keys times values, and of keys
+        self.sums: list[Tensor] = []  # for each part of the places (p·heads, d, d + 1): of keys times values, and of keys
 
     def add(self, x: Tensor) -> None:
-        k = positive(self.module.key(self._normed(x)))
-        v = self.module.value(self._normed(x))
-        v = F.pad(v.unflatten(-1, (self.module.heads, -1)), (0, 1), value=1.0)
-        keys, values = self._by_place(k.unflatten(-1, (self.module.heads, -1))), self._by_place(v)
-        product = keys.transpose(1, 2) @ values
-        self.sums = product if self.sums is None else self.sums.add_(product)
+        """x: (n, C, h, w)."""
+        first = not self.sums
+        for i, (_, tokens) in enumerate(self._places(self._pooled(x))):
+            normed = self.module.norm1(tokens)
+            keys = self._by_place(positive(self.module.key(normed)))
+            values = F.pad(self._by_place(self.module.value(normed)), (0, 1), value=1.0)
+            if first:
+                self.sums.append(keys.transpose(1, 2) @ values)
+            else:
+                self.sums[i].baddbmm_(keys.transpose(1, 2), values)
 
-    def apply(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor) -> Tensor:
         """(n, C, h, w) → the same."""
-        assert self.sums is not None
         module = self.module
         small = self._pooled(x)
-        q = positive(module.query(module.norm1(_rows(small)))).view(len(x), -1, module.heads, small.shape[1] // module.heads)
-        read = self._by_place(q) @ self.sums  # (h·w·heads, n, d + 1)
-        mixed = read[..., :-1] / (read[..., -1:] + EPSILON)
-        tokens = _rows(small) + mixed.unflatten(0, (-1, module.heads)).permute(2, 0, 1, 3).reshape(-1, small.shape[1])
-        tokens = tokens + _by_parts(lambda part: module.linear2(F.relu_(module.linear1(module.norm2(part)))), tokens)
-        small = _image(tokens, small)
+        result = torch.empty_like(small)
+        of_places = result.permute(0, 2, 3, 1).flatten(1, 2)
+        for sums, (places, tokens) in zip(self.sums, self._places(small), strict=True):
+            read = self._by_place(positive(module.query(module.norm1(tokens)))) @ sums  # (p·heads, n, d + 1)
+            mixed = read[..., :-1] / (read[..., -1:] + EPSILON)
+            y = tokens + mixed.unflatten(0, (-1, module.heads)).permute(2, 0, 1, 3).flatten(2)
+            rows = y.flatten(0, 1)
+            hidden = F.relu_(module.linear1(module.norm2(rows)))
+            rows.addmm_(hidden, module.linear2.weight.T).add_(module.linear2.bias)
+            of_places[:, places] = y
         if self.pooling > 1:
-            small = F.interpolate(small, size=x.shape[-2:], mode="bilinear", align_corners=True)
-        return x + small
+            result = F.interpolate(result, size=x.shape[-2:], mode="bilinear", align_corners=True)
+        return result.add_(x)
 
     def _pooled(self, x: Tensor) -> Tensor:
-        return F.avg_pool2d(x, self.pooling) if self.pooling > 1 else x
+        return _channels_last(F.avg_pool2d(x, self.pooling)) if self.pooling > 1 else x
 
-    def _normed(self, x: Tensor) -> Tensor:
-        """(n, h·w, C)."""
-        return self.module.norm1(_rows(self._pooled(x))).unflatten(0, (len(x), -1))
+    def _places(self, x: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Some places at a time, and all classes' tokens (n, p, C) there. The parts are the same for any number of classes."""
+        every = x.permute(0, 2, 3, 1).flatten(1, 2)
+        return ((places, every[:, places].contiguous()) for places in _parts(0, every.shape[1], _TOKENS // CHUNK))
 
-    @staticmethod
-    def _by_place(x: Tensor) -> Tensor:
-        """(n, h·w, heads, d) → (h·w·heads, n, d)."""
-        return x.permute(1, 2, 0, 3).flatten(0, 1)
+    def _by_place(self, x: Tensor) -> Tensor:
+        """(n, p, C) → (p·heads, n, d)."""
+        return x.unflatten(-1, (self.module.heads, -1)).permute(1, 2, 0, 3).flatten(0, 1)
 
 
-def _by_parts(function: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
-    return torch.cat([function(part) for part in rows.split(_TOKENS)])
+def _parts(start: int, stop: int, step: int) -> Iterator[slice]:
+    return (slice(first, min(first + step, stop)) for first in range(start, stop, step))
 
 
 def _rows(x: Tensor) -> Tensor:
-    """(n, C, h, w), channels last in memory, as (n·h·w, C)."""
-    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
-
-
-def _image(rows: Tensor, like: Tensor) -> Tensor:
-    count, channels, height, width = like.shape
-    return rows.view(count, height, width, channels).permute(0, 3, 1, 2)
+    """The same numbers (n, C, h, w), channels last in memory, as (n·h·w, C)."""
+    return x.permute(0, 2, 3, 1).flatten(0, 2)
 
 
 def _channels_last(x: Tensor) -> Tensor:
