@@ -43,12 +43,16 @@ class DecoderConfig(Config):
             raise ValueError(f"kernel must be odd, not {self.kernel}")
         for stage, (inputs, skip) in enumerate(zip(self.inputs, self.skip_widths, strict=True)):
             if not 0 < skip < inputs:
-                raise ValueError(f"skip_widths.{stage} ({skip}) must lie between 1 and {inputs - 1}, the stage's input less one")
+                raise ValueError(
+                    f"skip_widths.{stage} ({skip}) must lie between 1 and {inputs - 1}, the stage's input less one"
+                )
             if inputs % self.heads:
                 raise ValueError(f"a stage of {inputs} channels cannot be split among {self.heads} heads")
         for width in self.widths:
             if width % 16 and width > 16:
-                raise ValueError(f"widths must be multiples of 16 or less than 16, not {width}: they are normed in groups of 16")
+                raise ValueError(
+                    f"widths must be multiples of 16 or less than 16, not {width}: they are normed in groups of 16"
+                )
         return self
 
     @property
@@ -203,7 +207,9 @@ class ClassAttention(nn.Module):
 
     def attend(self, tokens: Tensor) -> Tensor:
         """Linear attention among normed tokens (…, T, C), in time linear in their number; without a projection behind it."""
-        q, k, v = (part(tokens).unflatten(-1, (self.heads, -1)).transpose(-2, -3) for part in (self.query, self.key, self.value))
+        q, k, v = (
+            part(tokens).unflatten(-1, (self.heads, -1)).transpose(-2, -3) for part in (self.query, self.key, self.value)
+        )
         q, k = positive(q), positive(k)
         total = q @ k.sum(dim=-2).unsqueeze(-1)  # (…, heads, T, 1)
         mixed = q @ (k.transpose(-1, -2) @ v) / (total + EPSILON)

@@ -20,7 +20,9 @@ from xdecoder.sed.decoder import EPSILON, STAGES, ClassAttention, Decoder, Stage
 from xdecoder.sed.rejection import first_scores, survivors
 
 CHUNK = 16  # classes at a time
-ROOM = 5 << 28  # bytes that the classes' maps of one stage may take together: 1.25 GiB, enough for some 1100 classes of 768 × 768
+ROOM = (
+    5 << 28
+)  # bytes that the classes' maps of one stage may take together: 1.25 GiB, enough for some 1100 classes of 768 × 768
 _TOKENS = 4096  # rows of an MLP at a time
 _VALUES = 5 << 19  # numbers of a stage's result that are made at a time
 
@@ -136,7 +138,11 @@ class Picture:
         """Maps in front of a stage, kept or computed."""
         if level in self.before:
             return self.before[level][rows]
-        return _channels_last(self.decoder.embed(self._cost(rows))) if level == 0 else torch.cat(list(self._fused(level - 1, rows)))
+        return (
+            _channels_last(self.decoder.embed(self._cost(rows)))
+            if level == 0
+            else torch.cat(list(self._fused(level - 1, rows)))
+        )
 
     def _fused(self, level: int, rows: slice) -> Iterator[Tensor]:
         """What a stage makes of the classes, some at a time."""
@@ -186,7 +192,9 @@ class _FusedStage:
         self.cost = _channels_last(of_cost)
         assert stage.up.bias is not None
         bias = stage.up.bias[:, None, None].expand(1, -1, *image_skip.shape[2:])
-        self.shared = _channels_last(F.conv2d(torch.cat((bias, image_skip), dim=1), torch.cat((of_up, of_image), dim=1), padding=1))
+        self.shared = _channels_last(
+            F.conv2d(torch.cat((bias, image_skip), dim=1), torch.cat((of_up, of_image), dim=1), padding=1)
+        )
 
     def spatial(self, x: Tensor) -> Tensor:
         """x: (n, C, h, w), which is overwritten with the result."""

@@ -110,8 +110,12 @@ def embed(
     words = [_synonyms(name) for name in names]
     every = list(dict.fromkeys(word for each in words for word in each))
     place = {word: i for i, word in enumerate(every)}
-    vectors = torch.stack([_encode(clip, every, sentence, i, len(sentences), progress) for i, sentence in enumerate(sentences)], dim=1)
-    means = [vectors[place[each[0]]] if len(each) == 1 else vectors[[place[word] for word in each]].mean(dim=0) for each in words]
+    vectors = torch.stack(
+        [_encode(clip, every, sentence, i, len(sentences), progress) for i, sentence in enumerate(sentences)], dim=1
+    )
+    means = [
+        vectors[place[each[0]]] if len(each) == 1 else vectors[[place[word] for word in each]].mean(dim=0) for each in words
+    ]
     return torch.stack([F.normalize(mean, dim=-1) if len(each) > 1 else mean for mean, each in zip(means, words, strict=True)])
 
 
@@ -155,4 +159,6 @@ def _digest_of(parts: Sequence[str | bytes]) -> str:
 
 
 def _bytes(tensor: Tensor) -> bytes:
-    return tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if tensor.dim() else str(float(tensor)).encode()
+    return (
+        tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if tensor.dim() else str(float(tensor)).encode()
+    )
