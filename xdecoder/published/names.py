@@ -115,7 +115,7 @@ _ANSWERS = (
 _ROWS = (*_BACKBONES, *_PIXEL_DECODERS, *_LANGUAGE, *_ANSWERS, *_DECODER)
 
 
-def _compile(rows: Iterable[tuple[str, str]]) -> list[tuple[re.Pattern[str], str]]:
+def compile_names(rows: Iterable[tuple[str, str]]) -> list[tuple[re.Pattern[str], str]]:
     """Rows of (from, to) as patterns and templates; the n-th `#` or `*` of one is the n-th of the other."""
     rules = []
     for source, target in rows:
@@ -124,21 +124,21 @@ def _compile(rows: Iterable[tuple[str, str]]) -> list[tuple[re.Pattern[str], str
     return rules
 
 
-_TO_OURS = _compile(_ROWS)
-_TO_PUBLISHED = _compile((ours, published) for published, ours in _ROWS)
+_TO_OURS = compile_names(_ROWS)
+_TO_PUBLISHED = compile_names((ours, published) for published, ours in _ROWS)
 
 
 def to_ours(name: str) -> str:
     """Our name of a published parameter (without wrappers' prefixes); a name that no published network has stays as it is."""
-    return _translate(name, _TO_OURS)
+    return translate(name, _TO_OURS)
 
 
 def to_published(name: str) -> str:
     """The published name of our parameter; a name that no published network has stays as it is."""
-    return _translate(name, _TO_PUBLISHED)
+    return translate(name, _TO_PUBLISHED)
 
 
-def _translate(name: str, rules: Iterable[tuple[re.Pattern[str], str]]) -> str:
+def translate(name: str, rules: Iterable[tuple[re.Pattern[str], str]]) -> str:
     for pattern, target in rules:
         if found := pattern.fullmatch(name):
             return target.format(*found.groups())
