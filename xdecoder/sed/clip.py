@@ -162,7 +162,8 @@ def _widths(trunk: str) -> tuple[int, ...]:
         network = timm.create_model(trunk)
     if not isinstance(network, ConvNeXt):
         raise ValueError(f"trunk {trunk!r} is not a ConvNeXt, which SED is built on; expected one such as 'convnext_atto'")
-    return tuple(info["num_chs"] for info in network.feature_info)
+    features: Any = network.feature_info
+    return tuple(info["num_chs"] for info in features)
 
 
 def _address(weights: str | Path, model: str) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from xdecoder.sed.decoder import EPSILON, STAGES, ClassAttention, Decoder, Stage, positive
 from xdecoder.sed.rejection import first_scores, survivors
@@ -78,6 +78,7 @@ class Picture:
         self.stages = [
             _FusedStage(stage, skip, pooling)
             for stage, skip, pooling in zip(decoder.stages, decoder.skips(maps), decoder.pooling, strict=True)
+            if isinstance(stage, Stage)
         ]
         self.alive = torch.arange(len(text), device=unit.device)
         # What is kept of all classes that are alive, by stage: maps in front of it, and behind its spatial block.
@@ -103,6 +104,7 @@ class Picture:
     def _scores(self, level: int) -> Tensor:
         """The auxiliary head's logits of all that are alive; keeps what they are made of where there is room."""
         head = self.decoder.auxiliary_heads[level]
+        assert isinstance(head, nn.Conv2d)
         if level == 0:
             return first_scores(self.unit, self.text, self.decoder.embed, head)
         kept = _Kept(len(self.alive), self.room)
