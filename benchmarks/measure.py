@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import resource
 import statistics
 import sys
 import time
@@ -18,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the rooms bes
 import torch
 from torch import Tensor
 
+from trainer.meter import process_peak
 from xdecoder.model import XDecoder, XDecoderConfig
 
 Figures = dict[str, dict[str, Any]]
@@ -72,7 +72,7 @@ def _with_peak(work: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[An
 
 def peak() -> float:
     """The most memory (GiB) that this process has held so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return process_peak()
 
 
 def report(figures: Figures, **more: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import resource
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -141,10 +141,22 @@ class Meter:
 def _peak_memory(device: torch.device) -> float:
     """GiB: on a GPU what tensors took at most since the last call, else the largest size that the process ever had."""
     if device.type != "cuda":
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        return process_peak()
     peak: float = torch.cuda.max_memory_allocated(device) / 2**30
     torch.cuda.reset_peak_memory_stats(device)
     return peak
+
+
+def process_peak() -> float:
+    """GiB of memory that this process held at most; what is known of it differs between systems."""
+    if sys.platform == "win32":
+        import psutil
+
+        return float(psutil.Process().memory_info().peak_wset) / 2**30
+    import resource
+
+    unit = 2**30 if sys.platform == "darwin" else 2**20  # macOS counts bytes, Linux kibibytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def _complaint(what: str, value: float, step: _Step) -> NonFiniteError:

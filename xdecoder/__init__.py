@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from xdecoder.hub import Pretrained
-    from xdecoder.inference.predictor import Predictor, load
+    from xdecoder.inference.predictor import Picture, Predictor, load
+    from xdecoder.weights import PUBLISHED
 
-__all__ = ["Predictor", "Pretrained", "load"]
+__version__ = "0.2.0"
+__all__ = ["PUBLISHED", "Picture", "Predictor", "Pretrained", "__version__", "load"]
 
 _HOMES = {
+    "PUBLISHED": "xdecoder.weights",
+    "Picture": "xdecoder.inference.predictor",
     "Predictor": "xdecoder.inference.predictor",
     "Pretrained": "xdecoder.hub",
     "load": "xdecoder.inference.predictor",
@@ -23,3 +27,7 @@ def __getattr__(name: str) -> object:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'xdecoder' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -142,6 +142,9 @@ def read(path: str | Path) -> dict[str, Any]:
         ValueError: in one sentence that names the file.
     """
     path = regular(path, "checkpoint")
+    with open(path, "rb") as file:
+        if file.read(64).lstrip().lower().startswith((b"<!doctype", b"<html")):
+            raise ValueError(f"{path}: a web page, not weights; the address of the file itself says resolve rather than blob")
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a dictionary, found {type(content).__name__}")

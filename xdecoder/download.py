@@ -1,11 +1,14 @@
-"""Where a checkpoint may lie: a path, a web address, or a file of a repository on the Hugging Face Hub."""
+"""Where a checkpoint may lie: a path, a published name, a web address, or a file of a repository on the Hugging Face Hub."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 import torch
+
+from xdecoder.weights import Weights, named
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
@@ -15,8 +18,9 @@ def fetch(source: str | Path) -> Path:
     """The local file of a source; what is far away is downloaded once, into the library's cache folder.
 
     Args:
-        source: a file, a folder that holds model.safetensors, `https://…`, `hf://owner/repository/file` or, for its
-            model.safetensors, `hf://owner/repository`; `hf://owner/repository@revision/…` asks for a branch, tag or commit.
+        source: a file, a folder that holds model.safetensors, a name of `xdecoder.weights`, `https://…`,
+            `hf://owner/repository/file` or, for its model.safetensors, `hf://owner/repository`;
+            `hf://owner/repository@revision/…` asks for a branch, tag or commit.
 
     Raises:
         ValueError: for an address of another kind, or one that cannot be read.
@@ -24,6 +28,8 @@ def fetch(source: str | Path) -> Path:
     address = str(source)
     kind, separator, rest = address.partition("://")
     if not separator:
+        if (published := named(source)) is not None:
+            return _published(published)
         return Path(source) / WEIGHTS_FILE if Path(source).is_dir() else Path(source)
     try:
         match kind:
@@ -37,21 +43,66 @@ def fetch(source: str | Path) -> Path:
     raise ValueError(f"{address}: expected a path, https://… or hf://owner/repository/file")
 
 
+def at_hand(weights: Weights) -> Path | None:
+    """A published file that is on this disk: in our cache folder, where it may be put by hand, or in the hub's."""
+    from huggingface_hub import try_to_load_from_cache
+
+    by_hand = _cache() / weights.file
+    if by_hand.is_file():
+        return by_hand
+    found = try_to_load_from_cache(weights.repository, weights.file)
+    return Path(found) if isinstance(found, str) else None
+
+
+def _published(weights: Weights) -> Path:
+    found = at_hand(weights)
+    if found is not None:
+        return found
+    try:
+        return _from_hub(f"{weights.repository}/{weights.file}", weights.name)
+    except OSError as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"{weights.name}: cannot be downloaded ({reason}); fetch {weights.address} where there is a network, "
+            f"and put it into {_cache()}"
+        ) from None
+
+
 def _from_hub(rest: str, address: str) -> Path:
-    from huggingface_hub import hf_hub_download  # only those who ask for it wait for its import
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache  # only those who ask for it wait for its import
 
     owner, _, tail = rest.partition("/")
     repository, _, file = tail.partition("/")
     repository, _, revision = repository.partition("@")
     if not owner or not repository:
         raise ValueError(f"{address}: expected hf://owner/repository/file")
-    return Path(hf_hub_download(f"{owner}/{repository}", file or WEIGHTS_FILE, revision=revision or None))
+    place = {"repo_id": f"{owner}/{repository}", "filename": file or WEIGHTS_FILE, "revision": revision or None}
+    known = isinstance(try_to_load_from_cache(**place), str)
+    path = Path(hf_hub_download(**place))
+    if not known:
+        _check_digest(path, address)
+    return path
+
+
+def _check_digest(path: Path, address: str) -> None:
+    """The hub's cache names large files by their SHA-256; raises ValueError, and forgets the file, if it has another."""
+    blob = path.resolve()
+    if re.fullmatch(r"[0-9a-f]{64}", blob.name):
+        with open(blob, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != blob.name:
+            blob.unlink()
+            raise ValueError(f"{address}: what was downloaded is damaged (its SHA-256 is not the hub's); try again")
+
+
+def _cache() -> Path:
+    return Path(torch.hub.get_dir()) / "xdecoder"
 
 
 def _from_web(address: str) -> Path:
     name = address.partition("?")[0].rstrip("/").rpartition("/")[2]
     digest = hashlib.sha256(address.encode()).hexdigest()[:12]  # two addresses may end in the same name
-    path = Path(torch.hub.get_dir()) / "xdecoder" / digest / name
+    path = _cache() / digest / name
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(address, str(path), progress=False)

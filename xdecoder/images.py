@@ -1,8 +1,8 @@
 """The one decoder of pictures, wherever they come from: a path, an open file, encoded bytes, PIL, NumPy or torch.
 
 Whoever trains, measures, checks, asks or shows sees the same pixels. The rules, beyond what each format says itself:
-16 bits become 8 by shifting (value >> 8); floating-point pixels are refused, since nobody knows their range; what is
-transparent becomes white; of several frames the first counts.
+16 bits become 8 by shifting (value >> 8); floating-point pixels are refused, since nobody knows their range, but for arrays
+and tensors within 0…1; what is transparent becomes white; of several frames the first counts.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import warnings
 import zlib
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeAlias
+from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -22,7 +22,8 @@ from torch import Tensor
 from xdecoder.files import regular, shown
 
 ImageLike: TypeAlias = str | Path | BinaryIO | Image.Image | np.ndarray | Tensor
-"""A path or open file, a PIL image, an (H, W, 3) uint8 array or a (3, H, W) uint8 tensor."""
+"""A path or open file, a PIL image, an array (H, W), (H, W, 3) or (H, W, 4), a tensor (1, H, W), (3, H, W) or (4, H, W): of
+uint8, or of floats within 0…1."""
 
 MAX_PIXELS = 100_000_000  # Pillow takes four bytes for each
 MAX_ASPECT = 4  # a longer picture is shown squeezed
@@ -71,16 +72,42 @@ def open_image(image: ImageLike, max_pixels: int | None = None, formats: tuple[s
         ValueError: naming a file that is missing, truncated, no picture, or of more than MAX_PIXELS.
     """
     if isinstance(image, Tensor):
-        image = image.permute(1, 2, 0).cpu().numpy() if image.dim() == 3 else image.cpu().numpy()
+        image = image.detach().cpu()
+        image = (image.permute(1, 2, 0) if image.dim() == 3 else image).numpy()
     if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-            raise ValueError(f"a picture must hold three channels of uint8, not {image.dtype} of shape {image.shape}")
-        return Image.fromarray(np.ascontiguousarray(image))
+        return rgb(Image.fromarray(_bytes(image)), "the picture")
     if isinstance(image, Image.Image):
         return rgb(upright(image), "the picture")
     if isinstance(image, bytes):  # they may be a file's content or its name
         raise ValueError(f"a picture is {_KINDS}, not bytes")
     return rgb(upright(decode(image, max_pixels=max_pixels, formats=formats)), _name(image))
+
+
+def images_in(image: Any) -> list[Any] | None:
+    """The images of a list, a tuple, or of an array (B, H, W, C) or tensor (B, C, H, W); None for a single image."""
+    if isinstance(image, (list, tuple)):
+        return list(image)
+    return list(image) if isinstance(image, (np.ndarray, Tensor)) and image.ndim == 4 else None
+
+
+def png(image: Image.Image) -> bytes:
+    """An image as a PNG file, which notebooks show."""
+    file = BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def _bytes(values: np.ndarray) -> np.ndarray:
+    """An array (H, W) or (H, W, 3 or 4) of uint8; raises ValueError for an array that is no picture."""
+    if values.ndim == 3 and values.shape[2] == 1:
+        values = values[..., 0]
+    if 0 in values.shape or not (values.ndim == 2 or (values.ndim == 3 and values.shape[2] in (3, 4))):
+        raise ValueError(f"a picture has one, three or four channels, not the shape {values.shape}")
+    if np.issubdtype(values.dtype, np.floating) and values.min() >= 0 and values.max() <= 1:
+        values = np.rint(values * 255).astype(np.uint8)
+    if values.dtype != np.uint8:
+        raise ValueError(f"a picture must hold uint8, or floats within 0…1, not {values.dtype} of shape {values.shape}")
+    return np.ascontiguousarray(values)
 
 
 def decode(

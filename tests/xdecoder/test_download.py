@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
 import torch
 
+from xdecoder.checkpoint import read
 from xdecoder.download import fetch
+from xdecoder.weights import listing
 
 
 def test_a_file_of_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,3 +51,42 @@ def test_what_cannot_be_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(ValueError, match=r"ftp://x/a\.pt: expected a path, https://"):
         fetch("ftp://x/a.pt")
     assert fetch("local.pt") == Path("local.pt")
+
+
+def test_a_published_name_is_downloaded_or_found_where_it_was_put(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(**place: object) -> str:
+        raise OSError(f"no route to {place['filename']}")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", offline)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, **__: None)
+    address = "https://huggingface.co/xdecoder/X-Decoder/resolve/main/xdecoder_focalt_last.pt"
+    with pytest.raises(
+        ValueError, match=rf"^focal-t: cannot be downloaded \(no route.*\); fetch {address} where .* put it into"
+    ):
+        fetch("focal-t")
+    with pytest.raises(ValueError, match="focal-tt: no such checkpoint; did you mean 'focal-t'"):
+        fetch("focal-tt")
+    by_hand = tmp_path / "xdecoder/xdecoder_focalt_last.pt"
+    by_hand.parent.mkdir()
+    by_hand.write_bytes(b"weights")
+    assert fetch("focal-t") == by_hand
+    assert "focal-t " in listing() and "0 MB" in listing() and "seem-sam-l" in listing()
+
+
+def test_a_damaged_download_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blob = tmp_path / hashlib.sha256(b"whole").hexdigest()
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, **__: None)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda **_: str(blob))
+    blob.write_bytes(b"whole")
+    assert fetch("hf://a/b") == blob
+    blob.write_bytes(b"hal")
+    with pytest.raises(ValueError, match="hf://a/b: what was downloaded is damaged"):
+        fetch("hf://a/b")
+    assert not blob.exists()
+
+
+def test_a_web_page_is_no_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "last.pt").write_text("<!DOCTYPE html><html><body>Sign in</body></html>")
+    with pytest.raises(ValueError, match="a web page, not weights; .* resolve rather than blob"):
+        read(tmp_path / "last.pt")

@@ -29,10 +29,26 @@ def test_what_is_no_picture(tmp_path: Path) -> None:
         pytest.raises(ValueError, match=r"text\.jpg: the picture is damaged or incomplete"),
     ):
         open_image(file)
-    with pytest.raises(ValueError, match="three channels of uint8, not float64"):
-        open_image(np.zeros((4, 4, 3)))
-    with pytest.raises(ValueError, match=r"three channels of uint8, not uint8 of shape \(4, 4\)"):
-        open_image(torch.zeros(4, 4, dtype=torch.uint8))
+    with pytest.raises(ValueError, match="uint8, or floats within 0…1, not float64"):
+        open_image(np.full((4, 4, 3), 200.0))
+    with pytest.raises(ValueError, match=r"one, three or four channels, not the shape \(4, 4, 2\)"):
+        open_image(torch.zeros(2, 4, 4, dtype=torch.uint8))
+
+
+def test_arrays_and_tensors_of_every_kind_show_the_same() -> None:
+    wanted = np.asarray(open_image(PIXELS))
+    opaque = np.dstack((PIXELS, np.full(PIXELS.shape[:2], 255, np.uint8)))
+    for image in (
+        torch.from_numpy(PIXELS).permute(2, 0, 1),
+        PIXELS / 255,
+        torch.from_numpy(PIXELS / 255).permute(2, 0, 1),
+        opaque,
+    ):
+        assert np.array_equal(np.asarray(open_image(image)), wanted)
+    grey = PIXELS[..., 0]
+    for image in (grey, grey[..., None], torch.from_numpy(grey)[None]):
+        assert np.array_equal(np.asarray(open_image(image)), grey[..., None].repeat(3, axis=2))
+    assert len(images.images_in(PIXELS[None].repeat(4, axis=0)) or ()) == 4 and images.images_in(PIXELS) is None
 
 
 def test_too_large_a_picture_is_refused_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -217,6 +217,7 @@ def _render(
 
     Unless `colourful`, the picture below is greyed, so that a class looks the same on whatever ground.
     """
+
     height, width = size
     factor = _factor((height, width))
     layer = np.zeros((height * factor, width * factor, 4), np.uint8)
@@ -263,6 +264,7 @@ def _write_labels(overlay: Image.Image, regions: Sequence[_Region], factor: int)
 
 def _anchor(mask: NDArray[np.bool_], factor: int, size: tuple[int, int]) -> tuple[float, float]:
     """Where the middle (x, y) of a label goes: deep inside the region, or above one so small that the label would hide it."""
+
     stride = max(1, max(mask.shape) // 160)
     small = mask[::stride, ::stride]
     if not small.any():
@@ -324,6 +326,7 @@ def _repeat(mask: NDArray[np.bool_], factor: int) -> NDArray[np.bool_]:
 
 def _edge(mask: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
     """The `width` outermost pixels of a mask; the picture's own border is no edge."""
+
     edge = np.zeros_like(mask)
     if not mask.any():
         return edge

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from xdecoder import postprocessing
 from xdecoder.config import parse
-from xdecoder.images import ImageLike, open_image, pixels, shorter_side
+from xdecoder.images import ImageLike, images_in, open_image, pixels, png, shorter_side
 from xdecoder.inference import tiling
 from xdecoder.inference.results import Answer, Found, Instances, Panoptic, Ranking, Regions, Semantic
 from xdecoder.model import Encoded
@@ -51,6 +51,12 @@ class Picture:
         self.image = image
         self.views: dict[Shown, Any] = {}
         self._predictor = predictor
+
+    def __repr__(self) -> str:
+        return f"Picture({self.image.width} × {self.image.height}, encoded at {len(self.views)} sizes)"
+
+    def _repr_png_(self) -> bytes:
+        return png(self.image)
 
     def segment(self, names: Sequence[str], threshold: float = 0.0, tile: int | None = None) -> Semantic:
         """The class of each pixel.
@@ -190,7 +196,7 @@ Many = list[Any] | tuple[Any, ...]  # of the former
 class Predictor:
     """Asks a trained network about images.
 
-    An image is a path or open file, a PIL image, an (H, W, 3) uint8 array, a (3, H, W) uint8 tensor, or what `encode` gave.
+    An image is a path or open file, a PIL image, an array or tensor (`xdecoder.images.ImageLike`), or what `encode` gave.
     A list of images gets a list of answers; images of one size are encoded together. `Picture` says what the questions mean.
 
     Args:
@@ -213,14 +219,29 @@ class Predictor:
         self.tasks = tasks or parse(TasksConfig, measured, "the network's protocol")
         model.for_inference(dtype, compile)
 
+    def __repr__(self) -> str:
+        weights = sum(parameter.numel() for parameter in self.model.parameters()) / 1e6
+        asked = f"templates={self.tasks.segmentation.templates!r}, image_size={getattr(self.model.config, 'image_size', None)}"
+        return f"Predictor({self.model.config.name}, {weights:.1f} million weights, {self.device}, {asked})"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        return self.model.device
+
+    def to(self, device: torch.device | str) -> Predictor:
+        """The same predictor with its network on another device; pictures that it has encoded are to be encoded anew."""
+        self.model.to(device)
+        return self
+
     @overload
     def encode(self, image: One) -> Picture: ...
     @overload
     def encode(self, image: Many) -> list[Picture]: ...
     def encode(self, image: Any) -> Any:
         """An image that remembers what was computed of it, for many questions about it."""
-        if isinstance(image, (list, tuple)):
-            return [self.encode(each) for each in image]
+        if (several := images_in(image)) is not None:
+            return [self.encode(each) for each in several]
         return image if isinstance(image, Picture) else Picture(self, open_image(image))
 
     @overload
@@ -286,15 +307,15 @@ class Predictor:
     @torch.inference_mode()
     def caption(self, image: Any, region: Any = None, **generation: Any) -> Any:
         """As `Picture.caption`; for a list of images `region` is a list, in which None stands for all of an image."""
-        if not isinstance(image, (list, tuple)):
+        if (several := images_in(image)) is None:
             return self.caption([image], [region], **generation)[0]
         model, config = self.able(captioning.DESCRIPTOR), self.tasks.captioning.generation(**generation)
-        regions = [None] * len(image) if region is None else list(region)
-        if len(regions) != len(image):
-            raise ValueError(f"{len(image)} pictures need as many regions, not {len(regions)}")
+        regions = [None] * len(several) if region is None else list(region)
+        if len(regions) != len(several):
+            raise ValueError(f"{len(several)} pictures need as many regions, not {len(regions)}")
         sentences = []
-        for i in range(0, len(image), BATCH):
-            pictures = self.encode(image[i : i + BATCH])
+        for i in range(0, len(several), BATCH):
+            pictures = self.encode(several[i : i + BATCH])
             masks = [_region(mask, picture.image) for mask, picture in zip(regions[i : i + BATCH], pictures, strict=True)]
             self.look(pictures, captioning.DESCRIPTOR)
             views = [picture.view(captioning.DESCRIPTOR) for picture in pictures]
@@ -337,7 +358,7 @@ class Predictor:
         if not isinstance(image, (list, tuple)):
             return ask(self.encode(image))
         answers: list[Answered] = []
-        for i in range(0, len(image), BATCH):
+        for i in range(0, len(several), BATCH):
             pictures = self.encode(image[i : i + BATCH])
             if task:
                 self.look(pictures, task)

@@ -16,9 +16,12 @@ from torch import Tensor
 
 from xdecoder import rle
 from xdecoder.files import atomic, write_json
+from xdecoder.images import png
 from xdecoder.inference import drawing
 from xdecoder.postprocessing import ResizedMasks
 from xdecoder.types import InstanceResult, PanopticResult, PanopticSegment, Vocabulary
+
+SHOWN = 8  # regions that a result names when it is printed
 
 
 class Drawable:
@@ -29,6 +32,16 @@ class Drawable:
     def draw(self, overlay_only: bool = False) -> Image.Image:
         """The picture with the regions painted over (RGB), or the regions alone on a transparent ground (RGBA)."""
         raise NotImplementedError
+
+    def __repr__(self) -> str:
+        found = [known for known, _ in self.regions()]
+        named = [f"{known['name']} {known['score']:.2f}" if "score" in known else known["name"] for known in found[:SHOWN]]
+        more = ", …" if len(found) > SHOWN else ""
+        size = f"{self.image.width} × {self.image.height}"
+        return f"{type(self).__name__}({size}; {len(found)} regions: {', '.join(named)}{more})"
+
+    def _repr_png_(self) -> bytes:
+        return png(self.draw())
 
     def regions(self) -> Iterator[tuple[dict[str, Any], Tensor]]:
         """What is known of each region, and its mask (H, W) bool."""
@@ -55,7 +68,7 @@ class Drawable:
             self.draw().save(file, format=kind)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Semantic(Drawable):
     """The class of each pixel."""
 
@@ -73,7 +86,7 @@ class Semantic(Drawable):
                 yield {"name": self.names[label], "category_id": label}, self.labels == label
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Panoptic(Drawable):
     """The segment of each pixel: things one by one, each kind of stuff as one."""
 
@@ -91,7 +104,7 @@ class Panoptic(Drawable):
             yield {**known, "score": s.score}, self.ids == s.id
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Instances(Drawable):
     """Things one by one, the surest first; they may overlap."""
 
@@ -118,7 +131,7 @@ class Instances(Drawable):
             yield known, self.small[i : i + 1].inside()[0]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Regions(Drawable):
     """One region for each phrase."""
 

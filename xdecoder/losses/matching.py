@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from xdecoder.config import Config
@@ -78,6 +77,8 @@ def match(
 
 def _assign(cost: Tensor, layer: int, image: int) -> Tensor:
     """(4, n): layer, picture, query and target of the n pairs. A cost that is not a number counts as very high."""
+    from scipy.optimize import linear_sum_assignment  # here, since it takes a second, which only training spends
+
     query, target = linear_sum_assignment(cost.nan_to_num(nan=1e6, posinf=1e6, neginf=-1e6).numpy())
     pairs = torch.stack((torch.from_numpy(query), torch.from_numpy(target)))
     place = torch.tensor([[layer], [image]]).expand(2, pairs.shape[1])

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from xdecoder.losses.contrastive import cosine_logits
@@ -55,6 +54,8 @@ def _match_nouns(
     queries: Tensor, matched: Sequence[Tensor], nouns: Sequence[Named], logit_scale: Tensor
 ) -> list[tuple[Tensor, Tensor]]:
     """Per picture its free queries and the nouns they are best at among the batch's; as many pairs as there are of either."""
+    from scipy.optimize import linear_sum_assignment  # here, since it takes a second
+
     likely = cosine_logits(queries, torch.cat([texts.vectors for texts in nouns]), logit_scale).softmax(dim=-1)
     own = likely.split([len(texts.words) for texts in nouns], dim=-1)
     pairs = []
