@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -76,7 +77,7 @@ def _from_hub(rest: str, address: str) -> Path:
     repository, _, revision = repository.partition("@")
     if not owner or not repository:
         raise ValueError(f"{address}: expected hf://owner/repository/file")
-    place = {"repo_id": f"{owner}/{repository}", "filename": file or WEIGHTS_FILE, "revision": revision or None}
+    place: dict[str, Any] = {"repo_id": f"{owner}/{repository}", "filename": file or WEIGHTS_FILE, "revision": revision or None}
     known = isinstance(try_to_load_from_cache(**place), str)
     path = Path(hf_hub_download(**place))
     if not known:
