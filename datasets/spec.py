@@ -91,6 +91,9 @@ class Protocol(Config):
     all_sentences: bool = True
     """Referring: whether each sentence of an object is asked, or its first one only."""
 
+    together: bool = False
+    """Referring: whether all phrases of a picture are read in one pass, in which they see each other, or each as if alone."""
+
     fold: int | None = None
     """Semantic: predicted labels from this one on count as it: the classes that Pascal VOC calls background."""
 

@@ -10,7 +10,7 @@ from datasets.spec import Counts, DatasetSpec, Protocol
 from xdecoder.resizing import ShortestEdge, Stretch
 
 _PAIRS = Protocol(transform=Stretch(size=224))
-_REFERRING = Protocol(transform=ShortestEdge(size=512, max_size=1024))
+_REFERRING = Protocol(transform=ShortestEdge(size=512, max_size=1024), together=True)
 _QUESTIONS = Protocol(transform=Stretch(size=640, bicubic=True))
 _TEN_THOUSANDS = {"train": 118287, "val": 5000}
 
