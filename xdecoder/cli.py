@@ -57,11 +57,7 @@ class Photo:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status: 0, or 2 after an error told in one sentence on the standard error."""
-    try:
-        given = _expanded(sys.argv[1:] if arguments is None else arguments)
-    except ValueError as error:
-        return _complain(error)
-    options = _parser().parse_args(given)
+    options = _parser().parse_args(arguments)
     try:
         status: int = options.run(options)
     except KeyboardInterrupt:
@@ -73,11 +69,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _complain(error)
     return status
-
-
-def _expanded(arguments: Sequence[str]) -> list[str]:
-    """The arguments, where `@file` stands for the lines of a file."""
-    return [text for given in arguments for text in (read_lines(given[1:]) if given.startswith("@") else (given,))]
 
 
 def _each_image(options: argparse.Namespace) -> int:
@@ -284,6 +275,16 @@ class _Parser(argparse.ArgumentParser):
         self.exit(EXIT_ERROR, f"error: {message}; see {self.prog} --help\n")
 
 
+class _Command(_Parser):
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As of any parser, where `@file` stands for the lines of a file, read as every list is."""
+        try:
+            lines = [line for text in args or () for line in (read_lines(text[1:]) if text.startswith("@") else (text,))]
+        except ValueError as error:
+            self.exit(EXIT_ERROR, f"error: {error}\n")
+        return super().parse_known_args(lines, namespace)
+
+
 def _parser() -> argparse.ArgumentParser:
     form = partial(argparse.RawDescriptionHelpFormatter, max_help_position=30)
     parser = _Parser(
@@ -299,6 +300,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="COMMAND      ",
         prog="xdecoder",
         required=True,
+        parser_class=_Command,
     )
 
     def command(name: str, help: str, ask: Callable[[Predictor, Path, argparse.Namespace], Answer] | None) -> Any:

@@ -77,6 +77,8 @@ def open_image(image: ImageLike, max_pixels: int | None = None, formats: tuple[s
     if isinstance(image, np.ndarray):
         return rgb(Image.fromarray(_bytes(image)), "the picture")
     if isinstance(image, Image.Image):
+        if 0 in image.size:
+            raise ValueError(f"a picture must have pixels, not size {image.size}")
         return rgb(upright(image), "the picture")
     if isinstance(image, bytes):  # they may be a file's content or its name
         raise ValueError(f"a picture is {_KINDS}, not bytes")

@@ -1,9 +1,12 @@
-"""Class names and phrases, checked where they enter, whoever hands them over: Python, command line, page or files."""
+"""Class names, phrases and numbers, checked where they enter, whoever hands them over: Python, command line, page or files."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Mapping, Set
+
+import numpy as np
 
 from xdecoder.files import shown
 
@@ -39,6 +42,13 @@ def check_name(name: str) -> None:
     fault = _fault(name) or ("holds a line break or tab" if _BREAKS.search(name) else "")
     if fault:
         raise ValueError(f"a class name {fault}: {shown(name)}")
+
+
+def check_number(value: float, what: str, whole: bool = False) -> None:
+    """Raises ValueError, naming the argument, for what is no finite (whole) number."""
+    kinds = (int, np.integer) if whole else (int, float, np.integer, np.floating)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
+        raise ValueError(f"{what} must be a {'whole' if whole else 'finite'} number, not {shown(value)}")
 
 
 def _fault(text: object) -> str:

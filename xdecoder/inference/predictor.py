@@ -14,6 +14,7 @@ from torch import Tensor
 
 from xdecoder import postprocessing
 from xdecoder.config import parse
+from xdecoder.files import shown
 from xdecoder.images import ImageLike, images_in, open_image, pixels, png, shorter_side
 from xdecoder.inference import tiling
 from xdecoder.inference.results import Answer, Found, Instances, Panoptic, Ranking, Regions, Semantic
@@ -23,7 +24,7 @@ from xdecoder.postprocessing import Evidence, PostprocessingConfig, ResizedMasks
 from xdecoder.resizing import ShortestEdge, ShortestSide, Stretch, resized
 from xdecoder.tasks import TasksConfig, captioning, referring, retrieval, segmentation, vqa
 from xdecoder.tasks.descriptor import Descriptor
-from xdecoder.texts import checked
+from xdecoder.texts import check_number, checked
 from xdecoder.types import SegmentationResult, Vocabulary
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class Picture:
                 is seen in them; for images whose details would otherwise be lost. None = never.
         """
         vocabulary = _vocabulary(checked(names, "names"))
+        check_number(threshold, "threshold")
 
         def ask(picture: Picture) -> Semantic:
             found, masks = picture._evidence(vocabulary)
@@ -95,6 +97,7 @@ class Picture:
         vocabulary = _vocabulary(things, stuff)
         config = self._predictor.tasks.segmentation.postprocessing
         if threshold is not None:
+            check_number(threshold, "threshold")
             config = config.model_copy(update={"object_threshold": threshold})
 
         def ask(picture: Picture) -> Panoptic:
@@ -111,6 +114,7 @@ class Picture:
     def instances(self, names: Sequence[str], threshold: float = 0.0) -> Instances:
         """Things one by one, the surest first; those that score less than the threshold are left out."""
         vocabulary = _vocabulary(checked(names, "names"))
+        check_number(threshold, "threshold")
         found, masks = self._evidence(vocabulary)
         is_thing = torch.tensor(vocabulary.is_thing, device=found.labels.device)[found.labels]
         detections = self._predictor.tasks.segmentation.postprocessing.detections
@@ -152,7 +156,8 @@ class Picture:
         """The likeliest of the answers that the network was taught; raises ValueError if it was taught none."""
         model = self._predictor.able(vqa.DESCRIPTOR)
         vqa.head_of(model)
-        (best,) = vqa.answer(model, self.view(vqa.DESCRIPTOR), model.language.encode(checked([question], "question")))
+        texts = model.language.encode(checked([question], "question"))
+        (best,) = vqa.answer(model, self.view(vqa.DESCRIPTOR), texts)
         return Answer(*best)
 
     def edit(
@@ -182,6 +187,8 @@ class Picture:
         join: Callable[[Image.Image, list[tuple[tiling.Window, Answered]]], Answered],
     ) -> Answered:
         """The answer for the whole image, or joined of those for its windows."""
+        if tile is not None:
+            check_number(tile, "tile", whole=True)
         windows = tiling.windows(self.image.size, tile) if tile else []
         if len(windows) < 2:
             return ask(self)
@@ -333,6 +340,8 @@ class Predictor:
 
     def retrieve(self, images: Sequence[One], text: str) -> Ranking:
         """Images by how well they fit a text."""
+        if isinstance(images, str) or not isinstance(images, Sequence):
+            raise ValueError(f"images must be a list of pictures, not {shown(images)}")
         if not images:
             raise ValueError("retrieve needs at least one picture")
         scores = [similar.item() for similar in self.match(list(images), [text])]
@@ -422,6 +431,12 @@ def load(
     # This is the one place of the core that knows of the published room.
     from xdecoder.published.checkpoints import open_checkpoint
 
+    if not isinstance(source, (str, Path)) or not str(source):
+        raise ValueError(f"source must be a checkpoint's path or address, not {shown(source)}")
+    try:
+        device = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device must be such as 'cpu', 'cuda' or 'cuda:1', not {shown(device)} ({error})") from None
     return Predictor(open_checkpoint(source, answers).build(device, allow_nonfinite), dtype, compile)
 
 
@@ -435,6 +450,8 @@ def _vocabulary(things: Sequence[str], stuff: Sequence[str] = ()) -> Vocabulary:
 def _region(mask: Mask | None, image: Image.Image) -> Tensor | None:
     if mask is None:
         return None
+    if not isinstance(mask, (Tensor, np.ndarray)) or (isinstance(mask, np.ndarray) and mask.dtype.kind not in "biuf"):
+        raise ValueError(f"region must be an array or tensor of the picture's size, not {shown(mask)}")
     region = torch.as_tensor(mask).cpu()
     if region.shape != (image.height, image.width):
         raise ValueError(f"a region has the picture's size {(image.height, image.width)}, not {tuple(region.shape)}")

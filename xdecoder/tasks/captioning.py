@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from xdecoder.config import parse
 from xdecoder.decoder.attention import TokenGroup
 from xdecoder.decoder.generation import GenerationConfig, generate
 from xdecoder.decoder.heads import Prediction
@@ -45,8 +46,9 @@ class CaptioningConfig(GenerationConfig):
     """Predictions that are supervised, counted from the last."""
 
     def generation(self, **changes: Any) -> GenerationConfig:
-        """How captions are written, with some settings changed."""
-        return GenerationConfig(**{name: getattr(self, name) for name in GenerationConfig.model_fields} | changes)
+        """How captions are written, with some settings changed; raises ConfigError for settings that there cannot be."""
+        settings = {name: getattr(self, name) for name in GenerationConfig.model_fields} | changes
+        return parse(GenerationConfig, settings, where="generation")
 
     def build(self) -> Captioning:
         return Captioning(self)

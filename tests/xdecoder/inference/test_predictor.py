@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from tests.tiny import tiny_config, tiny_model
 from xdecoder import checkpoint
 from xdecoder.config import parse
 from xdecoder.decoder.heads import AnswerConfig
-from xdecoder.inference.predictor import BATCH, Predictor
+from xdecoder.inference.predictor import BATCH, Predictor, load
 from xdecoder.model import Encoded, XDecoder, XDecoderConfig
 from xdecoder.tasks import TasksConfig
 from xdecoder.types import Batch, Sample, Vocabulary
@@ -218,3 +219,37 @@ def test_what_cannot_be_asked(predictor: Predictor, photo: Path) -> None:
         predictor.caption(photo, beams=0)
     with pytest.raises(ValueError, match="tile must be at least 64 pixels, not 8"):
         predictor.segment(photo, ["star"], tile=8)
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda model, image: model.segment(image, [1, 2]), r"names\[0\] is int and not text: 1"),
+        (lambda model, image: model.segment(image, [None, "star"]), r"names\[0\] is NoneType and not text"),
+        (lambda model, image: model.segment(image, (name for name in "ab")), "names must be a list of texts"),
+        (lambda model, image: model.segment(image, ["a"], threshold="high"), "threshold must be a finite number, not 'high'"),
+        (lambda model, image: model.segment(image, ["a"], tile=0.5), "tile must be a whole number, not 0.5"),
+        (lambda model, image: model.panoptic(image, [], [3]), r"stuff\[0\] is int and not text"),
+        (
+            lambda model, image: model.panoptic(image, ["a"], threshold=float("nan")),
+            "threshold must be a finite number, not nan",
+        ),
+        (lambda model, image: model.instances(image, ["a"], threshold=None), "threshold must be a finite number, not None"),
+        (lambda model, image: model.refer(image, ["\ud83d"]), r"phrases\[0\] holds a character that cannot be read"),
+        (lambda model, image: model.caption(None), "a picture is a path, an open file, .* not None"),
+        (lambda model, image: model.caption(b"photo"), "a picture is a path, an open file, .* not bytes"),
+        (lambda model, image: model.caption(Image.new("RGB", (0, 8))), r"a picture must have pixels, not size \(0, 8\)"),
+        (lambda model, image: model.caption(image, region="left"), "region must be an array or tensor .* not 'left'"),
+        (lambda model, image: model.caption(image, beams="x"), "generation: key 'beams': input should be a valid integer"),
+        (lambda model, image: model.caption(image, beam=2), "generation: unknown key 'beam'; did you mean 'beams'"),
+        (lambda model, image: model.retrieve(str(image), "a star"), "images must be a list of pictures, not '/"),
+        (lambda model, image: model.find([image], " "), r"texts\[0\] is blank"),
+        (lambda model, image: load(None), "source must be a checkpoint's path or address, not None"),
+        (lambda model, image: load("a.pt", device="gpu7"), "device must be such as 'cpu', .* not 'gpu7'"),
+        (lambda model, image: load("a\0b"), r"'a\\x00b': the checkpoint cannot be reached"),
+    ],
+)
+def test_arguments_of_wrong_types_are_named(predictor: Predictor, photo: Path, ask: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as error:
+        ask(predictor, photo)
+    assert "\n" not in str(error.value)
