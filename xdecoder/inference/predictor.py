@@ -355,11 +355,11 @@ class Predictor:
 
     def _each(self, image: Any, ask: Callable[[Picture], Answered], task: Descriptor | None) -> Answered | list[Answered]:
         """What is asked of the image, or of each of them; those of one size are encoded together as the task looks at them."""
-        if not isinstance(image, (list, tuple)):
+        if (several := images_in(image)) is None:
             return ask(self.encode(image))
         answers: list[Answered] = []
         for i in range(0, len(several), BATCH):
-            pictures = self.encode(image[i : i + BATCH])
+            pictures = self.encode(several[i : i + BATCH])
             if task:
                 self.look(pictures, task)
             answers += [ask(picture) for picture in pictures]
