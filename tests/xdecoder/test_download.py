@@ -61,9 +61,7 @@ def test_a_published_name_is_downloaded_or_found_where_it_was_put(tmp_path: Path
     monkeypatch.setattr("huggingface_hub.hf_hub_download", offline)
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, **__: None)
     address = "https://huggingface.co/xdecoder/X-Decoder/resolve/main/xdecoder_focalt_last.pt"
-    with pytest.raises(
-        ValueError, match=rf"^focal-t: cannot be downloaded \(no route.*\); fetch {address} where .* put it into"
-    ):
+    with pytest.raises(ValueError, match=rf"^focal-t: cannot be downloaded \(no route.*\); fetch {address} where"):
         fetch("focal-t")
     with pytest.raises(ValueError, match="focal-tt: no such checkpoint; did you mean 'focal-t'"):
         fetch("focal-tt")
