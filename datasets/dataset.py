@@ -24,9 +24,9 @@ from torch.utils.data import Dataset
 from datasets.check.leaks import Images
 from datasets.nouns import nouns_of
 from datasets.order import Key
+from datasets.outlines import outline_mask
 from datasets.readers import Source, read
-from datasets.readers.coco import outline_mask
-from datasets.readers.images import Regions, read_image, read_label_map, read_regions
+from datasets.readers.images import Regions, read_image, read_label_map, read_regions, where_of
 from datasets.readers.pairs import Pairs
 from datasets.records import Record
 from datasets.spec import DatasetSpec
@@ -238,7 +238,7 @@ class ImageDataset(Dataset[Sample]):
 
     def _outlines(self, record: Record, outlines: list[Any], pixels: np.ndarray) -> np.ndarray:
         size = (pixels.shape[0], pixels.shape[1])
-        where = f"data set {self.source.spec.name!r}, picture {record.id}"
+        where = where_of(self.source.spec, record)
         masks = [outline_mask(outline, *size, where=where) for outline in outlines]
         return np.stack(masks) if masks else np.zeros((0, *size), dtype=bool)
 
