@@ -11,6 +11,7 @@ comes once an epoch, with its next caption, instead of once for each of them in 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -74,6 +75,8 @@ class ImageDataset(Dataset[Sample]):
     ) -> None:
         check_serves(spec, tuple(tasks), training)
         self.source: Source = read(spec, root)
+        for finding in self.source.findings:
+            logging.getLogger(__name__).warning("data set %s: %s", spec.name, finding.what)
         self.vocabulary, self.name = self.source.vocabulary, spec.name
         self._known = {stem(clean(name)) for name in self.vocabulary.names} if self.vocabulary else set()
         self.tasks, self.training, self.seed, self.max_phrases = tuple(tasks), training, seed, max_phrases

@@ -17,7 +17,7 @@ from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model
 from typing_extensions import TypedDict
 
 from datasets import outlines
-from datasets.findings import Findings, refuse
+from datasets.findings import Findings, fatal, refuse
 from datasets.readers.classes import LabelImageKeys, VocabularyKeys, checked_names, is_background, numbers, renamed
 from datasets.readers.names import Names
 from datasets.records import Contents, Record, Reference, Region, Turn
@@ -402,7 +402,12 @@ def _instances(file: File, spec: CocoSpec, found: Findings) -> tuple[Vocabulary,
     for row in objects:
         label = label_of(row["category_id"])
         if label is None:
-            if str(row["category_id"]) not in left_out:
+            if str(row["category_id"]) in left_out:
+                what = (
+                    f"{file.path}: annotation {shown(row.get('id'))} is of a category called background, which is no class, and"
+                )
+                found.add("background", f"{what} is left out", "leave background out of the JSON", fatal=False)
+            else:
                 _strange_category(found, file.path, row["image_id"], row["category_id"])
             continue
         outline = checked_outline(row, file.path, found, vocabulary.names[label])
@@ -435,9 +440,9 @@ def _strange_category(found: Findings, path: Path, image: Id, category: Id) -> N
 def _check_learnable(regions: Mapping[Id, Sequence[Region]], path: Path, found: Findings) -> None:
     """From a set without objects nothing can be learnt, and nothing be measured on it."""
     total = sum(map(len, regions.values()))
-    if not total:
+    if not total and not fatal(found.told()):
         found.add("nothing", f"{path}: has no object with an outline and a class", _MEND_OUTLINES)
-    elif total == sum(region.crowd for held in regions.values() for region in held):
+    elif total and total == sum(region.crowd for held in regions.values() for region in held):
         what = f"{path}: all of its {total} objects are crowds (iscrowd 1), which are neither learnt nor measured"
         found.add("crowds", what, "set iscrowd to 0 for single objects; CVAT writes 1 for every mask")
 
