@@ -11,6 +11,7 @@ comes once an epoch, with its next caption, instead of once for each of them in 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,9 +25,9 @@ from torch.utils.data import Dataset
 from datasets.check.leaks import Images
 from datasets.nouns import nouns_of
 from datasets.order import Key
+from datasets.outlines import outline_mask
 from datasets.readers import Source, read
-from datasets.readers.coco import outline_mask
-from datasets.readers.images import Regions, read_image, read_label_map, read_regions
+from datasets.readers.images import Regions, read_image, read_label_map, read_regions, where_of
 from datasets.readers.pairs import Pairs
 from datasets.records import Record
 from datasets.spec import DatasetSpec
@@ -74,6 +75,8 @@ class ImageDataset(Dataset[Sample]):
     ) -> None:
         check_serves(spec, tuple(tasks), training)
         self.source: Source = read(spec, root)
+        for finding in self.source.findings:
+            logging.getLogger(__name__).warning("data set %s: %s", spec.name, finding.what)
         self.vocabulary, self.name = self.source.vocabulary, spec.name
         self._known = {stem(clean(name)) for name in self.vocabulary.names} if self.vocabulary else set()
         self.tasks, self.training, self.seed, self.max_phrases = tuple(tasks), training, seed, max_phrases
@@ -238,7 +241,7 @@ class ImageDataset(Dataset[Sample]):
 
     def _outlines(self, record: Record, outlines: list[Any], pixels: np.ndarray) -> np.ndarray:
         size = (pixels.shape[0], pixels.shape[1])
-        where = f"data set {self.source.spec.name!r}, picture {record.id}"
+        where = where_of(self.source.spec, record)
         masks = [outline_mask(outline, *size, where=where) for outline in outlines]
         return np.stack(masks) if masks else np.zeros((0, *size), dtype=bool)
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
-from xdecoder.types import Question
+from datasets.findings import Finding
+from xdecoder.types import Question, Vocabulary
+
+Turn = Literal["stored", "displayed", "told"]
+"""Which way up annotations are drawn on a photograph that is stored turned (EXIF): on the pixels as they are stored, on the
+picture as it is displayed, or as sizes and outlines tell."""
 
 
 @dataclass(frozen=True)
@@ -55,3 +61,12 @@ class Record:
     label_map: Path | None = None  # label image of a panoptic set
     label: int | None = None  # class of the whole picture
     questions: tuple[Question, ...] = ()
+    turn: Turn = "stored"
+
+
+class Contents(NamedTuple):
+    """What a reader found."""
+
+    vocabulary: Vocabulary | None  # the classes, where there are any
+    records: Sequence[Record]  # one a picture
+    findings: tuple[Finding, ...] = ()  # what is wrong, each told once

@@ -5,18 +5,17 @@ Each format has a class of its own beside its reader; `DatasetSpec` is what they
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import ModelWrapValidatorHandler, model_validator
 
-from datasets.records import Record
+from datasets.records import Contents
 from datasets.transforms import TransformConfig
 from xdecoder.config import Config
 from xdecoder.plugins import find
 from xdecoder.resizing import ShortestEdge
-from xdecoder.types import Vocabulary
 
 EvaluatorName = Literal[
     "panoptic",
@@ -44,6 +43,7 @@ READERS = {
     "refer": "datasets.readers.refer:ReferSpec",
     "vqa": "datasets.readers.vqa:VqaSpec",
     "yolo": "datasets.readers.yolo:YoloSpec",
+    "labelme": "datasets.readers.labelme:LabelMeSpec",
     "class_folders": "datasets.readers.class_folders:ClassFoldersSpec",
     "own": "datasets.readers.own:OwnSpec",
     "arrow": "datasets.readers.columns:ArrowSpec",
@@ -166,8 +166,8 @@ class DatasetSpec(Config):
         """What this set says of its pictures, and so what can be learnt from it and measured on it."""
         raise NotImplementedError
 
-    def read(self, root: Path) -> tuple[Vocabulary | None, Sequence[Record]]:
-        """The classes, where there are any, and one record a picture; pictures stay closed.
+    def read(self, root: Path) -> Contents:
+        """Read lists and annotations; pictures stay closed.
 
         Raises:
             ValueError: in one sentence that names the file at fault.

@@ -28,9 +28,10 @@ from safetensors.torch import load as from_safetensors
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
+from datasets.outlines import outline_mask
 from datasets.predictions import Row, read_rows
 from datasets.readers.classes import numbers
-from datasets.readers.coco import CocoSpec, outline_mask
+from datasets.readers.coco import CocoSpec
 from datasets.spec import DatasetSpec
 from datasets.tasks import TaskName
 from xdecoder.files import atomic, read_json, regular, shown, write_json

@@ -78,10 +78,10 @@ def test_text_mode_is_utf8(tmp_path: Path) -> None:
         (b"", "not valid JSON"),
         (b"\xff\xd8\xff\xe0", "found a binary file"),
         ('{"a": "é"}'.encode("latin-1"), r"text of another encoding \(byte 7 is not UTF-8\)"),
-        (b"[" * 200_000, "nested too deeply"),
+        (b"[" * 200_000, "recursion limit"),
         (b"1" * 5000, "not valid JSON"),
-        (b'["\\\\\\ud83d"]', r"\(\\ud83d is half a character\)"),
-        (b'{"a": "\\ude00"}', r"\(\\ude00 is half a character\)"),
+        (b'["\\\\\\ud83d"]', "hex escape"),
+        (b'{"a": "\\ude00"}', "hex escape"),
         (b'{"a": "\0"}', "it holds a NUL"),
     ],
 )

@@ -13,13 +13,21 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from pydantic_core import from_json
+
 MAX_TEXT = 1 << 28  # bytes of a list; the longest of the public sets has 60 million
 MAX_JSON = 1 << 32  # Visual Genome has files of a gigabyte
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 """Of the files that are taken for pictures where a folder is searched; a file that is named may have any."""
 
-_ESCAPES = re.compile(r"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F]..)|.)")
-"""JSON's escapes; the group is half of a pair that stands alone, which could be neither shown nor written."""
+
+class FileError(ValueError):
+    """A file that cannot be used, in one sentence; `kind` says why in one word: missing, damaged, page, special or large."""
+
+    def __init__(self, message: str, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
 
 try:
     import fcntl
@@ -102,12 +110,12 @@ def regular(path: str | Path, what: str = "file") -> Path:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
-        raise ValueError(f"{path}: no such {what}") from None
+        raise FileError(f"{path}: no such {what}", "missing") from None
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL
-        raise ValueError(f"{shown(str(path))}: the {what} cannot be reached ({error})") from None
+        raise FileError(f"{shown(str(path))}: the {what} cannot be reached ({error})", "missing") from None
     if not stat.S_ISREG(mode):
         found = "a folder" if stat.S_ISDIR(mode) else "a pipe, a socket or a device"
-        raise ValueError(f"{path}: is {found}, not a {what}")
+        raise FileError(f"{path}: is {found}, not a {what}", "special")
     return path
 
 
@@ -137,10 +145,10 @@ def read_text(path: str | Path, what: str = "file", limit: int = MAX_TEXT) -> st
     path = regular(path, what)
     try:
         if path.stat().st_size > limit:
-            raise ValueError(f"{path}: is {path.stat().st_size} bytes long; a {what} has at most {limit}")
+            raise FileError(f"{path}: is {path.stat().st_size} bytes long; a {what} has at most {limit}", "large")
         data = path.read_bytes()
     except OSError as error:
-        raise ValueError(f"{path}: the {what} cannot be read ({error.strerror})") from None
+        raise FileError(f"{path}: the {what} cannot be read ({error.strerror})", "damaged") from None
     encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
         text = data.decode(encoding)
@@ -149,7 +157,8 @@ def read_text(path: str | Path, what: str = "file", limit: int = MAX_TEXT) -> st
     else:
         place = "it holds a NUL"
     if "\0" in text:
-        raise ValueError(f"{path}: found a binary file, or text of another encoding ({place}); a {what} is text in UTF-8")
+        told = f"found a binary file, or text of another encoding ({place}); a {what} is text in UTF-8"
+        raise FileError(f"{path}: {told}", "damaged")
     return text
 
 
@@ -157,18 +166,11 @@ def read_json(path: str | Path) -> Any:
     """Read JSON; raises ValueError in one sentence that names the file if it is missing or not JSON."""
     text = read_text(path, limit=MAX_JSON)
     try:
-        content = json.loads(text)
-    except RecursionError:
-        raise ValueError(f"{path}: not valid JSON (nested too deeply)") from None
+        return from_json(text, cache_strings="keys")
     except ValueError as error:
         if text.lstrip()[:1] == "<":
-            raise ValueError(f"{path}: expected JSON, found an HTML page; the download probably failed") from None
-        raise ValueError(f"{path}: not valid JSON ({error})") from None
-    if "\\ud" in text or "\\uD" in text:
-        half = next((match[1] for match in _ESCAPES.finditer(text) if match[1]), None)
-        if half:
-            raise ValueError(f"{path}: not valid JSON (\\{half} is half a character)")
-    return content
+            raise FileError(f"{path}: expected JSON, found an HTML page; the download probably failed", "page") from None
+        raise FileError(f"{path}: not valid JSON ({error})", "damaged") from None
 
 
 def read_lines(path: str | Path) -> list[str]:

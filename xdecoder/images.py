@@ -19,7 +19,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from xdecoder.files import regular, shown
+from xdecoder.files import FileError, regular, shown
 
 ImageLike: TypeAlias = str | Path | BinaryIO | Image.Image | np.ndarray | Tensor
 """A path or open file, a PIL image, an array (H, W), (H, W, 3) or (H, W, 4), a tensor (1, H, W), (3, H, W) or (4, H, W): of
@@ -142,7 +142,7 @@ def decode(
                 warnings.simplefilter("ignore")  # Pillow's musings on odd files
                 image.load()
         except _DAMAGED as error:
-            raise ValueError(f"{name}: the {what} is damaged or incomplete ({_said(error)})") from None
+            raise FileError(f"{name}: the {what} is damaged or incomplete ({_said(error)})", "damaged") from None
         orientation(image)  # remembered by Pillow, which cannot read it later where it stands behind the pixels
         return image
 
@@ -226,13 +226,12 @@ def _opened(
             warnings.simplefilter("ignore")  # Pillow's own limit warns; ours refuses
             image = Image.open(source, formats=formats)
     except UnidentifiedImageError:
-        raise ValueError(
-            f"{name}: the {what} is damaged or incomplete, or in none of the formats {', '.join(formats)}"
-        ) from None
+        told = f"the {what} is damaged or incomplete, or in none of the formats {', '.join(formats)}"
+        raise FileError(f"{name}: {told}", "damaged") from None
     except Image.DecompressionBombError:
         raise ValueError(f"{name}: the {what} is too large, it has more than {limit} pixels") from None
     except _DAMAGED as error:
-        raise ValueError(f"{name}: the {what} is damaged or incomplete ({_said(error)})") from None
+        raise FileError(f"{name}: the {what} is damaged or incomplete ({_said(error)})", "damaged") from None
     if image.width * image.height > limit:
         image.close()
         raise ValueError(f"{name}: too large a {what}, {image.width} × {image.height}; at most {limit} pixels")

@@ -1,11 +1,14 @@
-"""COCO's run-length encoding of masks: lengths of runs down the columns, of zeros and ones in turn, as text."""
+"""COCO's run-length encoding of masks: lengths of runs down the columns, of zeros and ones in turn, as text.
+
+What comes from elsewhere is checked here, before C code sees it: do the lengths make up the mask?
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 
 def describe(mask: NDArray[np.bool_]) -> dict[str, Any]:
@@ -40,3 +43,46 @@ def compress(lengths: list[int]) -> str:
             more = rest != (-1 if group & 16 else 0)
             letters.append(chr(48 + group + 32 * more))
     return "".join(letters)
+
+
+def decompress(counts: str | bytes) -> NDArray[np.int64]:
+    """The lengths that `compress` wrote; raises ValueError where the text cannot be its work."""
+    try:
+        letters = np.frombuffer(counts.encode("ascii") if isinstance(counts, str) else counts, dtype=np.uint8)
+    except UnicodeEncodeError:
+        raise ValueError("its RLE has counts with letters that run lengths do not have") from None
+    if not letters.size:
+        return np.zeros(0, dtype=np.int64)
+    groups = letters.astype(np.int64) - 48
+    if groups.min() < 0 or groups.max() > 63:
+        raise ValueError("its RLE has counts with letters that run lengths do not have")
+    last = groups < 32
+    if not last[-1]:
+        raise ValueError("its RLE has counts that are cut off")
+    ends = np.flatnonzero(last)
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    widths = ends - starts + 1
+    if widths.max() > 8:
+        raise ValueError("its RLE has a count of more than 40 bits")
+    place = np.arange(len(groups)) - np.repeat(starts, widths)
+    lengths = np.add.reduceat((groups & 31) << 5 * place, starts)
+    lengths -= np.where(groups[ends] & 16, np.int64(1) << 5 * widths, 0)  # the sign
+    lengths[1::2] = np.cumsum(lengths[1::2])
+    lengths[2::2] = np.cumsum(lengths[2::2])
+    return lengths
+
+
+def checked(lengths: ArrayLike, height: int, width: int) -> NDArray[np.int64]:
+    """Run lengths of an (H, W) mask; raises ValueError where they are not whole numbers from 0 whose sum is H · W."""
+    try:
+        counts = np.asarray(lengths)
+    except ValueError:
+        counts = np.empty(0)
+    if counts.ndim != 1 or counts.dtype.kind not in "iu":
+        raise ValueError("its RLE has counts that are no whole numbers")
+    if counts.size and (counts.min() < 0 or counts.max() > height * width):
+        raise ValueError(f"its RLE has a count of {int(counts.min() if counts.min() < 0 else counts.max())}")
+    total = int(counts.sum())
+    if total != height * width:
+        raise ValueError(f"its RLE has counts that make {total} pixels, but its size is {width}x{height} = {width * height}")
+    return counts.astype(np.int64)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from pydantic import ConfigDict
 
 from datasets.catalog import CATALOG, find
 from datasets.check.files import check_files
-from datasets.check.finding import Finding, finding
 from datasets.check.images import check_images
-from datasets.check.joins import check_joins
 from datasets.check.leaks import Images, check_leak
+from datasets.findings import Finding, findings_of
 from datasets.readers import Source, counts, own, read
 from datasets.spec import Counts, DatasetSpec
 from datasets.streams import DataConfig, resolve
@@ -61,17 +61,9 @@ def check(spec: DatasetSpec, root: Path, learnt: bool = False, every: bool = Fal
             return Checked(spec, root, learnt, None, tuple(found))
         source = read(_without_counts(spec), root)
     except ValueError as error:
-        joins = [] if isinstance(spec, own.OwnSpec) else _joins(spec, root)
-        return Checked(spec, root, learnt, None, (finding(error), *joins))
+        return Checked(spec, root, learnt, None, findings_of(error))
     faults, decoded = check_images(source, every)
-    return Checked(spec, root, learnt, source, (*_counts(spec, source), *_joins(spec, root), *faults), decoded)
-
-
-def _joins(spec: DatasetSpec, root: Path) -> list[Finding]:
-    try:
-        return check_joins(spec, root)
-    except ValueError:
-        return []  # a file that is no JSON, which the reader has told already
+    return Checked(spec, root, learnt, source, (*_counts(spec, source), *source.findings, *faults), decoded)
 
 
 def _counts(spec: DatasetSpec, source: Source) -> list[Finding]:
@@ -140,10 +132,13 @@ def leaks(checked: list[Checked], with_siblings: bool) -> list[Finding]:
 def show(checked: list[Checked], shared: list[Finding]) -> str:
     """One screen: a line for each set, then the findings, each with what to do."""
     lines = [str(each) for each in checked]
-    found = [(f"{each.spec.name}: ", one) for each in checked for one in each.findings] + [("", one) for one in shared]
-    found = list(dict.fromkeys(found))  # an experiment may name a set twice
-    for number, (name, one) in enumerate(found[:SHOWN], start=1):
-        lines += ["", f"{number}. {name}{one.what}", f"   → {one.advice}"]
+    found: dict[Finding, dict[str, None]] = {}  # what is wrong with several sets is told once
+    for each in checked:
+        for one in each.findings:
+            found.setdefault(one, {})[each.spec.name] = None
+    found |= {one: {} for one in shared}
+    for number, (one, names) in enumerate(islice(found.items(), SHOWN), start=1):
+        lines += ["", f"{number}. {', '.join(names)}{': ' if names else ''}{one.what}", f"   → {one.advice}"]
     if len(found) > SHOWN:
         lines += ["", f"… and {len(found) - SHOWN} more"]
     if not found:

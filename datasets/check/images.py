@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from datasets.check.files import impostor
-from datasets.check.finding import Finding, finding, grouped
+from datasets.findings import Finding, Findings, advice_for, findings_of
+from datasets.outlines import outline_mask
 from datasets.readers import Source
-from datasets.readers.coco import outline_mask
-from datasets.readers.images import read_image, read_regions
+from datasets.readers.images import read_image, read_regions, where_of
 from datasets.records import Encoded, Record
+from xdecoder.files import FileError
 
 THREADS = 8
 
@@ -26,7 +29,11 @@ def check_images(source: Source, every: bool = False, sample: int = 200) -> tupl
     with ThreadPoolExecutor(THREADS) as threads:
         jobs = threads.map(lambda record: _faults(source, record), chosen)
         shown = tqdm(jobs, "decoding", len(chosen), unit="picture", disable=None, leave=False)
-        return found + grouped(fault for faults in shown for fault in faults), len(chosen)
+        told = Findings()
+        for fault in (fault for faults in shown for fault in faults):
+            for label in fault.labels:
+                told.add(fault.kind, fault.finding.what, fault.finding.advice, fault.finding.fatal, label)
+        return [*found, *told.told()], len(chosen)
 
 
 def _present(source: Source) -> tuple[list[Finding], list[Record]]:
@@ -54,35 +61,47 @@ def _absent(paths: Iterable[Path]) -> list[Path]:
 
 
 def _missing(what: str, paths: list[Path], total: int) -> Finding:
-    return finding(f"{paths[0]}: no such {what}; {len(paths)} of {total} are missing")
+    return Finding(f"{paths[0]}: no such {what}; {len(paths)} of {total} are missing", advice_for("missing"))
 
 
 def _spread(total: int, count: int) -> list[int]:
     return sorted({int(i) for i in np.linspace(0, total - 1, min(count, total)).round()}) if total else []
 
 
-def _faults(source: Source, record: Record) -> list[str]:
-    """What is wrong with one picture and what is annotated on it."""
+@dataclass(frozen=True)
+class _Fault:
+    """What is wrong with one picture; those of one kind are told once."""
+
+    kind: str
+    finding: Finding
+    labels: tuple[str | None, ...] = (None,)
+
+
+def _faults(source: Source, record: Record) -> list[_Fault]:
+    """What is wrong with one picture and what is annotated on it: what training says of it, and what it does not see."""
     try:
         pixels = read_image(record)
     except ValueError as error:
         return [_told(record.image, error)]
     size = (pixels.shape[0], pixels.shape[1])
-    outlines = [reference.outline for reference in record.references]
-    outlines += [region.outline for region in record.regions or () if region.outline is not None]
-    faults = []
+    names = source.vocabulary.names if source.vocabulary else ()
+    objects = [(region.outline, names[region.label]) for region in record.regions or () if region.outline is not None]
+    objects += [(reference.outline, "") for reference in record.references]
     try:
         if source.vocabulary is not None and record.id_map is not None:
             read_regions(record, source.spec, source.vocabulary, size)
-        empty = sum(not outline_mask(outline, *size, where=f"picture {record.id}").any() for outline in outlines)
-        if empty:
-            faults.append(f"picture {record.id}: {empty} of its annotated objects cover no pixel")
+        where = where_of(source.spec, record)
+        empty = tuple(label or None for outline, label in objects if not outline_mask(outline, *size, where=where).any())
     except ValueError as error:
-        faults.append(_told(record.id_map or record.image, error))
-    return faults
+        return [_told(record.id_map or record.image, error)]
+    if not empty:
+        return []
+    what = f"picture {record.id}: {len(empty)} of its annotated objects cover no pixel"
+    return [_Fault("no pixel", Finding(what, "mend these annotations, or leave them out; they teach nothing"), empty)]
 
 
-def _told(path: Path | Encoded, error: ValueError) -> str:
+def _told(path: Path | Encoded, error: ValueError) -> _Fault:
     """The reader's sentence, or what the file is instead of a picture."""
-    stand_in = impostor(path) if isinstance(path, Path) and path.is_file() and "damaged" in str(error) else None
-    return f"{path}: {stand_in}" if stand_in else str(error)
+    stand_in = impostor(path) if isinstance(path, Path) and path.is_file() and isinstance(error, FileError) else None
+    finding = stand_in or findings_of(error)[0]
+    return _Fault(re.sub(r"'[^']*'|\S*[/\\]\S*|\d+", "#", finding.what), finding)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
-from datasets.check.finding import Finding
+from datasets.findings import Finding
 from datasets.readers import Source
 
 _COCO = re.compile(r"(?:COCO_(?:train|val|test)20\d\d_)?(\d{12})")  # 2014's and 2017's names of one photograph

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from pycocotools import mask as rle
 
 from datasets.evaluators.evaluator import Evaluator, ImageId, Table, check_labels, check_size
-from datasets.evaluators.instance import found_objects, outline_code, read_annotations
+from datasets.evaluators.instance import found_objects, read_annotations
 from datasets.evaluators.semantic import true_labels
-from xdecoder.files import read_json
+from datasets.outlines import outline_code
+from datasets.readers.coco import File
 from xdecoder.types import InstanceResult, Sample, SegmentationResult, Vocabulary
 
 Floats = NDArray[np.float64]
@@ -67,9 +68,9 @@ class CityscapesInstanceEvaluator(Evaluator[InstanceResult | SegmentationResult,
     def __init__(self, vocabulary: Vocabulary, annotations: Path, numbers: Mapping[int, int] | None = None) -> None:
         super().__init__()
         self.vocabulary, self._source = vocabulary, annotations
-        content = read_json(annotations)
-        self._truth = read_annotations(content, annotations, vocabulary, numbers)
-        self._unlabelled = {image["id"]: image.get("unlabelled") for image in content["images"]}
+        file = File.read(annotations)
+        self._truth = read_annotations(file, vocabulary, numbers)
+        self._unlabelled = {image["id"]: image.get("unlabelled") for image in file.content["images"]}
         if None in self._unlabelled.values():
             raise ValueError(
                 f"{annotations}: does not say what is unlabelled, which Cityscapes' AP needs; remove it and run "
@@ -83,9 +84,11 @@ class CityscapesInstanceEvaluator(Evaluator[InstanceResult | SegmentationResult,
         found = found_objects(result, self.vocabulary, sample)
         truth: dict[int, list[tuple[Any, bool]]] = defaultdict(list)
         for row in self._truth[sample.id]:
-            code = outline_code(row["segmentation"], sample, f"{self._source}: annotation {row.get('id')}")
+            where = f"{self._source}: annotation {row.get('id')}"
+            code = outline_code(row["segmentation"], *sample.output_size, where=where)
             truth[row["label"]].append((code, bool(row.get("iscrowd", 0))))
-        unlabelled = outline_code(self._unlabelled[sample.id], sample, f"{self._source}: image {sample.id}")
+        where = f"{self._source}: image {sample.id}"
+        unlabelled = outline_code(self._unlabelled[sample.id], *sample.output_size, where=where)
         record: list[Any] = []
         for label in sorted({*found, *truth}):
             objects = [each for each in found.get(label, []) if rle.area(each[0])]

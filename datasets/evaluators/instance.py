@@ -14,7 +14,9 @@ from torch import Tensor
 
 from datasets.evaluators.average_precision import Matches, average_precision, match
 from datasets.evaluators.evaluator import Evaluator, ImageId, Table, check_finite, check_labels, check_size
-from xdecoder.files import read_json
+from datasets.findings import DataError, Findings, fatal
+from datasets.outlines import outline_code
+from datasets.readers.coco import OBJECTS, Categories, File, checked_outline
 from xdecoder.types import InstanceResult, Sample, SegmentationResult, Vocabulary
 
 Record = tuple[tuple[int, NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]], ...]  # a label and its `Matches`, repeated
@@ -58,7 +60,7 @@ class InstanceEvaluator(Evaluator[InstanceResult | SegmentationResult, Record]):
         self.vocabulary, self.prefix = vocabulary, prefix
         self._official = None
         if annotations is not None:
-            self._official = read_annotations(read_json(annotations), annotations, vocabulary, numbers)
+            self._official = read_annotations(File.read(annotations), vocabulary, numbers)
         self._source = annotations
 
     def update(self, result: InstanceResult | SegmentationResult, sample: Sample) -> None:
@@ -99,8 +101,10 @@ class InstanceEvaluator(Evaluator[InstanceResult | SegmentationResult, Record]):
             if sample.id not in self._official:
                 raise ValueError(f"{self._source}: holds no image with id {sample.id!r}; these are other pictures' annotations")
             for row in self._official[sample.id]:
-                code = outline_code(row["segmentation"], sample, f"{self._source}: annotation {row.get('id')}")
-                objects.add(row["label"], code, float(row.get("area", rle.area(code))), bool(row.get("iscrowd", 0)))
+                where = f"{self._source}: annotation {row.get('id')}"
+                code = outline_code(row["segmentation"], *sample.output_size, where=where)
+                area = row.get("area")
+                objects.add(row["label"], code, float(rle.area(code) if area is None else area), bool(row.get("iscrowd")))
             return objects
         segments = sample.segments
         if segments is None:
@@ -160,40 +164,39 @@ def _encode(masks: Tensor) -> list[tuple[Any, float]]:
     return list(zip(codes, map(float, rle.area(codes)), strict=True))
 
 
-def outline_code(outline: Any, sample: Sample, where: str) -> Any:
-    """Run lengths of COCO polygons or of an RLE, compressed or not."""
-    height, width = sample.output_size
-    try:
-        if isinstance(outline, list):
-            return rle.merge(rle.frPyObjects(outline, height, width))
-        if isinstance(outline["counts"], list):
-            outline = rle.frPyObjects(outline, height, width)
-        if tuple(outline["size"]) != (height, width):
-            raise ValueError(f"its size {tuple(outline['size'])} is not the picture's {(height, width)}")
-        return outline
-    except (ValueError, TypeError, KeyError, IndexError) as error:
-        raise ValueError(f"{where}: its segmentation is neither a list of polygons nor an RLE ({error})") from None
-
-
 def read_annotations(
-    content: Any, path: Path, vocabulary: Vocabulary, numbers: Mapping[int, int] | None
+    file: File, vocabulary: Vocabulary, numbers: Mapping[int, int] | None
 ) -> dict[int | str, list[dict[str, Any]]]:
-    """An official instances JSON as image id -> its annotations, each with its `label`; raises ValueError naming `path`."""
-    missing = [key for key in ("images", "annotations", "categories") if not isinstance(content, dict) or key not in content]
-    if missing:
-        raise ValueError(f"{path}: expected COCO instances, but the key {missing[0]!r} is missing")
-    labels = dict(numbers or {})
-    for category in content["categories"] if numbers is None else ():
-        if category["name"] not in vocabulary.names:
-            raise ValueError(f"{path}: category {category['name']!r} is not a class of the data set")
-        labels[category["id"]] = vocabulary.names.index(category["name"])
-    truth: dict[int | str, list[dict[str, Any]]] = {image["id"]: [] for image in content["images"]}
-    ids = set()
-    for row in content["annotations"]:
-        if row["image_id"] not in truth or row["category_id"] not in labels:
-            raise ValueError(f"{path}: annotation {row.get('id')} names an image or a category that the file does not list")
-        if row.get("id") in ids:
-            raise ValueError(f"{path}: two annotations have the id {row['id']}; give each an id of its own")
-        ids |= {row["id"]} if "id" in row else set()
-        truth[row["image_id"]].append({**row, "label": labels[row["category_id"]]})
+    """An official instances JSON as image id -> its annotations, each with its `label` and its outline as readers see it.
+
+    Raises:
+        ValueError: naming the file.
+    """
+    path, found = file.path, Findings()
+    objects = file.rows(OBJECTS)
+    file.check_pictures(found, strict=True)
+    file.check_joins(objects, found, strict=True)
+    if numbers is None:
+        categories = Categories.read(file, {row["category_id"] for row in objects})
+        strange = [name for name in categories.names.values() if name not in vocabulary.names]
+        if strange:
+            raise ValueError(f"{path}: category {strange[0]!r} is not a class of the data set")
+        labels = {str(key): vocabulary.names.index(name) for key, name in categories.names.items()}
+        left_out = set(map(str, categories.background))
+    else:
+        labels, left_out = {str(key): label for key, label in numbers.items()}, set()
+    truth: dict[int | str, list[dict[str, Any]]] = {key: [] for key in file.pictures}
+    for row in objects:
+        label = labels.get(str(row["category_id"]))
+        if label is None:
+            if str(row["category_id"]) not in left_out:
+                what = f"{path}: annotation {row.get('id')} names an image or a category that the file does not list"
+                found.add("category", what)
+            continue
+        outline = checked_outline(row, path, found, vocabulary.names[label])
+        if outline:
+            truth[row["image_id"]].append({**row, "segmentation": outline, "label": label})
+    wrong = fatal(found.told())
+    if wrong:
+        raise DataError(wrong)
     return truth

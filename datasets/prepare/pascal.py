@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from datasets.outlines import outline_mask
 from datasets.prepare.work import make_images, write_image
-from datasets.readers.coco import outline_mask
 from xdecoder.files import atomic, read_json, read_lines
 from xdecoder.language import vocabularies
 

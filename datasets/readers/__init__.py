@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from datasets.findings import DataError, Finding, fatal
 from datasets.readers.coco import CocoSpec
 from datasets.records import Record
 from datasets.spec import Counts, DatasetSpec
@@ -20,6 +21,7 @@ class Source:
     spec: DatasetSpec
     vocabulary: Vocabulary | None
     records: Sequence[Record]  # all of them, or `Pairs` that are read one by one
+    findings: tuple[Finding, ...] = ()  # what is left out, and why
 
 
 def read(spec: DatasetSpec, root: str | Path) -> Source:
@@ -33,7 +35,9 @@ def read(spec: DatasetSpec, root: str | Path) -> Source:
         raise ValueError(f"data root {root} does not exist; set data.root to the folder that holds the data sets{_hint(spec)}")
     if not (root / spec.images).is_dir():
         raise ValueError(f"{root / spec.images}: no such folder; data set {spec.name!r} has its pictures there{_hint(spec)}")
-    vocabulary, records = spec.read(root)
+    vocabulary, records, findings = spec.read(root)
+    if fatal(findings):
+        raise DataError([*fatal(findings), *(each for each in findings if not each.fatal)])
     if spec.part:
         records = share(records, spec.part)
     if not records:
@@ -41,7 +45,7 @@ def read(spec: DatasetSpec, root: str | Path) -> Source:
     if spec.count is not None and len(records) != spec.count:
         raise ValueError(f"data set {spec.name!r} under {root} has {len(records)} pictures; expected {spec.count}")
     _check_counts(spec, root, records)
-    return Source(spec, vocabulary, records)
+    return Source(spec, vocabulary, records, findings)
 
 
 def _check_counts(spec: DatasetSpec, root: Path, records: Sequence[Record]) -> None:

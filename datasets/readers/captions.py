@@ -6,7 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from datasets.records import Record
+from datasets.records import Contents, Record
 from datasets.spec import DatasetSpec, Part
 from xdecoder.files import read_lines
 
@@ -27,7 +27,7 @@ class CaptionsSpec(DatasetSpec):
     def provides(self) -> frozenset[Part]:
         return frozenset({"captions", "texts"})
 
-    def read(self, root: Path) -> tuple[None, list[Record]]:
+    def read(self, root: Path) -> Contents:
         """Records of the pictures that the list file names, or of all that have captions."""
         path = root / self.captions
         texts: dict[str, list[str]] = defaultdict(list)
@@ -40,4 +40,4 @@ class CaptionsSpec(DatasetSpec):
         silent = [name for name in names if name not in texts]
         if silent:
             raise ValueError(f"{path}: has no caption of {silent[0]}, which {root / str(self.split)} lists")
-        return None, [Record(id=name, image=root / self.images / name, captions=tuple(texts[name])) for name in names]
+        return Contents(None, [Record(id=name, image=root / self.images / name, captions=tuple(texts[name])) for name in names])

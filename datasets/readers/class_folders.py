@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from datasets.readers.classes import ClassKeys
-from datasets.readers.label_images import images_in
-from datasets.records import Record
+from datasets.readers.names import ids_of, images_below
+from datasets.records import Contents, Record
 from datasets.spec import DatasetSpec, Part
 from xdecoder.language import vocabularies
-from xdecoder.types import Vocabulary
 
 
 class ClassFoldersSpec(ClassKeys, DatasetSpec):
@@ -21,7 +20,7 @@ class ClassFoldersSpec(ClassKeys, DatasetSpec):
     def provides(self) -> frozenset[Part]:
         return frozenset({"label", "texts"})
 
-    def read(self, root: Path) -> tuple[Vocabulary, list[Record]]:
+    def read(self, root: Path) -> Contents:
         """Records of all pictures; the class's name is also what is said of the picture, so that retrieval can learn it."""
         classes, home = self.class_names(root), root / self.images
         records = []
@@ -29,9 +28,13 @@ class ClassFoldersSpec(ClassKeys, DatasetSpec):
         for label, (name, folder) in enumerate(zip(classes.names, map(str, folders), strict=True)):
             if not (home / folder).is_dir():
                 raise ValueError(f"{home / folder}: no such folder; {self.name!r} has its pictures of {name!r} there")
-            for path in images_in(home / folder):
-                records.append(Record(id=f"{folder}/{path.stem}", image=path, captions=(_words(name),), label=label))
-        return classes, records
+            names = images_below(home / folder)
+            captions = (_words(name),)
+            records += [
+                Record(id=str(PurePosixPath(folder, key)), image=home / folder / file, captions=captions, label=label)
+                for key, file in zip(ids_of(names), names, strict=True)
+            ]
+        return Contents(classes, records)
 
 
 def _words(name: str) -> str:

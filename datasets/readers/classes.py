@@ -1,8 +1,13 @@
-"""Which classes a set has, and which numbers stand for them in its files."""
+"""Which classes a set has, and which numbers stand for them in its files.
+
+"background" is no class, in no format and however it is written: what is painted or outlined as it counts as unlabelled.
+"""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -11,9 +16,12 @@ from pydantic import model_validator
 
 from datasets.spec import DatasetSpec, Rename
 from xdecoder.config import Config
-from xdecoder.files import read_lines
+from xdecoder.files import read_lines, shown
 from xdecoder.language import vocabularies
+from xdecoder.texts import check_name
 from xdecoder.types import Vocabulary
+
+_BACKGROUND = frozenset({"background", "__background__", "_background_", "__ignore__"})
 
 
 class VocabularyKeys(Config):
@@ -55,19 +63,19 @@ class ClassKeys(VocabularyKeys):
         """The classes; raises ValueError naming the file or the key."""
         if self.vocabulary:
             return vocabularies.load(self.vocabulary).vocabulary
-        inline = isinstance(self.classes, tuple)
-        names = self.classes if isinstance(self.classes, tuple) else tuple(read_lines(root / str(self.classes)))
-        where = "classes" if inline else str(root / str(self.classes))
-        names = self.without_ignored(names)
-        unknown = [name for name in self.things if name not in names]
+        if isinstance(self.classes, tuple):
+            where, listed = "classes", self.classes
+        else:
+            where, listed = str(root / str(self.classes)), tuple(read_lines(root / str(self.classes)))
+            if any(map(is_background, listed)):
+                raise ValueError(f"{where}: 'background' is no class; leave it out, or give `classes` as a list of names")
+        names = checked_names(self.without_ignored([name for name in listed if not is_background(name)]), where)
+        unknown = [name for name in self.things if name not in names and not is_background(name)]
         if unknown:
             raise ValueError(f"{where}: {unknown[0]!r} of `things` is not among the classes")
-        try:
-            return Vocabulary(names, tuple(name in self.things for name in names))
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from None
+        return Vocabulary(names, tuple(name in self.things for name in names))
 
-    def without_ignored(self, names: tuple[str, ...]) -> tuple[str, ...]:
+    def without_ignored(self, names: list[str]) -> list[str]:
         """The names but for that of unlabelled pixels, where one of them has a name."""
         return names
 
@@ -89,10 +97,46 @@ class LabelImageKeys(Config):
     place is dropped."""
 
 
+def is_background(name: str) -> bool:
+    """Whether a class is called background, whatever the case of the letters."""
+    return name.strip().lower() in _BACKGROUND
+
+
+def checked_names(names: Sequence[str], where: str) -> tuple[str, ...]:
+    """Class names without blanks around them; raises ValueError, naming `where`, for blank, endless or equal ones, or none."""
+    if not names:
+        raise ValueError(f"{where}: names no class")
+    stripped = tuple(name.strip() for name in names)
+    for name in stripped:
+        try:
+            check_name(name)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
+    twice = [name for name, count in Counter(stripped).items() if count > 1]
+    if twice:
+        raise ValueError(f"{where}: class names must differ, but {shown(twice[0])} stands more than once")
+    return stripped
+
+
 def numbers(spec: DatasetSpec, count: int) -> dict[int, int]:
     """Number of a class in the files -> its label, for a set of `count` classes."""
+    offset = spec.label_offset if isinstance(spec, LabelImageKeys) else 0
+    if isinstance(spec, ClassKeys) and isinstance(spec.classes, tuple):
+        places = [place for place, name in enumerate(spec.classes) if not is_background(name)]
+        return {place + offset: label for label, place in enumerate(places[:count])}
     name = spec.vocabulary if isinstance(spec, VocabularyKeys) and spec.label_ids else None
-    return _numbers(name, spec.label_offset if isinstance(spec, LabelImageKeys) else 0, count)
+    return _numbers(name, offset, count)
+
+
+def unlabelled(spec: DatasetSpec) -> frozenset[int]:
+    """Numbers in the files that stand for no class."""
+    values: set[int] = set()
+    if isinstance(spec, LabelImageKeys) and isinstance(spec.ignore_value, int):
+        values.add(spec.ignore_value)
+    if isinstance(spec, ClassKeys) and isinstance(spec.classes, tuple):
+        offset = spec.label_offset if isinstance(spec, LabelImageKeys) else 0
+        values |= {place + offset for place, name in enumerate(spec.classes) if is_background(name)}
+    return frozenset(values)
 
 
 @cache

@@ -1,29 +1,111 @@
 """COCO's JSONs: panoptic, instances, captions, and referring expressions in RefCOCO's merged form.
 
-Formats: https://cocodataset.org/#format-data and https://github.com/lichengunc/refer.
+Formats: https://cocodataset.org/#format-data and https://github.com/lichengunc/refer. Files are checked against a schema before
+anything is made of them. Two things that exporters disagree about are understood alike everywhere: ids may be numbers or texts
+of numbers, and a category that others name as their supercategory and that no annotation has is no class.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NotRequired
 
-import numpy as np
-from pycocotools import mask as rle
-from pydantic import model_validator
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
+from typing_extensions import TypedDict
 
-from datasets.readers.classes import LabelImageKeys, VocabularyKeys, numbers, renamed
-from datasets.records import Record, Reference, Region
+from datasets import outlines
+from datasets.findings import Findings, fatal, refuse
+from datasets.readers.classes import LabelImageKeys, VocabularyKeys, checked_names, is_background, numbers, renamed
+from datasets.readers.names import Names
+from datasets.records import Contents, Record, Reference, Region, Turn
 from datasets.spec import DatasetSpec, Part, Rename, needs
-from xdecoder.files import read_json
+from xdecoder.files import read_json, shown
 from xdecoder.language import vocabularies
 from xdecoder.types import Vocabulary
 
-Json = dict[str, Any]
 KINDS = ("panoptic", "instances", "phrases", "captions")
+MOST_CATEGORIES = 100_000
+
+_MEND_IDS = "fetch all annotation files of one release again, or mend the ids"
+_MEND_OUTLINES = "mend these annotations, or leave them out of the JSON"
+_SCHEMA = "mend the JSON, or export it again as COCO"
+
+
+def _named(name: Any) -> Any:
+    return str(name) if isinstance(name, (int, float)) and not isinstance(name, bool) else name
+
+
+Id = int | str
+Side = Annotated[int, Field(gt=0, le=1_000_000)]
+Name = Annotated[str, BeforeValidator(_named)]  # some exporters write numbers
+
+
+class _Picture(TypedDict):
+    id: Id
+    file_name: NotRequired[Annotated[str, Field(min_length=1, max_length=4096)]]
+    height: NotRequired[Side | None]
+    width: NotRequired[Side | None]
+
+
+class _Category(TypedDict):
+    id: Id
+    name: Name
+    isthing: NotRequired[bool | None]
+    supercategory: NotRequired[Any]
+
+
+class Object(TypedDict):
+    """One annotation of an instances JSON."""
+
+    id: NotRequired[Id | None]
+    image_id: Id
+    category_id: Id
+    segmentation: Any
+    iscrowd: NotRequired[bool | None]
+    area: NotRequired[Annotated[float, Field(allow_inf_nan=False)] | None]
+
+
+class _Segment(TypedDict):
+    id: Annotated[int, Field(ge=0, lt=1 << 24)]
+    category_id: Id
+    iscrowd: NotRequired[bool | None]
+
+
+class _Panoptic(TypedDict):
+    image_id: Id
+    file_name: Annotated[str, Field(min_length=1, max_length=4096)]
+    segments_info: list[_Segment]
+
+
+class _Caption(TypedDict):
+    image_id: Id
+    caption: str
+    nouns: NotRequired[list[str]]
+
+
+class _Sentence(TypedDict):
+    raw: NotRequired[str | None]
+    sent: NotRequired[str | None]
+
+
+class _Phrase(TypedDict):
+    id: Id
+    image_id: Id
+    segmentation: Any
+    sentences: NotRequired[list[_Sentence]]
+
+
+class _Ref(TypedDict):
+    ann_id: Id
+    sentences: list[_Sentence]
+
+
+_PICTURES, _CATEGORIES = TypeAdapter(list[_Picture]), TypeAdapter(list[_Category])
+OBJECTS, _PANOPTICS = TypeAdapter(list[Object]), TypeAdapter(list[_Panoptic])
+_CAPTIONS, _PHRASES, _REFS = TypeAdapter(list[_Caption]), TypeAdapter(list[_Phrase]), TypeAdapter(list[_Ref])
 
 
 class CocoSpec(LabelImageKeys, VocabularyKeys, DatasetSpec):
@@ -55,6 +137,14 @@ class CocoSpec(LabelImageKeys, VocabularyKeys, DatasetSpec):
     image_rename: Rename = ()
     """How a picture's path in `images` follows from what the JSON calls it (panoptic sets: its PNG)."""
 
+    loose_names: bool = False
+    """Whether pictures that are not there by the JSON's names are looked for under others that mean the same: with slashes for
+    backslashes, other cases, %20 or another Unicode form, or below another folder."""
+
+    turn: Turn = "stored"
+    """Which way up annotations are drawn on photographs that are stored turned: as `stored`, as `displayed`, or as `told` by
+    sizes and outlines; those that do not tell are then refused, one by one."""
+
     @model_validator(mode="after")
     def _check(self) -> CocoSpec:
         needs(self, *KINDS)
@@ -71,7 +161,7 @@ class CocoSpec(LabelImageKeys, VocabularyKeys, DatasetSpec):
         }
         return frozenset(part for part, there in parts.items() if there)
 
-    def read(self, root: Path) -> tuple[Vocabulary | None, list[Record]]:
+    def read(self, root: Path) -> Contents:
         """Records of all pictures that the JSONs list, in the order of the first of panoptic, instances, phrases, captions.
 
         Labels are the positions of the category ids in ascending order, from the JSON itself, unless a vocabulary is named.
@@ -79,159 +169,325 @@ class CocoSpec(LabelImageKeys, VocabularyKeys, DatasetSpec):
         paths = {kind: root / name for kind in KINDS if (name := getattr(self, kind))}
         if "panoptic" in paths:
             paths.pop("instances", None)  # these serve the evaluator, which reads them itself
-        files = {kind: _read(path) for kind, path in paths.items()}
+        found = Findings()
+        files = {kind: File.read(path) for kind, path in paths.items()}
         main = next(iter(files))
+        for kind, file in files.items():
+            file.check_pictures(found, strict=kind in ("panoptic", "instances"))
+            if file.listed and not set(file.pictures) & set(files[main].pictures):
+                what = f"{file.path}: has no picture in common with {files[main].path}"
+                found.add(f"{kind} alone", what, "name the files of one split")
         vocabulary: Vocabulary | None = None
-        regions: dict[Any, tuple[Region, ...]] | None = None
-        maps: dict[Any, Path] = {}
-        if main in ("panoptic", "instances"):
-            vocabulary, label_of = _classes(self, files[main], paths[main])
-            if main == "panoptic":
-                regions, maps = _panoptic(files[main], paths[main], label_of, root / str(self.panoptic_images))
-            else:
-                regions = _instances(files[main], paths[main], label_of)
-        references = _references(files["phrases"], paths["phrases"]) if "phrases" in files else {}
-        captions, nouns = _captions(files["captions"], paths["captions"]) if "captions" in files else ({}, {})
+        regions: dict[Id, list[Region]] | None = None
+        maps: dict[Id, Path] = {}
+        if main == "panoptic":
+            vocabulary, regions, maps = _panoptic(files[main], self, root / str(self.panoptic_images), found)
+        elif main == "instances":
+            vocabulary, regions = _instances(files[main], self, found)
+        references = _references(files["phrases"], found) if "phrases" in files else {}
+        captions, nouns = _captions(files["captions"], found) if "captions" in files else ({}, {})
+        names = Names(root / self.images) if self.loose_names else None
 
-        def record(picture: Json) -> Record:
+        def record(picture: _Picture) -> Record:
             key = picture["id"]
+            if "file_name" not in picture:
+                raise refuse(f"{files[main].path}: picture {shown(key)} lacks 'file_name'", _SCHEMA)
             named = maps[key].name if main == "panoptic" and self.image_rename else picture["file_name"]
             name = renamed(named, self.image_rename)
             return Record(
                 id=key,
-                image=root / self.images / name,
+                image=root / self.images / name if names is None else names.path(name),
                 height=picture.get("height"),
                 width=picture.get("width"),
                 id_map=maps.get(key),
-                regions=None if regions is None else regions.get(key, ()),
+                regions=None if regions is None else tuple(regions.get(key, ())),
                 references=references.get(key, ()),
                 captions=captions.get(key, ()),
                 nouns=nouns.get(key, ()),
                 label_map=root / self.labels / renamed(name, self.label_rename) if main == "panoptic" and self.labels else None,
+                turn=self.turn,
             )
 
-        try:
-            images = _images(files[main])
-            return vocabulary, [record(picture) for picture in images if main != "panoptic" or picture["id"] in maps]
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"{paths[main]}: each entry of 'images' needs an id and a file_name (missing: {error})") from None
+        pictures = files[main].pictures
+        records = [record(pictures[key]) for key in pictures if main != "panoptic" or key in maps]
+        return Contents(vocabulary, records, found.told())
 
 
-def outline_mask(outline: Any, height: int, width: int, where: str) -> np.ndarray:
-    """(H, W) bool mask of COCO polygons (their union) or an RLE, compressed or not; raises ValueError naming `where`."""
+@dataclass(frozen=True)
+class File:
+    """One JSON: its pictures by id, and the rest as it stands."""
+
+    path: Path
+    content: dict[str, Any]
+    pictures: dict[Id, _Picture]
+    twice: tuple[Id, ...]  # ids of several pictures
+    listed: bool  # whether the file lists its pictures; some panoptic ones do not
+
+    @classmethod
+    def read(cls, path: Path) -> File:
+        """Raises ValueError if it is no COCO JSON, or its pictures are not listed as they should be."""
+        content = read_json(path)
+        if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
+            raise refuse(f"{path}: expected a COCO JSON, an object with a list 'annotations'", _SCHEMA)
+        listed = "images" in content
+        rows = rows_of(_PICTURES, content["images"], path, "images") if listed else _pictures_of_pngs(content, path)
+        pictures: dict[Id, _Picture] = {row["id"]: row for row in rows}
+        texts = Counter(str(row["id"]) for row in rows) if len(pictures) < len(rows) else {}
+        twice = tuple(key for key in pictures if texts.get(str(key), 1) > 1)
+        return cls(path, content, pictures, twice, listed)
+
+    @property
+    def is_panoptic(self) -> bool:
+        rows = self.content["annotations"]
+        return bool(rows) and isinstance(rows[0], dict) and "segments_info" in rows[0]
+
+    def rows(self, schema: TypeAdapter[Any], key: str = "annotations") -> list[Any]:
+        """A list of the file, checked; image ids are those of the pictures, whether written as numbers or as texts."""
+        rows = rows_of(schema, self.content.get(key, []), self.path, key)
+        if rows and "image_id" in rows[0] and any(row["image_id"] not in self.pictures for row in rows):
+            by_text = {str(known): known for known in self.pictures}
+            for row in rows:
+                row["image_id"] = by_text.get(str(row["image_id"]), row["image_id"])
+        return rows
+
+    def check_pictures(self, found: Findings, strict: bool) -> None:
+        """Are pictures listed once?"""
+        where = f"{self.path}: "
+        for key in self.twice:
+            what = f"{where}images have the id {shown(key)} more than once"
+            found.add(f"{where}image id", what, _MEND_IDS, strict)
+        names = [row["file_name"] for row in self.pictures.values() if "file_name" in row]
+        if len(set(names)) < len(names):
+            for name, count in Counter(names).items():
+                if count > 1:
+                    what = f"{where}picture {shown(name)} is listed more than once"
+                    found.add(f"{where}file name", what, _MEND_IDS, strict)
+
+    def check_joins(self, rows: Iterable[Mapping[str, Any]], found: Findings, strict: bool) -> None:
+        """Are the pictures of annotations listed, and are annotations told apart by their ids?"""
+        where, seen = f"{self.path}: ", set()
+        for row in rows:
+            if self.listed and row["image_id"] not in self.pictures:
+                what = f"{where}an annotation is of picture {shown(row['image_id'])}, which 'images' does not list"
+                found.add(f"{where}lost", what, _MEND_IDS, strict)
+            key = row.get("id")
+            if key is not None and key in seen:
+                what = f"{where}annotations have the id {shown(key)} more than once"
+                found.add(f"{where}annotation id", what, _MEND_IDS, strict)
+            seen.add(key)
+
+
+def rows_of(schema: TypeAdapter[Any], rows: Any, path: Path, key: str) -> list[Any]:
+    """A list checked against a schema; raises ValueError for the first fault, with how many entries have one."""
     try:
-        if isinstance(outline, Mapping):
-            counts = outline["counts"]
-            code = rle.frPyObjects(outline, *outline["size"]) if isinstance(counts, list) else dict(outline)
-            if tuple(code["size"]) != (height, width):
-                raise ValueError(f"its size {tuple(code['size'])} is not the picture's {(height, width)}")
-            return _decode(code)
-        polygons = [points for points in outline if len(points) >= 6]
-        if not polygons:
-            return np.zeros((height, width), dtype=bool)
-        return _decode(rle.merge(rle.frPyObjects(polygons, height, width)))
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{where}: its segmentation is neither a list of polygons nor an RLE ({error})") from None
+        checked: list[Any] = schema.validate_python(rows)
+    except ValidationError as error:
+        raise refuse(f"{path}: {_explained(error, key, rows)}", _SCHEMA) from None
+    return checked
 
 
-def _decode(code: Any) -> np.ndarray:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # pycocotools has not caught up with NumPy 2
-        return np.asarray(rle.decode(code).astype(bool))
+def _explained(error: ValidationError, key: str, rows: Any) -> str:
+    if not isinstance(rows, list):
+        return f"expected {key!r} to be a list, not {shown(rows)}"
+    fault = next(iter(error.errors(include_url=False, include_context=False)))
+    place, *inner = fault["loc"] or (0,)
+    names = [part for part in inner if not (isinstance(part, str) and part in ("int", "str", "float"))]
+    row = rows[place] if isinstance(place, int) and place < len(rows) else None
+    called = f" (id {shown(row['id'])})" if isinstance(row, dict) and "id" in row else ""
+    where = f"entry {place} of {key!r}{called}"
+    if fault["type"] == "missing":
+        return f"{where} lacks {names[-1]!r}"
+    if not names:
+        return f"{where} should be an object, not {shown(fault['input'])}"
+    message = fault["msg"][0].lower() + fault["msg"][1:]
+    return f"{where}: {'.'.join(map(str, names))!r} is {shown(fault['input'])}; {message}"
 
 
-def _read(path: Path) -> Json:
-    content = read_json(path)
-    if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
-        raise ValueError(f"{path}: expected a COCO JSON, an object with a list 'annotations'")
-    return content
+@dataclass(frozen=True)
+class Categories:
+    """The classes of a file by their category ids, in ascending order."""
+
+    names: dict[Id, str]
+    things: dict[Id, bool]
+    background: frozenset[Id]  # what a file calls background is no class
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return Vocabulary(tuple(self.names.values()), tuple(self.things.values()))
+
+    @classmethod
+    def read(cls, file: File, used: Collection[Any]) -> Categories:
+        """Raises ValueError for none, blank or equal names.
+
+        Args:
+            used: category ids of the annotations.
+        """
+        rows = rows_of(_CATEGORIES, file.content.get("categories"), file.path, "categories")
+        if not 0 < len(rows) <= MOST_CATEGORIES:
+            raise refuse(f"{file.path}: has {len(rows)} categories; expected 1 to {MOST_CATEGORIES}", _SCHEMA)
+        twice = [key for key, count in Counter(str(row["id"]) for row in rows).items() if count > 1]
+        if twice:
+            raise refuse(f"{file.path}: categories have the id {twice[0]} more than once", _MEND_IDS)
+        rows.sort(key=lambda row: (isinstance(row["id"], str), row["id"]))
+        seen = set(map(str, used))
+        above = {row.get("supercategory") for row in rows if isinstance(row.get("supercategory"), str)}
+        roots = {row["id"] for row in rows if row["name"] in above and str(row["id"]) not in seen and _is_root(row, rows)}
+        rows = [row for row in rows if row["id"] not in roots]
+        background = frozenset(row["id"] for row in rows if is_background(row["name"]))
+        rows = [row for row in rows if row["id"] not in background]
+        names = checked_names([row["name"] for row in rows], str(file.path))
+        ids = [row["id"] for row in rows]
+        unsaid = [row["name"] for row in rows if row.get("isthing") is None and file.is_panoptic]
+        if unsaid:
+            what = f"{file.path}: category {shown(unsaid[0])} lacks 'isthing' (1: countable things, 0: stuff such as sky)"
+            raise refuse(what, "add it to each category; panoptic scores need to know")
+        things = {row["id"]: row.get("isthing") is not False for row in rows}
+        return cls(dict(zip(ids, names, strict=True)), things, background)
 
 
-def _images(file: Json) -> list[Json]:
-    """The `images` list; some panoptic files carry file names of the PNGs only."""
-    if "images" in file:
-        return list(file["images"])
-    return [{"id": a["image_id"], "file_name": Path(a["file_name"]).stem + ".jpg"} for a in file["annotations"]]
+def _is_root(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether others name this category as the one above them."""
+    return any(other.get("supercategory") == row["name"] for other in rows if other is not row)
 
 
-def _classes(spec: CocoSpec, file: Json, path: Path) -> tuple[Vocabulary, Mapping[int, int]]:
-    if not spec.vocabulary:
-        return _categories(file, path)
-    classes = vocabularies.load(spec.vocabulary).vocabulary
-    return classes, numbers(spec, len(classes))
+def _label_of(file: File, spec: CocoSpec, used: Collection[Any]) -> tuple[Vocabulary, dict[Id, int], frozenset[Id]]:
+    """The classes, their labels by category id, and the ids that stand for none."""
+    if spec.vocabulary:
+        classes = vocabularies.load(spec.vocabulary).vocabulary
+        return classes, dict(numbers(spec, len(classes)).items()), frozenset()
+    categories = Categories.read(file, used)
+    return categories.vocabulary, {key: label for label, key in enumerate(categories.names)}, categories.background
 
 
-def _categories(file: Json, path: Path) -> tuple[Vocabulary, dict[int, int]]:
-    try:
-        rows = sorted(file["categories"], key=lambda row: row["id"])
-        names, things = tuple(row["name"] for row in rows), tuple(bool(row.get("isthing", 1)) for row in rows)
-        return Vocabulary(names, things), {row["id"]: label for label, row in enumerate(rows)}
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path}: expected 'categories' with an id and a name each (missing: {error})") from None
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-
-
-def _label(label_of: Mapping[int, int], category: int, path: Path, image: Any) -> int:
-    if category not in label_of:
-        raise ValueError(f"{path}: picture {image} has category {category}, which is none of the set's classes")
-    return label_of[category]
+def _by_text(labels: Mapping[Id, int]) -> Callable[[Id], int | None]:
+    """Labels by category id, whether it is written as a number or as a text."""
+    texts = {str(key): label for key, label in labels.items()}
+    return lambda key: labels[key] if key in labels else texts.get(str(key))
 
 
 def _panoptic(
-    file: Json, path: Path, label_of: Mapping[int, int], folder: Path
-) -> tuple[dict[Any, tuple[Region, ...]], dict[Any, Path]]:
-    regions, maps = {}, {}
-    for annotation in _complete(file["annotations"], ("image_id", "file_name", "segments_info"), path):
-        image = annotation["image_id"]
-        maps[image] = folder / annotation["file_name"]
-        regions[image] = tuple(
-            Region(_label(label_of, info["category_id"], path, image), id=info["id"], crowd=bool(info.get("iscrowd", 0)))
-            for info in _complete(annotation["segments_info"], ("id", "category_id"), path)
-        )
-    return regions, maps
+    file: File, spec: CocoSpec, folder: Path, found: Findings
+) -> tuple[Vocabulary, dict[Id, list[Region]], dict[Id, Path]]:
+    rows: list[_Panoptic] = file.rows(_PANOPTICS)
+    file.check_joins(rows, found, strict=True)
+    used = {info["category_id"] for row in rows for info in row["segments_info"]}
+    vocabulary, labels, background = _label_of(file, spec, used)
+    label_of, left_out = _by_text(labels), set(map(str, background))
+    regions: dict[Id, list[Region]] = {}
+    maps: dict[Id, Path] = {}
+    for row in rows:
+        key = row["image_id"]
+        maps[key] = folder / row["file_name"].replace("\\", "/")
+        regions[key] = []
+        if len({info["id"] for info in row["segments_info"]}) < len(row["segments_info"]):
+            what = f"{file.path}: picture {shown(key)} has two segments of one id"
+            found.add("segments", what, _MEND_IDS)
+        for info in row["segments_info"]:
+            label = label_of(info["category_id"])
+            if label is None and str(info["category_id"]) not in left_out:
+                _strange_category(found, file.path, key, info["category_id"])
+            else:
+                crowd = bool(info.get("iscrowd"))
+                regions[key].append(Region(-1 if label is None else label, id=info["id"], crowd=crowd))
+    _check_learnable(regions, file.path, found)
+    return vocabulary, regions, maps
 
 
-def _instances(file: Json, path: Path, label_of: Mapping[int, int]) -> dict[Any, tuple[Region, ...]]:
-    regions = defaultdict(list)
-    for annotation in _complete(file["annotations"], ("image_id", "category_id", "segmentation"), path):
-        label = _label(label_of, annotation["category_id"], path, annotation["image_id"])
-        crowd = bool(annotation.get("iscrowd", 0))
-        regions[annotation["image_id"]].append(Region(label, crowd=crowd, outline=annotation["segmentation"]))
-    return {image: tuple(found) for image, found in regions.items()}
+def _instances(file: File, spec: CocoSpec, found: Findings) -> tuple[Vocabulary, dict[Id, list[Region]]]:
+    objects: list[Object] = file.rows(OBJECTS)
+    file.check_joins(objects, found, strict=True)
+    vocabulary, labels, background = _label_of(file, spec, {row["category_id"] for row in objects})
+    label_of, left_out = _by_text(labels), set(map(str, background))
+    regions: dict[Id, list[Region]] = defaultdict(list)
+    for row in objects:
+        label = label_of(row["category_id"])
+        if label is None:
+            if str(row["category_id"]) in left_out:
+                what = (
+                    f"{file.path}: annotation {shown(row.get('id'))} is of a category called background, which is no class, and"
+                )
+                found.add("background", f"{what} is left out", "leave background out of the JSON", fatal=False)
+            else:
+                _strange_category(found, file.path, row["image_id"], row["category_id"])
+            continue
+        outline = checked_outline(row, file.path, found, vocabulary.names[label])
+        if outline:
+            regions[row["image_id"]].append(Region(label, crowd=bool(row.get("iscrowd")), outline=outline))
+    _check_learnable(regions, file.path, found)
+    return vocabulary, regions
 
 
-def _references(file: Json, path: Path) -> dict[Any, tuple[Reference, ...]]:
+def checked_outline(row: Mapping[str, Any], path: Path, found: Findings, label: str | None = None) -> outlines.Outline:
+    """An annotation's outline as it is understood everywhere, empty where it has none; what is wrong goes to `found`."""
+    try:
+        outline = outlines.parse(row["segmentation"])
+    except ValueError as error:
+        what = f"{path}: annotation {shown(row.get('id'))} of picture {shown(row['image_id'])}: {error}"
+        found.add(f"{path}: outline", what, _MEND_OUTLINES, label=label)
+        return []
+    if not outline:
+        whose = f"annotation {shown(row.get('id'))} of picture {shown(row['image_id'])}"
+        what = f"{path}: {whose} has no outline (no polygon of three corners or more) and is left out"
+        found.add(f"{path}: no outline", what, _MEND_OUTLINES, fatal=False, label=label)
+    return outline
+
+
+def _strange_category(found: Findings, path: Path, image: Id, category: Id) -> None:
+    what = f"{path}: picture {shown(image)} has category {shown(category)}, which is none of the set's classes"
+    found.add(f"{path}: category", what, _MEND_IDS)
+
+
+def _check_learnable(regions: Mapping[Id, Sequence[Region]], path: Path, found: Findings) -> None:
+    """From a set without objects nothing can be learnt, and nothing be measured on it."""
+    total = sum(map(len, regions.values()))
+    if not total and not fatal(found.told()):
+        found.add("nothing", f"{path}: has no object with an outline and a class", _MEND_OUTLINES)
+    elif total and total == sum(region.crowd for held in regions.values() for region in held):
+        what = f"{path}: all of its {total} objects are crowds (iscrowd 1), which are neither learnt nor measured"
+        found.add("crowds", what, "set iscrowd to 0 for single objects; CVAT writes 1 for every mask")
+
+
+def _references(file: File, found: Findings) -> dict[Id, tuple[Reference, ...]]:
     """Sentences stand in the annotation itself (merged form), or in `refs` that point at it; one entry an object."""
-    said: dict[Any, list[Json]] = defaultdict(list)
-    for ref in _complete(file.get("refs", []), ("ann_id", "sentences"), path):
+    said: dict[Id, list[_Sentence]] = defaultdict(list)
+    for ref in file.rows(_REFS, "refs") if "refs" in file.content else ():
         said[ref["ann_id"]] += ref["sentences"]
-    references = defaultdict(list)
-    for annotation in _complete(file["annotations"], ("id", "image_id", "segmentation"), path):
-        sentences = _complete([*annotation.get("sentences", []), *said[annotation["id"]]], (), path)
-        texts = tuple(str(s.get("raw") or s.get("sent", "")).strip().lower() for s in sentences)
+    rows: list[_Phrase] = file.rows(_PHRASES)
+    file.check_joins(rows, found, strict=False)
+    references: dict[Id, list[Reference]] = defaultdict(list)
+    for row in rows:
+        sentences = [*row.get("sentences", ()), *said.get(row["id"], ())]
+        texts = tuple((each.get("raw") or each.get("sent") or "").strip().lower() for each in sentences)
         texts = tuple(text for text in texts if text)
-        if texts:
-            references[annotation["image_id"]].append(Reference(annotation["segmentation"], texts, annotation["id"]))
-    return {image: tuple(found) for image, found in references.items()}
+        outline = checked_outline(row, file.path, found) if texts else []
+        if outline:
+            references[row["image_id"]].append(Reference(outline, texts, row["id"]))
+    return {image: tuple(held) for image, held in references.items()}
 
 
-def _captions(file: Json, path: Path) -> tuple[dict[Any, tuple[str, ...]], dict[Any, tuple[tuple[str, ...], ...]]]:
+def _captions(file: File, found: Findings) -> tuple[dict[Id, tuple[str, ...]], dict[Id, tuple[tuple[str, ...], ...]]]:
     """Captions by picture, and their nouns where all annotations state them."""
     captions, nouns = defaultdict(list), defaultdict(list)
-    stated = bool(file["annotations"])
-    for annotation in _complete(file["annotations"], ("image_id", "caption"), path):
-        captions[annotation["image_id"]].append(annotation["caption"].strip())
-        nouns[annotation["image_id"]].append(tuple(annotation.get("nouns", ())))
-        stated &= "nouns" in annotation
+    rows: list[_Caption] = file.rows(_CAPTIONS)
+    file.check_joins(rows, found, strict=False)
+    stated = bool(rows)
+    for row in rows:
+        text = row["caption"].strip()
+        if not text:
+            what = f"{file.path}: a caption of picture {shown(row['image_id'])} is blank and is left out"
+            found.add("blank captions", what, fatal=False)
+            continue
+        captions[row["image_id"]].append(text)
+        nouns[row["image_id"]].append(tuple(row.get("nouns", ())))
+        stated &= "nouns" in row
     by_image = {image: tuple(texts) for image, texts in captions.items()}
     return by_image, {image: tuple(words) for image, words in nouns.items()} if stated else {}
 
 
-def _complete(rows: Iterable[Json], keys: tuple[str, ...], path: Path) -> Iterable[Json]:
-    """The rows, each checked to be an object that has the keys."""
-    for row in rows:
-        absent = [key for key in keys if key not in row] if isinstance(row, dict) else list(keys)
-        if absent or not isinstance(row, dict):
-            raise ValueError(f"{path}: an annotation lacks {absent[0]!r}" if absent else f"{path}: {row!r} is not an object")
-        yield row
+def _pictures_of_pngs(content: dict[str, Any], path: Path) -> list[_Picture]:
+    """Some panoptic files carry file names of the PNGs only; others that list no pictures stand beside a file that does."""
+    first = next(iter(content["annotations"]), None)
+    if not (isinstance(first, dict) and "segments_info" in first):
+        return []
+    rows: list[_Panoptic] = rows_of(_PANOPTICS, content["annotations"], path, "annotations")
+    return [{"id": row["image_id"], "file_name": Path(row["file_name"]).stem + ".jpg"} for row in rows]

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from datasets.order import WINDOW
 from datasets.readers.pairs import PackedSpec, Pairs, files, record
-from datasets.records import Record
+from datasets.records import Contents, Record
 
 SLOWEST = 20e6  # bytes a second that a disk gives at least
 LARGEST_GROUP = 2**30  # bytes of a parquet row group, which is held in memory as a whole
@@ -59,7 +59,7 @@ class ArrowSpec(ColumnsSpec):
 
     reader: Literal["arrow"] = "arrow"
 
-    def read(self, root: Path) -> tuple[None, Pairs]:
+    def read(self, root: Path) -> Contents:
         """Rows of Arrow files, which stay on disk: the system maps what is read into memory."""
         arrow = _pyarrow()
         tables: list[Rows] = []
@@ -73,7 +73,7 @@ class ArrowSpec(ColumnsSpec):
                 _check_columns(batch.schema.names, path, self)
                 tables.append(Rows(partial(_itself, batch), batch.num_rows, first, path, self, root / self.images))
                 first += batch.num_rows
-        return None, Pairs(tables)
+        return Contents(None, Pairs(tables))
 
 
 class ParquetSpec(ColumnsSpec):
@@ -81,7 +81,7 @@ class ParquetSpec(ColumnsSpec):
 
     reader: Literal["parquet"] = "parquet"
 
-    def read(self, root: Path) -> tuple[None, Pairs]:
+    def read(self, root: Path) -> Contents:
         """Rows of parquet files, a row group at a time; the last few groups stay in memory."""
         arrow = _pyarrow()
         from pyarrow import parquet
@@ -114,7 +114,7 @@ class ParquetSpec(ColumnsSpec):
                     raise ValueError(f"{path}: {much}; write the file anew with row_group_size=1000")
                 tables.append(Rows(partial(group, path, number), rows, first, path, self, root / self.images))
                 first += rows
-        return None, Pairs(tables, by_table=True)
+        return Contents(None, Pairs(tables, by_table=True))
 
 
 def _probed(kind: str, name: str, spec: PackedSpec, root: Path) -> list[Path]:

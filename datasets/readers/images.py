@@ -9,12 +9,15 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from datasets.readers.classes import LabelImageKeys, numbers
-from datasets.readers.coco import outline_mask
+from datasets.outlines import outline_mask, parse
+from datasets.readers.classes import LabelImageKeys, numbers, unlabelled
+from datasets.readers.label_images import LabelImagesSpec
 from datasets.records import Encoded, Record
 from datasets.spec import DatasetSpec
-from xdecoder.images import decode, rgb, upright
+from xdecoder.images import decode, orientation, read_header, rgb, upright
 from xdecoder.types import Vocabulary
+
+MOST_CLASSES = 65_535
 
 
 @dataclass(frozen=True)
@@ -41,19 +44,58 @@ class Regions:
 
 
 def read_image(record: Record) -> np.ndarray:
-    """(H, W, 3) uint8 RGB. The camera's orientation tag is obeyed only where no annotation is tied to stored pixels.
+    """(H, W, 3) uint8 RGB, the way up that its annotations are drawn; upright where there are none.
 
     Raises:
-        ValueError: for a missing, truncated or too large file, or a size that differs from the annotation's.
+        ValueError: for a missing, truncated or too large file, a size that differs from the annotation's, or a photograph that
+            is stored turned where nothing tells which way up it was annotated.
     """
     image = _decoded(record.image, "picture")
-    if record.id_map is None and record.regions is None and not record.references:
+    turned = orientation(image)
+    stored = (image.height, image.width)
+    displayed = (image.width, image.height) if turned >= 5 else stored
+    if turned > 1 and _is_drawn_upright(record, stored, displayed, turned):
         image = upright(image)
     pixels = np.array(rgb(image, str(record.image)))
     stated = (record.height or pixels.shape[0], record.width or pixels.shape[1])
-    if pixels.shape[:2] != stated:
-        raise ValueError(f"{record.image}: is {_size(pixels)} pixels, but its annotation says {stated[1]}x{stated[0]}")
+    if pixels.shape[:2] != stated and not (turned >= 5 and stated == stored):
+        told = f" (stored turned, EXIF orientation {turned})" if turned > 1 else ""
+        raise ValueError(f"{record.image}: is {_size(pixels)} pixels{told}, but its annotation says {stated[1]}x{stated[0]}")
     return pixels
+
+
+def _is_drawn_upright(record: Record, stored: tuple[int, int], displayed: tuple[int, int], turned: int) -> bool:
+    """Whether a photograph that is stored turned was annotated as it is displayed; sizes are (height, width)."""
+    if record.id_map is None and record.regions is None and not record.references:
+        return True
+    if stored != displayed and (record.height, record.width) == displayed:
+        return True
+    if record.turn != "told":
+        return record.turn == "displayed"
+    reached = _extent(record)
+    fits_stored, fits_displayed = (all(r <= s + 1 for r, s in zip(reached, size, strict=True)) for size in (stored, displayed))
+    if fits_stored == fits_displayed:
+        size = f"of {stored[1]}x{stored[0]} pixels"
+        raise ValueError(
+            f"{record.image}: is stored turned (EXIF orientation {turned}), {size}, and nothing tells which way up its "
+            "annotations are; save it upright"
+        )
+    return fits_displayed
+
+
+def _extent(record: Record) -> tuple[float, float]:
+    """How far down and to the right the annotations of a picture reach; a label image or run lengths fill its size."""
+    if record.id_map is not None:
+        header = read_header(record.id_map, "label image")
+        return header.height, header.width
+    down = right = 0.0
+    outlines = [region.outline for region in record.regions or ()] + [reference.outline for reference in record.references]
+    for part in (part for outline in outlines for part in parse(outline)):
+        if isinstance(part, dict):
+            down, right = max(down, part["size"][0]), max(right, part["size"][1])
+        else:
+            down, right = max(down, *part[1::2]), max(right, *part[::2])
+    return down, right
 
 
 def read_regions(record: Record, spec: DatasetSpec, vocabulary: Vocabulary, size: tuple[int, int]) -> Regions:
@@ -64,10 +106,16 @@ def read_regions(record: Record, spec: DatasetSpec, vocabulary: Vocabulary, size
     labels = np.array([region.label for region in record.regions], dtype=np.int64)
     crowd = np.array([region.crowd for region in record.regions], dtype=bool)
     if record.id_map is not None:
-        return Regions(_panoptic(record, record.id_map, size), labels, crowd)
-    where = f"data set {spec.name!r}, picture {record.id}"
+        classed = labels >= 0
+        return Regions(_panoptic(record, record.id_map, size), labels[classed], crowd[classed])
+    where = where_of(spec, record)
     masks = [outline_mask(region.outline, *size, where=where) for region in record.regions]
     return Regions(np.stack(masks) if masks else np.zeros((0, *size), dtype=bool), labels, crowd)
+
+
+def where_of(spec: DatasetSpec, record: Record) -> str:
+    """How messages name a picture."""
+    return f"data set {spec.name!r}, picture {record.id}"
 
 
 def _panoptic(record: Record, path: Path, size: tuple[int, int]) -> np.ndarray:
@@ -87,6 +135,9 @@ def _panoptic(record: Record, path: Path, size: tuple[int, int]) -> np.ndarray:
     absent = listed[np.bincount(numbers.ravel(), minlength=len(listed) + 1)[1:] == 0]
     if len(absent):
         raise ValueError(f"{path}: holds no pixel of id {absent[0]}, which its JSON's segments_info lists")
+    classed = np.array([region.label >= 0 for region in record.regions or ()], dtype=bool)
+    if not classed.all():  # what is called background becomes void
+        numbers = np.concatenate([[0], np.where(classed, np.cumsum(classed), 0)]).astype(numbers.dtype)[numbers]
     return numbers[None]
 
 
@@ -97,24 +148,55 @@ def read_label_map(path: Path, spec: DatasetSpec, vocabulary: Vocabulary, size: 
 
 
 def _label_image(path: Path, spec: DatasetSpec, vocabulary: Vocabulary, size: tuple[int, int]) -> Regions:
-    values = np.array(_decoded(path, "label image"))
-    _check_size(path, values, size)
-    if values.ndim != 2:
-        raise ValueError(f"{path}: has {values.shape[2]} channels; a label image has one, of class numbers")
-    found = np.flatnonzero(np.bincount(values.ravel()))
-    label_of = numbers(spec, len(vocabulary))
-    labels = np.array([label_of.get(int(value), -1) for value in found])
     assert isinstance(spec, LabelImageKeys)
-    ignored = found == (spec.ignore_value if isinstance(spec.ignore_value, int) else -1)
+    values = _label_values(path, spec, size)
+    found = np.flatnonzero(np.bincount(values.ravel()))
+    label_of, none = numbers(spec, len(vocabulary)), unlabelled(spec)
+    labels = np.array([label_of.get(int(value), -1) for value in found])
+    ignored = np.isin(found, list(none))
     known = (labels >= 0) & ~ignored
     wrong = found[~known & ~ignored]
     if len(wrong) and spec.ignore_value != "others":
-        also = "" if spec.ignore_value is None else f", or {spec.ignore_value} to ignore"
+        also = f", or {' or '.join(map(str, sorted(none)))}, which is unlabelled" if none else ""
         raise ValueError(f"{path}: holds value {wrong[0]}; expected {min(label_of)} to {max(label_of)}{also}")
     number_of = np.zeros(int(found[-1]) + 1, dtype=np.uint8 if known.sum() < 256 else np.int32)
     number_of[found] = np.where(known, np.cumsum(known), 0)
     kept = labels[known].astype(np.int64)
     return Regions(number_of[values][None], kept, np.zeros(len(kept), dtype=bool))
+
+
+def _label_values(path: Path, spec: LabelImageKeys, size: tuple[int, int]) -> np.ndarray:
+    """(H, W) numbers of a label image, whichever way they are stored."""
+    image = _decoded(path, "label image")
+    colours = spec.colours if isinstance(spec, LabelImagesSpec) else None
+    values = np.array(image.convert("RGB") if colours else image)
+    _check_size(path, values, size)
+    if colours:
+        return _of_colours(path, values, colours)
+    if values.ndim == 3 and (values[..., :3] == values[..., :1]).all():
+        values = values[..., 0]  # grey that was saved as colours
+    if values.ndim != 2:
+        raise ValueError(f"{path}: has {values.shape[2]} channels; a label image has one, of class numbers")
+    if values.dtype == bool:
+        return values.astype(np.uint8)
+    if values.dtype.kind not in "iu" or values.min() < 0 or values.max() > MOST_CLASSES:
+        raise ValueError(
+            f"{path}: holds {values.dtype} from {values.min()} to {values.max()}; class numbers are 0 to {MOST_CLASSES}"
+        )
+    return values
+
+
+def _of_colours(path: Path, pixels: np.ndarray, colours: tuple[tuple[int, int, int], ...]) -> np.ndarray:
+    """(H, W) which of the colours each pixel has."""
+    codes = pixels.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.int32)
+    known = np.array(colours, dtype=np.int32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.int32)
+    order = np.argsort(known)
+    place = np.searchsorted(known[order], codes).clip(max=len(known) - 1)
+    strange = codes != known[order][place]
+    if strange.any():
+        red, green, blue = pixels[strange][0]
+        raise ValueError(f"{path}: holds colour {red},{green},{blue}, which no class has")
+    return np.asarray(order[place])
 
 
 def _decoded(source: Path | Encoded, what: str) -> Image.Image:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from datasets.records import Record
+from datasets.records import Contents, Record
 from datasets.spec import DatasetSpec, Part
 from xdecoder.files import read_json
 
@@ -29,7 +29,7 @@ class KarpathySpec(DatasetSpec):
     def provides(self) -> frozenset[Part]:
         return frozenset({"captions", "texts"})
 
-    def read(self, root: Path) -> tuple[None, list[Record]]:
+    def read(self, root: Path) -> Contents:
         """Records of the pictures of one split, with all their captions."""
         path = root / self.captions
         content = read_json(path)
@@ -51,4 +51,4 @@ class KarpathySpec(DatasetSpec):
         if not records:
             found = sorted({str(row["split"]) for row in rows})
             raise ValueError(f"{path}: holds no picture of split {self.subset!r}; its splits are {', '.join(found) or 'none'}")
-        return None, records
+        return Contents(None, records)

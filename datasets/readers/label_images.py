@@ -1,19 +1,19 @@
-"""Semantic sets: a picture and a PNG of class numbers."""
+"""Semantic sets: a picture and a PNG of class numbers, or of colours that stand for classes."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import ClassVar, Literal
+from pathlib import Path, PurePosixPath
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
-from datasets.readers.classes import ClassKeys, LabelImageKeys, renamed
-from datasets.records import Record
+from datasets.readers.classes import ClassKeys, LabelImageKeys, is_background, renamed
+from datasets.readers.names import ids_of, images_below
+from datasets.records import Contents, Record, Turn
 from datasets.spec import DatasetSpec, Part, Rename, needs
-from xdecoder.files import read_lines
-from xdecoder.types import Vocabulary
+from xdecoder.files import numbered_lines
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+Level = Annotated[int, Field(ge=0, le=255)]
 
 
 class LabelImagesSpec(LabelImageKeys, ClassKeys, DatasetSpec):
@@ -25,7 +25,7 @@ class LabelImagesSpec(LabelImageKeys, ClassKeys, DatasetSpec):
     reader: Literal["label_images"] = "label_images"
 
     split: str | None = None
-    """List file: rows of a picture and its label image, or pictures' paths."""
+    """List file: rows of a picture and its label image, or pictures' paths, which may lack the suffix."""
 
     image_rename: Rename = ()
     """How a picture's path in `images` follows from the row of the list file."""
@@ -33,45 +33,53 @@ class LabelImagesSpec(LabelImageKeys, ClassKeys, DatasetSpec):
     pair_by_order: bool = False
     """Whether the k-th picture belongs to the k-th label image, whatever their names."""
 
+    only_labelled: bool = False
+    """Whether pictures without a label image are left out, or are an error."""
+
+    colours: tuple[tuple[Level, Level, Level], ...] | None = None
+    """Red, green and blue of each of `classes` in label images that are painted in colours."""
+
+    turn: Turn = "stored"
+    """As in COCO's sets: which way up label images are, beside photographs that are stored turned."""
+
     @model_validator(mode="after")
     def _check(self) -> LabelImagesSpec:
         needs(self, "split", "labels")
+        if self.colours is not None and len(self.colours) != len(self.classes or ()):
+            raise ValueError(f"data set {self.name!r}: colours are one each of the {len(self.classes or ())} `classes`")
         return self
 
-    def without_ignored(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        ignored = self.ignore_value
-        return names[:-1] if isinstance(ignored, int) and ignored - self.label_offset == len(names) - 1 else names
+    def without_ignored(self, names: list[str]) -> list[str]:
+        background = sum(map(is_background, self.classes)) if isinstance(self.classes, tuple) else 0
+        named = isinstance(self.ignore_value, int) and self.ignore_value - self.label_offset == len(names) + background - 1
+        return names[:-1] if named else names
 
     def provides(self) -> frozenset[Part]:
         return frozenset({"regions"})
 
-    def read(self, root: Path) -> tuple[Vocabulary, list[Record]]:
-        """Pairs from the list file, or of the pictures in a folder and its folders; names agree as `spec.label_rename` says."""
+    def read(self, root: Path) -> Contents:
+        """Pairs from the list file, or of the pictures in a folder and its folders; names agree as `label_rename` says."""
         images, labels = root / self.images, root / (self.labels or self.images)
         pairs = _listed(self, root) if self.split else _paired(self, images, labels)
-        names = [name for name, _ in pairs]
-        # Files of several scenes may share a name; then a picture is known by its path.
-        stems = [Path(name).stem for name in names]
-        ids = stems if len(set(stems)) == len(stems) else [str(Path(name).with_suffix("")) for name in names]
+        ids = ids_of([name for name, _ in pairs])
         rows = zip(ids, pairs, strict=True)
-        return self.class_names(root), [
-            Record(id=key, image=images / name, id_map=labels / label) for key, (name, label) in rows
-        ]
-
-
-def images_in(folder: Path) -> list[Path]:
-    """The picture files that lie in a folder, by name."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        records = [Record(key, images / name, id_map=labels / label, turn=self.turn) for key, (name, label) in rows]
+        return Contents(self.class_names(root), records)
 
 
 def _listed(spec: LabelImagesSpec, root: Path) -> list[tuple[str, str]]:
     """Rows of a picture and its label image, or of the picture alone (without its suffix, as in Pascal VOC)."""
     path = root / str(spec.split)
+    by_stem: dict[str, str] = {}
     pairs = []
-    for number, line in enumerate(read_lines(path), start=1):
+    for number, line in numbered_lines(path):
         names = line.split()
         if spec.image_rename:
             name = renamed(line, spec.image_rename)
+            names = [name, renamed(name, spec.label_rename)]
+        elif len(names) == 1:
+            by_stem = by_stem or {str(PurePosixPath(name).with_suffix("")): name for name in images_below(root / spec.images)}
+            name = by_stem.get(names[0], names[0])
             names = [name, renamed(name, spec.label_rename)]
         if len(names) != 2:
             raise ValueError(f"{path}: line {number} should hold two paths, the picture's and its label image's")
@@ -82,20 +90,16 @@ def _listed(spec: LabelImagesSpec, root: Path) -> list[tuple[str, str]]:
 def _paired(spec: LabelImagesSpec, images: Path, labels: Path) -> list[tuple[str, str]]:
     if not labels.is_dir():
         raise ValueError(f"{labels}: no such folder of label images")
-    names = _names_below(images)
+    names = images_below(images)
     if spec.pair_by_order:
-        others = _names_below(labels)
+        others = images_below(labels)
         if len(names) != len(others):
             raise ValueError(f"{labels}: holds {len(others)} label images, but {images} holds {len(names)} pictures")
         return list(zip(names, others, strict=True))
     pairs = [(name, renamed(name, spec.label_rename)) for name in names]
+    if spec.only_labelled:
+        return [(name, label) for name, label in pairs if (labels / label).is_file()]
     for name, label in pairs:
         if not (labels / label).is_file():
             raise ValueError(f"{labels / label}: no such file; every picture of {images} needs its label image, as {name} does")
     return pairs
-
-
-def _names_below(folder: Path) -> list[str]:
-    """Paths of the picture files in a folder and its folders, in order."""
-    paths = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    return sorted(path.relative_to(folder).as_posix() for path in paths)

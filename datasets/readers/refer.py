@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from datasets.readers.classes import renamed
-from datasets.records import Record, Reference
+from datasets.records import Contents, Record, Reference
 from datasets.spec import DatasetSpec, Part, Rename
 from xdecoder.files import read_json
 
@@ -41,7 +41,7 @@ class ReferSpec(DatasetSpec):
     def provides(self) -> frozenset[Part]:
         return frozenset({"references"})
 
-    def read(self, root: Path) -> tuple[None, list[Record]]:
+    def read(self, root: Path) -> Contents:
         """Records of the pictures of one split that somebody refers to, in the order of the instances' `images`."""
         references: dict[Any, list[Reference]] = defaultdict(list)
         path = root / self.instances
@@ -57,17 +57,20 @@ class ReferSpec(DatasetSpec):
         lost = set(references) - set(images)
         if lost:
             raise ValueError(f"{path}: lacks image {min(lost)}, which one of its annotations names")
-        return None, [
-            Record(
-                id=key,
-                image=root / self.images / renamed(image["file_name"], self.image_rename),
-                height=image.get("height"),
-                width=image.get("width"),
-                references=tuple(references[key]),
-            )
-            for key, image in images.items()
-            if key in references
-        ]
+        return Contents(
+            None,
+            [
+                Record(
+                    id=key,
+                    image=root / self.images / renamed(image["file_name"], self.image_rename),
+                    height=image.get("height"),
+                    width=image.get("width"),
+                    references=tuple(references[key]),
+                )
+                for key, image in images.items()
+                if key in references
+            ],
+        )
 
 
 def refs(path: Path, split: str) -> list[Json]:

@@ -22,7 +22,7 @@ import numpy as np
 
 from datasets.readers import remote
 from datasets.readers.pairs import PackedSpec, Pairs, files, record
-from datasets.records import Record
+from datasets.records import Contents, Record
 from xdecoder.files import atomic, shown
 
 IMAGES = ("jpg", "jpeg", "png", "webp")
@@ -90,13 +90,13 @@ class TarSpec(PackedSpec):
 
     reader: Literal["tar"] = "tar"
 
-    def read(self, root: Path) -> tuple[None, Pairs]:
+    def read(self, root: Path) -> Contents:
         """All samples of the shards that have a picture, in order."""
         places = files(self, root)
         with ThreadPoolExecutor(READERS) as pool:
             indices = list(pool.map(partial(_index, root / ".index"), places))
         shards = [Shard(place, index, self.caption_column) for place, index in zip(places, indices, strict=True)]
-        return None, Pairs(shards, remote=any(isinstance(place, str) for place in places))
+        return Contents(None, Pairs(shards, remote=any(isinstance(place, str) for place in places)))
 
 
 def _index(folder: Path, place: Path | str) -> Index:

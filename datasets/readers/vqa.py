@@ -9,7 +9,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from datasets.records import Record
+from datasets.records import Contents, Record
 from datasets.spec import DatasetSpec, Part
 from xdecoder.files import read_json
 from xdecoder.types import Question
@@ -31,7 +31,7 @@ class VqaSpec(DatasetSpec):
     def provides(self) -> frozenset[Part]:
         return frozenset({"questions"})
 
-    def read(self, root: Path) -> tuple[None, list[Record]]:
+    def read(self, root: Path) -> Contents:
         """Records of the pictures that are asked about; a test split has questions without answers."""
         path = root / self.questions
         answers = _answers(root / self.answers) if self.answers else None
@@ -50,10 +50,13 @@ class VqaSpec(DatasetSpec):
             ) from None
         # "test-dev2015" asks about pictures of test2015.
         stem = "COCO_" + subset.replace("test-dev", "test")
-        return None, [
-            Record(id=key, image=root / self.images / f"{stem}_{key:012d}.jpg", questions=tuple(questions))
-            for key, questions in asked.items()
-        ]
+        return Contents(
+            None,
+            [
+                Record(id=key, image=root / self.images / f"{stem}_{key:012d}.jpg", questions=tuple(questions))
+                for key, questions in asked.items()
+            ],
+        )
 
 
 def _answers(path: Path) -> dict[Any, tuple[str, ...]]:

@@ -1,23 +1,26 @@
-"""Ultralytics' YOLO segmentation: beside each picture's folder one of text files, a line an object.
+"""Ultralytics' YOLO segmentation: for each picture a text file, a line an object.
 
 A line reads `class x1 y1 x2 y2 …`, the corners of one polygon as shares of width and height.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+import math
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
 
-from PIL import Image
-
-from datasets.readers.classes import ClassKeys
-from datasets.readers.label_images import images_in
-from datasets.records import Record, Region
+from datasets.findings import Findings
+from datasets.readers.classes import ClassKeys, numbers, unlabelled
+from datasets.readers.names import files_below, ids_of, images_below
+from datasets.records import Contents, Record, Region
 from datasets.spec import DatasetSpec, Part
-from xdecoder.files import read_lines
+from xdecoder.files import numbered_lines, read_lines, shown
+from xdecoder.images import read_header
 from xdecoder.types import Vocabulary
 
-_ORIENTATION = 0x0112  # EXIF
+_BEYOND = 0.001  # how far outside of its picture rounding may put a corner
+_EXPORT = "mend these lines, or export the labels again as YOLO segmentation"
 
 
 class YoloSpec(ClassKeys, DatasetSpec):
@@ -27,56 +30,121 @@ class YoloSpec(ClassKeys, DatasetSpec):
 
     reader: Literal["yolo"] = "yolo"
 
-    labels: str
-    """Folder of the text files."""
+    labels: str | None = None
+    """Folder of the text files; by default each lies where `labels` stands for the last `images` in the picture's path."""
+
+    lists: tuple[str, ...] = ()
+    """Folders and text files that list the pictures to take; by default all of `images`."""
 
     def provides(self) -> frozenset[Part]:
         return frozenset({"regions"})
 
-    def read(self, root: Path) -> tuple[Vocabulary, list[Record]]:
-        """Records of all pictures; one without a text file has no object."""
-        classes = self.class_names(root)
-        images, labels = images_in(root / self.images), root / self.labels
-        texts = {path.stem: path for path in labels.glob("*.txt") if path.name != "classes.txt"}
-        strange = sorted(set(texts) - {path.stem for path in images})
-        if strange:
-            raise ValueError(f"{texts[strange[0]]}: labels a picture that {root / self.images} does not hold")
-        if images and not texts:
-            raise ValueError(f"{labels}: holds no .txt file; each picture of {root / self.images} needs its labels there")
-        return classes, [_record(path, texts.get(path.stem), len(classes)) for path in images]
+    def read(self, root: Path) -> Contents:
+        """Records of all pictures; one without a text file has no object.
+
+        Of a photograph that is stored turned nobody knows which way up its polygons are; it is refused when its turn comes.
+        """
+        classes, home = self.class_names(root), root / self.images
+        found = Findings()
+        pictures = list(dict.fromkeys(self._pictures(root)))
+        texts = {picture: self._text(picture, root) for picture in pictures}
+        there = {picture: text for picture, text in texts.items() if text.is_file()}
+        if pictures and not there:
+            folder = texts[pictures[0]].parent
+            found.add("texts", f"{folder}: holds no .txt file; each picture of {pictures[0].parent} needs its labels there")
+        if self.labels and not self.lists:
+            self._check_pictures(root / self.labels, set(there.values()), home, found)
+        reading = _Lines(classes, self, found)
+        names = [picture.relative_to(home).as_posix() if picture.is_relative_to(home) else str(picture) for picture in pictures]
+        records = [reading.record(key, path, there.get(path)) for key, path in zip(ids_of(names), pictures, strict=True)]
+        if there and not any(record.regions for record in records) and not found.told():
+            folder = next(iter(there.values())).parent
+            found.add(
+                "nothing", f"{folder}: its {len(there)} .txt files hold no object; nothing can be learnt from them", _EXPORT
+            )
+        return Contents(classes, records, found.told())
+
+    def _pictures(self, root: Path) -> Iterator[Path]:
+        for entry in self.lists or (self.images,):
+            path = root / entry
+            if path.is_dir():
+                yield from (path / name for name in images_below(path))
+                continue
+            for line in read_lines(path):
+                name = Path(line.replace("\\", "/"))
+                homes = (path.parent, root / self.images)
+                yield next((home / name for home in homes if (home / name).is_file()), path.parent / name)
+
+    def _text(self, picture: Path, root: Path) -> Path:
+        home = root / self.images
+        if self.labels and picture.is_relative_to(home):
+            return (root / self.labels / picture.relative_to(home)).with_suffix(".txt")
+        parts = list(picture.parts)
+        places = [place for place, part in enumerate(parts[:-1]) if part == "images"]
+        if places:
+            parts[places[-1]] = "labels"
+        return Path(*parts).with_suffix(".txt")
+
+    def _check_pictures(self, labels: Path, known: set[Path], home: Path, found: Findings) -> None:
+        for name in files_below(labels):
+            if name.endswith(".txt") and PurePosixPath(name).name != "classes.txt" and labels / name not in known:
+                what = f"{labels / name}: labels a picture that {home} does not hold"
+                found.add("pictures", what, "add the picture, or remove its labels")
 
 
-def _record(picture: Path, text: Path | None, classes: int) -> Record:
-    width, height = _size(picture)
-    lines = [] if text is None else list(enumerate(read_lines(text), start=1))
-    regions = tuple(_region(line, f"{text}: line {number}", classes, width, height) for number, line in lines)
-    return Record(id=picture.stem, image=picture, height=height, width=width, regions=regions)
+class _Lines:
+    """Reads the lines of text files, and takes note of what is wrong with them."""
 
+    def __init__(self, classes: Vocabulary, spec: YoloSpec, found: Findings) -> None:
+        self.classes, self.found = classes, found
+        self.label_of, self.unlabelled = numbers(spec, len(classes)), unlabelled(spec)
 
-def _region(line: str, where: str, classes: int, width: int, height: int) -> Region:
-    try:
-        label, *shares = (float(word) for word in line.split())
-    except ValueError:
-        raise ValueError(f"{where}: should hold a class number and coordinates, not {line[:40]!r}") from None
-    if label != int(label) or not 0 <= label < classes:
-        raise ValueError(f"{where}: its class is {label:g}; expected a whole number from 0 to {classes - 1}")
-    if len(shares) == 4:
-        raise ValueError(f"{where}: holds a box (centre and size); segmentation needs polygons of three corners or more")
-    if len(shares) < 6 or len(shares) % 2:
-        raise ValueError(f"{where}: has {len(shares)} coordinates; a polygon has an even number, at least 6")
-    if not all(-0.001 <= share <= 1.001 for share in shares):
-        raise ValueError(f"{where}: a coordinate is {max(shares, key=abs):g}; they are shares of width and height, 0 to 1")
-    corners = [share * (height if i % 2 else width) for i, share in enumerate(shares)]
-    return Region(int(label), outline=[corners])
+    def record(self, key: str, picture: Path, text: Path | None) -> Record:
+        try:
+            width, height = read_header(picture).upright
+        except ValueError:
+            return Record(id=key, image=picture, regions=(), turn="told")  # whoever decodes it is told the same
+        regions = []
+        for number, line in self._lines(text):
+            region = self._region(line, f"{text}: line {number}", width, height)
+            if region is not None:
+                regions.append(region)
+        return Record(id=key, image=picture, regions=tuple(regions), turn="told")
 
+    def _lines(self, text: Path | None) -> list[tuple[int, str]]:
+        try:
+            return [] if text is None else numbered_lines(text)
+        except ValueError as error:
+            self.found.add("text", str(error), _EXPORT)
+            return []
 
-def _size(path: Path) -> tuple[int, int]:
-    """Width and height from the picture's header."""
-    try:
-        with Image.open(path) as image:
-            turned, size = image.getexif().get(_ORIENTATION, 1), image.size
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"{path}: the picture is damaged or incomplete ({error}); fetch it again") from None
-    if turned != 1:
-        raise ValueError(f"{path}: is stored turned (EXIF orientation {turned}), so no polygon is sure; save it upright")
-    return size
+    def _region(self, line: str, where: str, width: int, height: int) -> Region | None:
+        fault, words = None, line.split()
+        try:
+            label, *shares = (float(word) for word in words)
+        except ValueError:
+            self.found.add("words", f"{where}: should hold a class number and coordinates, not {shown(line, 40)}", _EXPORT)
+            return None
+        number = int(label) if math.isfinite(label) and label == int(label) else -1
+        known = number in self.label_of
+        if not known and number not in self.unlabelled:
+            most = max(self.label_of | dict.fromkeys(self.unlabelled, 0))
+            fault = "class", f"its class is {label:g}; expected a whole number from 0 to {most}"
+        elif len(shares) == 4:
+            fault = "box", "holds a box (centre and size); segmentation needs polygons of three corners or more"
+        elif len(shares) < 6 or len(shares) % 2:
+            fault = "count", f"has {len(shares)} coordinates; a polygon has an even number, at least 6"
+        elif not all(math.isfinite(share) for share in shares):
+            fault = "finite", "a coordinate is not a finite number"
+        elif not -_BEYOND <= min(shares) <= max(shares) <= 1 + _BEYOND:
+            fault = "range", f"a coordinate is {max(shares, key=abs):g}; they are shares of width and height, 0 to 1"
+        name = self.classes.names[self.label_of[number]] if known else None
+        if fault:
+            self.found.add(fault[0], f"{where}: {fault[1]}", _EXPORT, label=name)
+            return None
+        if not known:
+            what = f"{where}: is of class {number}, background, which is no class, and is left out"
+            self.found.add("background", what, "leave background out of the classes", fatal=False)
+            return None
+        corners = [share * (height if i % 2 else width) for i, share in enumerate(shares)]
+        return Region(self.label_of[number], outline=[corners])

@@ -87,7 +87,7 @@ def test_what_a_set_provides() -> None:
 READER = """
 from typing import Literal
 
-from datasets.records import Record
+from datasets.records import Contents, Record
 from datasets.spec import DatasetSpec
 
 
@@ -99,7 +99,8 @@ class FilmstripSpec(DatasetSpec):
         return frozenset({"captions"})
 
     def read(self, root):
-        return None, [Record(path.stem, path, captions=(self.title,)) for path in sorted((root / self.images).iterdir())]
+        files = sorted((root / self.images).iterdir())
+        return Contents(None, [Record(file.stem, file, captions=(self.title,)) for file in files])
 """
 
 

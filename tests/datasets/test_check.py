@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from datasets.check.finding import grouped
 from PIL import Image
 
 from datasets.check.__main__ import main
-from datasets.check.finding import grouped
 from datasets.loader import train_loader
 from datasets.prepare.own_example import prepare as own_example
 from datasets.prepare.shapes import prepare as shapes

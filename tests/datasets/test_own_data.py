@@ -16,7 +16,7 @@ from datasets.loader import evaluation_loader, train_loader
 from datasets.prepare.own_example import CLASSES, GROUND, prepare
 from datasets.readers import Source, own, read, share
 from datasets.readers.own import OwnSpec
-from datasets.spec import Record
+from datasets.records import Record
 from datasets.streams import DataConfig, describe_own
 from xdecoder.config import ConfigError, parse
 

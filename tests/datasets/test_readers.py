@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from datasets.catalog import find
+from datasets.outlines import outline_mask
 from datasets.readers import read
 from datasets.readers.captions import CaptionsSpec
-from datasets.readers.coco import CocoSpec, outline_mask
+from datasets.readers.coco import CocoSpec
 from datasets.readers.images import read_image, read_regions
 from datasets.readers.label_images import LabelImagesSpec
 from datasets.records import Record

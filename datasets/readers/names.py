@@ -1,0 +1,81 @@
+"""Which files of a folder are meant: those of its folders too, none that are hidden, each picture by a name of its own."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
+
+from xdecoder.files import IMAGE_SUFFIXES
+
+_SYSTEM = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir", "$RECYCLE.BIN"})
+
+
+def hidden(name: str) -> bool:
+    """Whether a file or folder is the system's and none of the user's: ._x, .DS_Store, .ipynb_checkpoints, __MACOSX."""
+    return name.startswith(".") or name in _SYSTEM
+
+
+def files_below(folder: Path) -> Iterator[str]:
+    """Paths, relative to a folder, of the files in it and in its folders, without hidden ones; none if it is not there."""
+    for home, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not hidden(name))
+        inner = PurePosixPath(Path(home).relative_to(folder).as_posix())
+        yield from (str(inner / name) for name in sorted(names) if not hidden(name))
+
+
+def is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
+def images_below(folder: Path) -> list[str]:
+    """Paths, relative to a folder, of the picture files in it and in its folders, in order, without hidden ones."""
+    return sorted(name for name in files_below(folder) if is_image(name))
+
+
+def holds_images(folder: Path) -> bool:
+    """Whether a picture lies in the folder or below it."""
+    return any(map(is_image, files_below(folder)))
+
+
+def ids_of(names: Sequence[str]) -> list[str]:
+    """How pictures are known: by their stems, or where some are alike by their paths, if need be with the suffix."""
+    for short in (lambda name: PurePosixPath(name).stem, lambda name: str(PurePosixPath(name).with_suffix(""))):
+        ids = [short(name) for name in names]
+        if len(set(ids)) == len(ids):
+            return ids
+    return list(names)
+
+
+class Names:
+    """The files below a folder, found also by names that differ in separators, case, %-escapes, Unicode's form or folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._there = frozenset(files_below(folder))
+        self._alike: dict[str, set[str]] = {}
+        for name in self._there:
+            for end in _ends(_plain(name)):
+                self._alike.setdefault(end, set()).add(name)
+
+    def path(self, name: str) -> Path:
+        """The one file that is meant; where none or several could be, the path as it is written."""
+        if name not in self._there:
+            for end in _ends(_plain(name)):
+                alike = self._alike.get(end, ())
+                if len(alike) == 1:
+                    return self.folder / next(iter(alike))
+        return self.folder / name
+
+
+def _plain(name: str) -> str:
+    """A name without the differences that mean nothing."""
+    return unicodedata.normalize("NFC", unquote(name.replace("\\", "/"))).casefold().removeprefix("./")
+
+
+def _ends(name: str) -> Iterator[str]:
+    """a/b/c, b/c, c."""
+    parts = name.split("/")
+    return ("/".join(parts[at:]) for at in range(len(parts)))
