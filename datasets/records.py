@@ -55,3 +55,4 @@ class Record:
     label_map: Path | None = None  # label image of a panoptic set
     label: int | None = None  # class of the whole picture
     questions: tuple[Question, ...] = ()
+    objects: tuple[Path, ...] = ()  # mask images of objects to be marked
