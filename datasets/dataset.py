@@ -23,11 +23,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datasets.check.leaks import Images
+from datasets.marking import draw_objects
 from datasets.nouns import nouns_of
 from datasets.order import Key
 from datasets.outlines import outline_mask
 from datasets.readers import Source, read
 from datasets.readers.images import Regions, read_image, read_label_map, read_regions, where_of
+from datasets.readers.objects import ObjectsSpec, read_objects
 from datasets.readers.pairs import Pairs
 from datasets.records import Record
 from datasets.spec import DatasetSpec
@@ -36,7 +38,8 @@ from datasets.transforms import Transform, TransformConfig
 from xdecoder.language.prompts import clean, random_prompt
 from xdecoder.language.stems import stem
 from xdecoder.rng import seed_of
-from xdecoder.types import Phrases, Sample, Segments
+from xdecoder.seem.strokes import KINDS, SMALLEST, Kind
+from xdecoder.types import Objects, Phrases, Sample, Segments
 
 
 class ImageDataset(Dataset[Sample]):
@@ -54,6 +57,8 @@ class ImageDataset(Dataset[Sample]):
         seed: start of all randomness.
         limit: only the first so many pictures.
         max_phrases: phrases of a training sample, at most.
+        max_objects: objects of a training sample that are marked, at most.
+        strokes: how they are marked.
         cache: keep decoded pictures in memory.
 
     Raises:
@@ -71,6 +76,8 @@ class ImageDataset(Dataset[Sample]):
         seed: int = 0,
         limit: int | None = None,
         max_phrases: int = 4,
+        max_objects: int = 10,
+        strokes: Sequence[Kind] = KINDS,
         cache: bool = False,
     ) -> None:
         check_serves(spec, tuple(tasks), training)
@@ -80,6 +87,7 @@ class ImageDataset(Dataset[Sample]):
         self.vocabulary, self.name = self.source.vocabulary, spec.name
         self._known = {stem(clean(name)) for name in self.vocabulary.names} if self.vocabulary else set()
         self.tasks, self.training, self.seed, self.max_phrases = tuple(tasks), training, seed, max_phrases
+        self.max_objects, self.strokes = max_objects, tuple(strokes)
         found = self.source.records
         self.records = found if isinstance(found, Pairs) else [record for record in found if self._useful(record)]
         if not self.records:
@@ -131,7 +139,11 @@ class ImageDataset(Dataset[Sample]):
             return self._cache[index]
         pixels = read_image(record)
         regions = None
-        wants_regions = "segmentation" in self.tasks or (self.training and "referring" in self.tasks and not record.references)
+        wants_regions = (
+            "segmentation" in self.tasks
+            or ("interactive" in self.tasks and not record.objects)
+            or (self.training and "referring" in self.tasks and not record.references)
+        )
         if wants_regions and self.vocabulary is not None:
             regions = read_regions(record, self.source.spec, self.vocabulary, (pixels.shape[0], pixels.shape[1]))
         if self._cache is not None:
@@ -141,20 +153,26 @@ class ImageDataset(Dataset[Sample]):
     def _training_sample(self, record: Record, pixels: np.ndarray, regions: Regions | None, rng: np.random.Generator) -> Sample:
         sentences, outlines = self._drawn_references(record, pixels, rng)
         planes = [] if regions is None else [regions.planes]
-        image, maps = self.transform(pixels, planes + ([outlines] if len(outlines) else []), rng)
-        segments, phrases = None, None
+        marked = self._objects(record, pixels)
+        files = [] if marked is None else [marked.masks.numpy()]
+        image, maps = self.transform(pixels, planes + files + ([outlines] if len(outlines) else []), rng)
+        segments, phrases, objects = None, None, None
         if regions is not None:
             numbers = np.flatnonzero(regions.in_view(maps[0]) & ~regions.crowd)
             masks, labels = (torch.from_numpy(part) for part in (regions.masks(maps[0], numbers), regions.labels[numbers]))
             segments = Segments(masks, labels, torch.zeros(len(labels), dtype=torch.bool))
         if "referring" in self.tasks:
             phrases = self._phrases(sentences, maps[-1] if len(outlines) else None, segments, rng, image)
+        if "interactive" in self.tasks:
+            shown = torch.from_numpy(maps[len(planes)]) if marked is not None else segments.masks if segments else None
+            objects = draw_objects(shown, self.max_objects, self.strokes, rng) if shown is not None else None
         return Sample(
             id=record.id,
             image=image,
             output_size=(pixels.shape[0], pixels.shape[1]),
             segments=segments if "segmentation" in self.tasks else None,
             phrases=phrases,
+            objects=objects,
         )
 
     def _with_caption(self, sample: Sample, record: Record, key: Key) -> Sample:
@@ -227,17 +245,35 @@ class ImageDataset(Dataset[Sample]):
             outlines = torch.from_numpy(self._outlines(record, [reference.outline for reference in record.references], pixels))
             repeats = torch.tensor([len(sentences) for sentences in asked], dtype=torch.int64)
             phrases = Phrases(tuple(text for texts in asked for text in texts), outlines.repeat_interleave(repeats, dim=0))
+        objects = self._objects(record, pixels)
+        if "interactive" in self.tasks and objects is None and segments is not None:
+            objects = self._things(segments)
         return Sample(
             id=record.id,
             image=image,
             output_size=size,
-            segments=segments,
+            segments=segments if "segmentation" in self.tasks or "referring" in self.tasks else None,
             phrases=phrases,
             captions=self._captions(record),
             label_map=label_map,
             label=record.label,
             questions=record.questions,
+            objects=objects,
         )
+
+    def _objects(self, record: Record, pixels: np.ndarray) -> Objects | None:
+        """Objects that have mask images of their own, at the picture's size."""
+        if "interactive" not in self.tasks or not record.objects:
+            return None
+        assert isinstance(self.source.spec, ObjectsSpec)
+        return read_objects(record, self.source.spec, (pixels.shape[0], pixels.shape[1]))
+
+    def _things(self, segments: Segments) -> Objects:
+        """Those of the regions that somebody may want: things, or where classes know none all."""
+        assert self.vocabulary is not None
+        is_thing = torch.tensor(self.vocabulary.is_thing)
+        wanted = ~segments.crowd & (is_thing[segments.labels] | ~is_thing.any())
+        return Objects(segments.masks[wanted & (segments.masks.flatten(1).sum(1) >= SMALLEST)])
 
     def _outlines(self, record: Record, outlines: list[Any], pixels: np.ndarray) -> np.ndarray:
         size = (pixels.shape[0], pixels.shape[1])

@@ -61,6 +61,7 @@ class Record:
     label_map: Path | None = None  # label image of a panoptic set
     label: int | None = None  # class of the whole picture
     questions: tuple[Question, ...] = ()
+    objects: tuple[Path, ...] = ()  # mask images of objects to be marked
     turn: Turn = "stored"
 
 

@@ -29,8 +29,9 @@ EvaluatorName = Literal[
     "attributes",
     "classification",
     "vqa",
+    "interactive",
 ]
-Part = Literal["regions", "references", "captions", "texts", "label", "questions"]
+Part = Literal["regions", "references", "captions", "texts", "label", "questions", "objects"]
 """What a set can say of its pictures; `texts` are captions, or names of classes in their place."""
 
 Rename = tuple[tuple[str, str], ...]  # regular expressions and what takes the place of what they match, applied in turn
@@ -49,6 +50,7 @@ READERS = {
     "arrow": "datasets.readers.columns:ArrowSpec",
     "parquet": "datasets.readers.columns:ParquetSpec",
     "tar": "datasets.readers.tar:TarSpec",
+    "objects": "datasets.readers.objects:ObjectsSpec",
 }
 """Where the class of each reader is. One from elsewhere is found by its own import path, or as an entry point."""
 

@@ -13,6 +13,7 @@ from datasets.spec import DatasetSpec
 from datasets.tasks import TaskName
 from datasets.transforms import TransformConfig
 from xdecoder.config import Config
+from xdecoder.seem.strokes import KINDS, Kind
 
 
 def _known(name: str) -> str:
@@ -51,6 +52,10 @@ class StreamConfig(Config):
     """Sets whose pictures are left out here, since they are measured on; `python -m datasets.check` tells which share some."""
     max_phrases: Positive = 4
     """Phrases a picture, at most; how many is drawn, from one on."""
+    max_objects: Positive = 10
+    """Objects a picture that are marked, at most."""
+    strokes: Annotated[tuple[Kind, ...], Field(min_length=1)] = KINDS
+    """How objects are marked, each as often as the others (published: all but box)."""
     cache: bool = False
     """Keep decoded pictures in memory; for small sets."""
 

@@ -42,6 +42,7 @@ from xdecoder.types import (
     CaptionResult,
     ClassificationResult,
     InstanceResult,
+    InteractiveResult,
     PanopticResult,
     PanopticSegment,
     ReferringResult,
@@ -212,6 +213,10 @@ class SavedAnswers:
             raise ValueError(f"{path}: picture {sample.id} has {len(row['labels'])} labels and {len(row['scores'])} scores")
         return ClassificationResult(torch.tensor(row["labels"], dtype=torch.int64), torch.tensor(row["scores"]))
 
+    def _interactive(self, sample: Sample) -> InteractiveResult:
+        row = self._only("interactive", sample)
+        return InteractiveResult(torch.tensor(row["ious"], dtype=torch.float64), row["seconds"], row["passes"])
+
     def _vqa(self, sample: Sample) -> AnswerResult:
         if "vqa" not in self._lists:
             self._lists["vqa"] = read_rows(list_file(self.folder, "vqa"), "vqa", None)
@@ -290,6 +295,10 @@ def _answer_rows(result: AnswerResult, sample: Sample) -> list[Row]:
     return [{"question_id": q.id, "answer": text} for q, text in zip(sample.questions, result.texts, strict=True)]
 
 
+def _round_rows(result: InteractiveResult, sample: Sample) -> list[Row]:
+    return [{"image_id": sample.id, "ious": result.ious.tolist(), "seconds": result.seconds, "passes": result.passes}]
+
+
 def _vector_rows(result: RetrievalResult, sample: Sample) -> list[Row]:
     return [{"id": sample.id, "image": result.image.float().cpu().numpy(), "texts": result.texts.float().cpu().numpy()}]
 
@@ -299,6 +308,7 @@ _ROWS: dict[str, Any] = {
     "captioning": lambda result, sample: [{"image_id": sample.id, "caption": result.text}],
     "classification": _class_rows,
     "vqa": _answer_rows,
+    "interactive": _round_rows,
     "retrieval": _vector_rows,
 }
 

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from datasets.records import Record
 from datasets.spec import DatasetSpec, Part
 
-TaskName = Literal["segmentation", "referring", "captioning", "retrieval", "classification", "vqa"]
+TaskName = Literal["segmentation", "referring", "captioning", "retrieval", "classification", "vqa", "interactive"]
 
 _NEEDS: dict[TaskName, Part] = {
     "segmentation": "regions",
@@ -16,13 +16,17 @@ _NEEDS: dict[TaskName, Part] = {
     "retrieval": "texts",
     "classification": "label",
     "vqa": "questions",
+    "interactive": "objects",
 }
+_INSTEAD: dict[TaskName, Part] = {"interactive": "regions"}
+"""What serves a task as well as what it needs."""
 
 
 def serves(spec: DatasetSpec, task: TaskName, training: bool = False) -> bool:
     """Whether a set has what a task is measured against, or learnt from: names of classes can stand in for phrases."""
     parts = spec.provides()
-    return _NEEDS[task] in parts or (training and task == "referring" and "regions" in parts)
+    enough = _NEEDS[task] in parts or _INSTEAD.get(task) in parts
+    return enough or (training and task == "referring" and "regions" in parts)
 
 
 def check_serves(spec: DatasetSpec, tasks: tuple[TaskName, ...], training: bool) -> None:
@@ -35,8 +39,10 @@ def check_serves(spec: DatasetSpec, tasks: tuple[TaskName, ...], training: bool)
 
 def useful(record: Record, tasks: tuple[TaskName, ...], training: bool, classes: bool) -> bool:
     """Whether a picture serves, in training, every task, or in evaluation any; `classes`: whether the set has some."""
+    regions = record.regions is not None or record.id_map is not None
     has: dict[Part, bool] = {
-        "regions": record.regions is not None or record.id_map is not None,
+        "regions": regions,
+        "objects": regions or bool(record.objects),
         "references": bool(record.references) or (training and classes),
         "captions": bool(record.captions),
         "texts": bool(record.captions),

@@ -6,6 +6,8 @@ import torch
 
 from xdecoder.config import parse
 from xdecoder.model import XDecoder, XDecoderConfig
+from xdecoder.seem.network import Seem, SeemConfig
+from xdecoder.seem.tables import VERSIONS
 from xdecoder.tasks import TasksConfig
 from xdecoder.types import Batch, Phrases, Sample, Segments, Vocabulary
 
@@ -44,6 +46,17 @@ def tiny_config() -> XDecoderConfig:
 def tiny_model(seed: int = 0) -> XDecoder:
     torch.manual_seed(seed)
     return XDecoder(tiny_config()).eval()
+
+
+def tiny_seem(version: str = "v1", seed: int = 0) -> Seem:
+    """The same as a SEEM: no captions, no image token, but strokes."""
+    settings = tiny_config().model_dump(exclude={"name", "answers", "caption_image_size", "strokes", "decoder"})
+    decoder = tiny_config().decoder.model_dump(exclude={"attention", "caption_length", "image_token"})
+    differs = VERSIONS[version]
+    decoder |= differs["decoder"]
+    strokes = {"points": 40, "memory": 6, **differs["strokes"]}
+    torch.manual_seed(seed)
+    return Seem(parse(SeemConfig, {"name": "seem", **settings, "decoder": decoder, "strokes": strokes})).eval()
 
 
 def tiny_tasks() -> TasksConfig:

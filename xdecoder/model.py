@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
-from typing import Any, ClassVar, Literal
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from xdecoder.backbones import BackboneConfig, FocalConfig
 from xdecoder.backbones.davit import BlockPair
 from xdecoder.backbones.focal import FocalBlock
+from xdecoder.backbones.sam import SamBlock
 from xdecoder.decoder.attention import AttentionTable, TokenGroup
-from xdecoder.decoder.cache import KeyValueCache, TokenCache
 from xdecoder.decoder.decoder import Decoder, DecoderConfig
-from xdecoder.decoder.heads import AnswerConfig, AnswerHead, Prediction, QueryOutputs
+from xdecoder.decoder.heads import AnswerConfig, AnswerHead, Prediction
+from xdecoder.encoded import Encoded
 from xdecoder.language.encoder import LanguageConfig, LanguageEncoder
 from xdecoder.losses.context import StepContext
 from xdecoder.losses.contrastive import cosine_logits
@@ -30,6 +31,7 @@ from xdecoder.pixel_decoders.deformable import DeformableLayer, DeformablePixelD
 from xdecoder.pixel_decoders.fpn import EncoderLayer
 from xdecoder.postprocessing import Evidence
 from xdecoder.rng import generator, with_one_caption
+from xdecoder.seem.encoder import StrokeEncoder, StrokesConfig
 from xdecoder.types import Batch
 
 PIXEL_MEAN = (123.675, 116.280, 103.530)
@@ -37,36 +39,21 @@ PIXEL_STD = (58.395, 57.120, 57.375)
 STRIDE = 32
 
 
-class XDecoderConfig(NetworkConfig):
-    """X-Decoder; the defaults are the published Focal-T."""
-
-    name: Literal["xdecoder"] = "xdecoder"
+class EncoderDecoderConfig(NetworkConfig):
+    """What the networks around the shared decoder have in common."""
 
     backbone: BackboneConfig = FocalConfig()
     pixel_decoder: PixelDecoderConfig = FpnConfig()
     decoder: DecoderConfig = DecoderConfig()
     language: LanguageConfig = LanguageConfig()
-    answers: AnswerConfig | None = None
-    """The head that answers questions; None = there is none."""
-    caption_image_size: int = 224
-    """Side of the square pictures that it captions and retrieves best."""
+    strokes: StrokesConfig | None = None
+    """How marked pixels become tokens; None = objects cannot be marked."""
     published_quirks: bool = False
     """Reproduce the published network's known defects; on for published weights, which were trained with them.
     Each is explained where it acts: `xdecoder.decoder.decoder.Decoder` and the tasks."""
 
-    def build(self) -> XDecoder:
-        return XDecoder(self)
-
-    def empty(self) -> XDecoder:
-        backbone = self.backbone
-        if backbone.name == "timm":  # whose own weights would be fetched from where they came from at first
-            backbone = backbone.model_copy(update={"pretrained": False, "checkpoint": None})
-        model = XDecoder(self.model_copy(update={"backbone": backbone}))
-        model.config = self
-        return model
-
     @model_validator(mode="after")
-    def _widths_agree(self) -> XDecoderConfig:
+    def _widths_agree(self) -> Self:
         if self.pixel_decoder.width != self.decoder.width:
             raise ValueError(
                 f"pixel_decoder.width ({self.pixel_decoder.width}) and decoder.width ({self.decoder.width}) must be equal"
@@ -76,6 +63,31 @@ class XDecoderConfig(NetworkConfig):
                 f"language.output_width ({self.language.output_width}), decoder.joint_width ({self.decoder.joint_width}) "
                 f"and decoder.width ({self.decoder.width}) must be equal: texts become decoder tokens"
             )
+        return self
+
+    def empty(self) -> Network:
+        backbone = self.backbone
+        if backbone.name == "timm":  # whose own weights would be fetched from where they came from at first
+            backbone = backbone.model_copy(update={"pretrained": False, "checkpoint": None})
+        model = self.model_copy(update={"backbone": backbone}).build()
+        model.config = self
+        return model
+
+
+class XDecoderConfig(EncoderDecoderConfig):
+    """X-Decoder; the defaults are the published Focal-T."""
+
+    name: Literal["xdecoder"] = "xdecoder"
+    answers: AnswerConfig | None = None
+    """The head that answers questions; None = there is none."""
+    caption_image_size: int = 224
+    """Side of the square pictures that it captions and retrieves best."""
+
+    def build(self) -> XDecoder:
+        return XDecoder(self)
+
+    @model_validator(mode="after")
+    def _captions_are_words(self) -> XDecoderConfig:
         if self.language.width != self.decoder.joint_width:
             raise ValueError(
                 f"language.width ({self.language.width}) must equal decoder.joint_width ({self.decoder.joint_width}): "
@@ -84,101 +96,24 @@ class XDecoderConfig(NetworkConfig):
         return self
 
 
-@dataclass(frozen=True)
-class Latents:
-    """The decoded latent queries of B images: all that segmentation, captions and retrieval read."""
+class EncoderDecoder(Network):
+    """What the networks around the shared decoder have in common: images and texts in, decoded queries out."""
 
-    predictions: tuple[Prediction, ...]  # before the first layer and after each one
-    tokens: TokenCache  # what others may look at
-
-    @property
-    def outputs(self) -> QueryOutputs:
-        """What objects and, last, the image token say in the end."""
-        return self.predictions[-1].object_and_image
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """Encoded images, of which as many questions as one likes can be asked; what several need is computed for the first."""
-
-    decoder: Decoder
-    mask: Float[Tensor, "B C h w"]
-    maps: tuple[Float[Tensor, "B C _ _"], Float[Tensor, "B C _ _"], Float[Tensor, "B C _ _"]]  # of strides 32, 16, 8
-    pooled: Float[Tensor, "B D"]  # mean of the coarsest backbone map, in the joint space
-    sizes: tuple[tuple[int, int], ...]  # height and width of each image inside the padded H × W
-    padded: tuple[int, int]  # H, W
-    keep: bool = True  # remember what each decoder layer reads; worth its memory if more than one question is asked
-    full_size_masks: bool = False  # make attention masks at full size: slower, and equal to published networks to the last bit
-
-    def __len__(self) -> int:
-        return len(self.sizes)
-
-    @cached_property
-    def cache(self) -> KeyValueCache:
-        """What the decoder's layers read."""
-        return self.decoder.read(self.mask, self.maps, self.full_size_masks, self.keep)
-
-    @cached_property
-    def latents(self) -> Latents:
-        """The latent queries, decoded once; they never see what tasks bring."""
-        tokens = TokenCache(len(self.decoder.layers))
-        return Latents(tuple(self.decoder.run(self.cache, self.decoder.latent_queries(len(self)), tokens)), tokens)
-
-    @cached_property
-    def unmasked_latents(self) -> Latents:
-        """The latent queries as they are where they may look everywhere, which published answers are read from."""
-        tokens, queries = TokenCache(len(self.decoder.layers)), self.decoder.latent_queries(len(self))
-        return Latents(tuple(self.decoder.run(self.cache, queries, tokens, self.decoder.table.unmasked())), tokens)
-
-    def ask(self, *groups: TokenGroup, past: TokenCache | None = None) -> Prediction:
-        """What tokens say in the end that are decoded by themselves, or behind `past`; of B rows, or of B·R rows."""
-        *_, last = self.decoder.run(self.cache, groups, past)
-        return last
-
-    def of(self, image: int) -> Encoded:
-        """One image's, as a batch of one."""
-        if len(self) == 1:
-            return self
-        part = slice(image, image + 1)
-        coarse, middle, fine = (x[part] for x in self.maps)
-        return replace(
-            self, mask=self.mask[part], maps=(coarse, middle, fine), pooled=self.pooled[part], sizes=self.sizes[part]
-        )
-
-    @staticmethod
-    def stack(images: Sequence[Encoded]) -> Encoded:
-        """One batch of what was encoded at one padded size."""
-        coarse, middle, fine = (torch.cat(maps) for maps in zip(*(each.maps for each in images), strict=True))
-        return replace(
-            images[0],
-            mask=torch.cat([each.mask for each in images]),
-            maps=(coarse, middle, fine),
-            pooled=torch.cat([each.pooled for each in images]),
-            sizes=tuple(size for each in images for size in each.sizes),
-        )
-
-
-class XDecoder(Network):
-    """Generalised decoding for pixels, images and language."""
-
-    config: XDecoderConfig
+    config: EncoderDecoderConfig
     lr_multipliers: ClassVar[Mapping[str, float]] = {"backbone": 0.1, "language": 0.1}
 
-    def __init__(self, config: XDecoderConfig) -> None:
+    def __init__(self, config: EncoderDecoderConfig, decoder: Decoder) -> None:
         super().__init__()
         self.config = config
         self.backbone = config.backbone.build()
         self.pixel_decoder = config.pixel_decoder.build(config.backbone.widths)
-        self.decoder = config.decoder.build(config.published_quirks)
+        self.decoder = decoder
         self.language = LanguageEncoder(config.language)
-        self.backbone_proj = nn.Parameter(torch.empty(config.backbone.widths[-1], config.decoder.joint_width))
-        nn.init.trunc_normal_(self.backbone_proj, std=config.backbone.widths[-1] ** -0.5)
-        decoder = config.decoder
-        self.answers = AnswerHead(config.answers, decoder.width, decoder.caption_length) if config.answers else None
+        self.strokes = StrokeEncoder(config.strokes, config.decoder.width) if config.strokes else None
 
     @property
     def device(self) -> torch.device:
-        return self.backbone_proj.device
+        return self.decoder.query_content.weight.device
 
     def counts(self, tasks: Sequence[Task], batch: Batch) -> dict[str, float]:
         return {f"{task.name}/{name}": n for task in tasks for name, n in task.counts(self, batch).items()}
@@ -219,7 +154,7 @@ class XDecoder(Network):
         return texts
 
     def repeated_layers(self) -> list[RepeatedLayer]:
-        once = (FocalBlock, BlockPair, EncoderLayer, DeformableLayer)
+        once = (FocalBlock, BlockPair, SamBlock, EncoderLayer, DeformableLayer)
         layers = [RepeatedLayer(module) for module in self.modules() if isinstance(module, once)]
         layers += [RepeatedLayer(layer, ("cross_attend", "self_attend"), once=False) for layer in self.decoder.layers]
         return layers + [RepeatedLayer(block, once=False) for block in self.language.blocks]
@@ -227,9 +162,9 @@ class XDecoder(Network):
     def for_inference(self, dtype: torch.dtype = torch.float32, compile: bool = False) -> None:
         """As `Network.for_inference`; texts are few, remembered, and stay precise."""
         self.eval()
-        for part in (self.backbone, self.pixel_decoder, self.decoder):
-            part.to(dtype)
-        self.backbone_proj.data = self.backbone_proj.to(dtype)
+        for part in (self.backbone, self.pixel_decoder, self.decoder, self.strokes):
+            if part is not None:
+                part.to(dtype)
         if isinstance(self.pixel_decoder, DeformablePixelDecoder):
             self.pixel_decoder.sample_precisely()
         if compile:
@@ -252,14 +187,15 @@ class XDecoder(Network):
         Returns:
             Maps of all pictures, padded right and below to one size (H, W) that is a multiple of the stride.
         """
-        pixels = self.prepare(images, self.device).to(self.backbone_proj.dtype)
+        multiple = self.config.backbone.side if self.config.backbone.name == "sam" else STRIDE
+        pixels = self.prepare(images, self.device, multiple).to(self.decoder.query_content.weight.dtype)
         maps = self.backbone(pixels, self._draw_paths(seeds)) if self.training else self.backbone(pixels)
         mask_features, pyramid = self.pixel_decoder(maps)
         return Encoded(
             decoder=self.decoder,
             mask=mask_features,
             maps=pyramid,
-            pooled=maps[-1].mean(dim=(2, 3)) @ self.backbone_proj,
+            pooled=self._pool(maps[-1]),
             sizes=tuple((image.shape[-2], image.shape[-1]) for image in images),
             padded=(pixels.shape[-2], pixels.shape[-1]),
         )
@@ -271,7 +207,56 @@ class XDecoder(Network):
         return list(self.decoder(features.mask, features.maps, groups, table))
 
     def _table(self, tasks: Sequence[Task]) -> AttentionTable:
-        """Who may look at whom while these tasks learn together: questions may want latent queries that look everywhere."""
+        """Who may look at whom while these tasks learn together."""
+        return self.decoder.table
+
+    def _pool(self, coarsest: Tensor) -> Tensor | None:
+        """What the backbone's coarsest map (B, C, h, w) says by itself in the joint space, (B, D); None: nothing."""
+        return None
+
+    def _draw_paths(self, seeds: Sequence[int | None]) -> Tensor | None:
+        """Uniform numbers (B, P), one for each branch of the backbone that a picture may skip."""
+        count: int = self.backbone.paths
+        if not count or not seeds or None in seeds:
+            return None
+        return torch.stack([torch.rand(count, generator=generator(seed, "paths")) for seed in seeds]).to(self.device)
+
+    @staticmethod
+    def prepare(
+        images: Sequence[Shaped[Tensor, "3 _ _"]], device: torch.device, multiple: int = STRIDE
+    ) -> Float[Tensor, "B 3 H W"]:
+        """Normalise, then pad right and below with zeros to a common multiple of `multiple` pixels: (B, 3, H, W)."""
+        mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (PIXEL_MEAN, PIXEL_STD))
+        height, width = padded_size(images, multiple)
+        return torch.stack(
+            [
+                F.pad((image.to(device).float() - mean) / std, (0, width - image.shape[-1], 0, height - image.shape[-2]))
+                for image in images
+            ]
+        )
+
+
+class XDecoder(EncoderDecoder):
+    """Generalised decoding for pixels, images and language."""
+
+    config: XDecoderConfig
+
+    def __init__(self, config: XDecoderConfig) -> None:
+        super().__init__(config, config.decoder.build(config.published_quirks))
+        decoder = config.decoder
+        self.backbone_proj = nn.Parameter(torch.empty(config.backbone.widths[-1], decoder.joint_width))
+        nn.init.trunc_normal_(self.backbone_proj, std=config.backbone.widths[-1] ** -0.5)
+        self.answers: AnswerHead | None = None
+        if config.answers:
+            assert decoder.caption_length is not None
+            self.answers = AnswerHead(config.answers, decoder.width, decoder.caption_length)
+
+    def for_inference(self, dtype: torch.dtype = torch.float32, compile: bool = False) -> None:
+        super().for_inference(dtype, compile)
+        self.backbone_proj.data = self.backbone_proj.to(dtype)
+
+    def _table(self, tasks: Sequence[Task]) -> AttentionTable:
+        """Questions may want latent queries that look everywhere."""
         names = [task.name for task in tasks]
         if "vqa" not in names or self.config.answers is None or self.config.answers.masked_latents:
             return self.decoder.table
@@ -282,24 +267,8 @@ class XDecoder(Network):
             )
         return self.decoder.table.unmasked()
 
-    def _draw_paths(self, seeds: Sequence[int | None]) -> Tensor | None:
-        """Uniform numbers (B, P), one for each branch of the backbone that a picture may skip."""
-        count: int = self.backbone.paths
-        if not count or not seeds or None in seeds:
-            return None
-        return torch.stack([torch.rand(count, generator=generator(seed, "paths")) for seed in seeds]).to(self.device)
-
-    @staticmethod
-    def prepare(images: Sequence[Shaped[Tensor, "3 _ _"]], device: torch.device) -> Float[Tensor, "B 3 H W"]:
-        """Normalise, then pad right and below with zeros to a common multiple of the stride: (B, 3, H, W)."""
-        mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (PIXEL_MEAN, PIXEL_STD))
-        height, width = padded_size(images)
-        return torch.stack(
-            [
-                F.pad((image.to(device).float() - mean) / std, (0, width - image.shape[-1], 0, height - image.shape[-2]))
-                for image in images
-            ]
-        )
+    def _pool(self, coarsest: Tensor) -> Tensor:
+        return coarsest.mean(dim=(2, 3)) @ self.backbone_proj
 
 
 def _by_layer(name: str, value: Tensor) -> dict[str, Tensor]:
@@ -308,7 +277,7 @@ def _by_layer(name: str, value: Tensor) -> dict[str, Tensor]:
     return {f"{name}/layer{i}": term for i, term in enumerate(value)}
 
 
-def padded_size(images: Sequence[Tensor]) -> tuple[int, int]:
-    """Height and width that hold all pictures (…, h, w) and are multiples of the stride."""
-    height, width = (-(-max(image.shape[i] for image in images) // STRIDE) * STRIDE for i in (-2, -1))
+def padded_size(images: Sequence[Tensor], multiple: int = STRIDE) -> tuple[int, int]:
+    """Height and width that hold all pictures (…, h, w) and are multiples of so many pixels."""
+    height, width = (-(-max(image.shape[i] for image in images) // multiple) * multiple for i in (-2, -1))
     return height, width

@@ -25,7 +25,7 @@ from xdecoder.postprocessing import Evidence
 from xdecoder.protocol import Protocol
 from xdecoder.types import Batch
 
-NETWORKS = {"xdecoder": "xdecoder.model:XDecoderConfig"}
+NETWORKS = {"xdecoder": "xdecoder.model:XDecoderConfig", "seem": "xdecoder.seem.network:SeemConfig"}
 """Where the settings of each network are. Those from elsewhere are found by their import path, or as an entry point."""
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from xdecoder.texts import MAX_TEXTS, check_name
@@ -71,6 +72,42 @@ class Question:
 
 
 @dataclass(frozen=True)
+class StrokeMaps:
+    """What is marked on one image: (N, H, W) bool each, of N objects, at the size of the padded input."""
+
+    positive: Tensor
+    negative: Tensor
+
+    def __len__(self) -> int:
+        return len(self.positive)
+
+    def to(self, device: torch.device) -> StrokeMaps:
+        return StrokeMaps(self.positive.to(device), self.negative.to(device))
+
+    def padded(self, height: int, width: int) -> StrokeMaps:
+        """The same on a larger image, which this one lies in the upper left corner of."""
+        margins = (0, width - self.positive.shape[-1], 0, height - self.positive.shape[-2])
+        return StrokeMaps(F.pad(self.positive, margins), F.pad(self.negative, margins))
+
+    def of(self, number: int) -> StrokeMaps:
+        """One object's; nothing is marked of one that is not there."""
+        positive, negative = self.positive[number : number + 1], self.negative[number : number + 1]
+        if len(positive):
+            return StrokeMaps(positive, negative)
+        nothing = positive.new_zeros(1, *positive.shape[1:])
+        return StrokeMaps(nothing, nothing)
+
+
+@dataclass(frozen=True)
+class Objects:
+    """Objects of one picture to be marked with clicks and strokes; sizes as in `Segments`."""
+
+    masks: Tensor  # (N, H, W) bool
+    ignored: Tensor | None = None  # (H, W) bool: pixels that count neither as object nor as background; None = no pixel
+    strokes: StrokeMaps | None = None  # in training, what is marked of each
+
+
+@dataclass(frozen=True)
 class Sample:
     """One picture and what is known of it."""
 
@@ -86,6 +123,7 @@ class Sample:
     label_map: Tensor | None = None  # (H, W) int64 at `output_size`: each pixel's class, -1 = none, if segments do not say it
     label: int | None = None  # class of the whole picture
     questions: tuple[Question, ...] = ()
+    objects: Objects | None = None
 
 
 @dataclass(frozen=True)
@@ -166,6 +204,25 @@ class ClassificationResult:
 @dataclass(frozen=True)
 class AnswerResult:
     texts: tuple[str, ...]  # one answer a question, in the order of the sample's questions
+
+
+@dataclass(frozen=True)
+class Round:
+    """What was marked of one object, and the mask that came of it."""
+
+    positive: Tensor  # (H, W) bool
+    negative: Tensor  # (H, W) bool
+    mask: Tensor  # (H, W) bool
+
+
+@dataclass(frozen=True)
+class InteractiveResult:
+    """How the masks of one picture's objects became better from click to click."""
+
+    ious: Tensor  # (N, K) of each object after each of K rounds
+    seconds: float = 0.0  # that the decoder took for all rounds
+    passes: int = 0  # rounds that were decoded; the last IoUs stand for those that were not needed
+    shown: tuple[Round, ...] = ()  # the first rounds of the first object
 
 
 Tree = TypeVar("Tree")

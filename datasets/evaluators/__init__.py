@@ -11,6 +11,7 @@ from datasets.evaluators.cityscapes import CityscapesInstanceEvaluator, Instance
 from datasets.evaluators.classification import ClassificationEvaluator
 from datasets.evaluators.evaluator import Evaluator
 from datasets.evaluators.instance import InstanceEvaluator
+from datasets.evaluators.interactive import InteractiveEvaluator
 from datasets.evaluators.panoptic import PanopticEvaluator
 from datasets.evaluators.referring import ReferringEvaluator
 from datasets.evaluators.retrieval import RetrievalEvaluator
@@ -31,6 +32,7 @@ __all__ = [
     "Evaluator",
     "InstanceEvaluator",
     "InstanceIouEvaluator",
+    "InteractiveEvaluator",
     "PanopticEvaluator",
     "ReferringEvaluator",
     "RetrievalEvaluator",
@@ -46,6 +48,7 @@ TASKS: dict[TaskName, tuple[EvaluatorName, ...]] = {
     "retrieval": ("retrieval",),
     "classification": ("classification",),
     "vqa": ("vqa",),
+    "interactive": ("interactive",),
 }
 GENERATED_POOL = 100  # captions of generated scenes repeat themselves; among too many pictures no caption means only one
 
@@ -56,7 +59,7 @@ def evaluators_for(
     """What measures `task` on a data set; empty where nothing applies.
 
     Args:
-        task: segmentation, referring, captioning, retrieval, classification or vqa.
+        task: segmentation, referring, captioning, retrieval, classification, vqa or interactive.
         root: data root, from which the paths in `spec` are counted.
         vocabulary: the classes that the samples' labels index; needed for segmentation and classification.
     """
@@ -101,6 +104,8 @@ def _of_language(name: str, spec: DatasetSpec, root: Path) -> Evaluator[Any, Any
             return RetrievalEvaluator(GENERATED_POOL if scenes else None)
         case "vqa":
             return VqaEvaluator()
+        case "interactive":
+            return InteractiveEvaluator()
     if scenes is None:
         raise ValueError(f"data set {spec.name!r}: evaluator 'attributes' needs the key scenes")
     return AttributeEvaluator(root / scenes, COLOURS, SHAPES)

@@ -199,6 +199,13 @@ def _of_colours(path: Path, pixels: np.ndarray, colours: tuple[tuple[int, int, i
     return np.asarray(order[place])
 
 
+def read_mask_image(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """(H, W) values of a mask image: palette indices or greys, of several channels the brightest."""
+    values = np.array(_decoded(path, "mask image"))
+    _check_size(path, values, size)
+    return values if values.ndim == 2 else np.asarray(values[..., :3].max(axis=2))
+
+
 def _decoded(source: Path | Encoded, what: str) -> Image.Image:
     return decode(source.data, what, source.where) if isinstance(source, Encoded) else decode(source, what)
 

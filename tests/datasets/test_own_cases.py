@@ -3,40 +3,17 @@
 from __future__ import annotations
 
 import importlib
-import json
-import logging
-import re
-import unicodedata
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import yaml
-from PIL import Image
 
 from datasets.check.__main__ import main as check
-from tests.datasets.own_cases import (
-    BOX,
-    DISC,
-    LINES,
-    class_folders,
-    coco,
-    each,
-    labelme,
-    masks,
-    outline,
-    pipe,
-    pixels,
-    save,
-    voc,
-    yolo,
-)
 from trainer.experiment import ExperimentConfig
 from xdecoder import checkpoint
-from xdecoder.config import load, parse
+from xdecoder.config import parse
 from xdecoder.model import XDecoder
 
 MODEL = {

@@ -276,6 +276,8 @@ def _has_truth(task: str, sample: Sample) -> bool:
             return sample.label is not None
         case "vqa":
             return bool(sample.questions)
+        case "interactive":
+            return sample.objects is not None
     return bool(sample.captions)
 
 

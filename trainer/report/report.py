@@ -34,6 +34,7 @@ from xdecoder.types import (
     InstanceResult,
     PanopticResult,
     PanopticSegment,
+    Round,
     Sample,
     SegmentationResult,
     Segments,
@@ -47,7 +48,8 @@ THUMBNAIL = 320  # longer side of a picture that is one of many, in pixels
 TOP = 5  # pictures shown for a caption
 PHRASES = 3  # phrases shown of a picture
 CROWD = -1  # label of pixels that count as nothing
-RIGHT = (34, 197, 94)  # frame of the right picture
+RIGHT = (34, 197, 94)  # frame of the right picture, marks on an object
+WRONG = (239, 68, 68)  # marks on what is not of it
 
 
 @dataclass(frozen=True)
@@ -335,6 +337,30 @@ def vqa_figures(seen: Sequence[Seen]) -> list[Figure]:
     return figures
 
 
+def interactive_figures(seen: Sequence[Seen]) -> list[Figure]:
+    """For each picture's first object the first rounds: what was marked, and the mask that came of it."""
+    figures = []
+    for item in seen:
+        panels = []
+        for number, shown in enumerate(item.result.shown, start=1):
+            truth = item.sample.objects.masks[:1] if item.sample.objects else None
+            image = _with_marks(draw_masks(item.sample.image, shown.mask[None], [""], truth=truth), shown)
+            text = f"click {number}" if number > 1 else "first mark"
+            panels.append(Panel(image, f"{text}\nIoU {item.result.ious[0, number - 1]:.0%}"))
+        if panels:
+            figures.append(Figure(tuple(panels)))
+    return figures
+
+
+def _with_marks(image: Image.Image, shown: Round) -> Image.Image:
+    """Green where the object was marked, red where what is not of it was."""
+    marked = image.copy()
+    for mask, colour in ((shown.positive, RIGHT), (shown.negative, WRONG)):
+        layer = Image.fromarray((mask.numpy() * 255).astype("uint8")).resize(image.size, Image.Resampling.NEAREST)
+        marked.paste(Image.new("RGB", image.size, colour), mask=layer)
+    return marked
+
+
 def iou(mask: Tensor, truth: Tensor) -> float:
     """Intersection over union of two boolean masks of one shape; 1 if both are empty."""
     union = int((mask | truth).sum())
@@ -390,6 +416,10 @@ TASKS: dict[str, tuple[str, Callable[[Sequence[Seen]], list[Figure]]]] = {
     ),
     "classification": ("The class of a picture beside the likeliest of all.", classification_figures),
     "vqa": ("Questions about a picture, what the network answers, and what people said.", vqa_figures),
+    "interactive": (
+        "Marks on an object (green) or on what is not of it (red), and the mask that came of them, beside its true outline.",
+        interactive_figures,
+    ),
 }
 
 NOTES = {
@@ -399,5 +429,6 @@ NOTES = {
     "retrieval": "Scored by 100 / mean rank of the picture when its own captions are looked for.",
     "classification": "Scored by 100 / rank of the picture's class.",
     "vqa": "Scored by the mean accuracy of the answers.",
+    "interactive": "Scored by the mean IoU of the picture's objects after the first mark.",
 }
 """What the score beside a picture says, by task."""

@@ -6,8 +6,9 @@ from pydantic import Field
 
 from xdecoder.backbones.davit import DavitConfig
 from xdecoder.backbones.focal import FocalConfig
+from xdecoder.backbones.sam import SamConfig
 from xdecoder.backbones.timm import TimmConfig
 
-BackboneConfig = Annotated[FocalConfig | DavitConfig | TimmConfig, Field(discriminator="name")]
+BackboneConfig = Annotated[FocalConfig | DavitConfig | SamConfig | TimmConfig, Field(discriminator="name")]
 
-__all__ = ["BackboneConfig", "DavitConfig", "FocalConfig", "TimmConfig"]
+__all__ = ["BackboneConfig", "DavitConfig", "FocalConfig", "SamConfig", "TimmConfig"]

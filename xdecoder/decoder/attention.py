@@ -82,7 +82,19 @@ class AttentionTable(Config):
 
 
 XDECODER = AttentionTable(
-    groups=("object", "image", "grounding", "caption", "question", "denoising", "word"),
+    groups=(
+        "object",
+        "image",
+        "grounding",
+        "caption",
+        "question",
+        "denoising",
+        "spatial",
+        "memory",
+        "word",
+        "stroke",
+        "example",
+    ),
     self_attention={
         "object": {"object": Relation.EVERY},
         "image": {"image": Relation.EVERY},
@@ -91,6 +103,8 @@ XDECODER = AttentionTable(
         "grounding": {"grounding": Relation.EVERY, "word": Relation.EVERY},
         "word": {"grounding": Relation.EVERY, "word": Relation.EVERY},
         "denoising": {"denoising": Relation.ITSELF},
+        "spatial": dict.fromkeys(("spatial", "memory", "stroke", "example"), Relation.SAME_OBJECT),
+        "memory": {"memory": Relation.SAME_OBJECT},
     },
     cross_attention={
         "object": "own mask",
@@ -99,11 +113,15 @@ XDECODER = AttentionTable(
         "caption": "everywhere",
         "question": "everywhere",
         "denoising": "given mask",
+        "spatial": "own mask",
+        "memory": "given mask",
     },
 )
 """X-Decoder's groups: *object* (the first m−1 latent queries), *image* (the last latent query), *grounding* (copies of the
 object queries that come with phrases), *caption* (a caption's tokens), *question* (one token for each of a question's), *word*
-(the phrases' tokens), and in training *denoising* (copies of object queries that are shown an annotated region each)."""
+(the phrases' tokens), in training *denoising* (copies of object queries that are shown an annotated region each), and those of
+marked objects, which are SEEM's: *spatial* (their queries), *memory* (tokens that read what the round before has found),
+*stroke* (pixels that are marked), *example* (pixels that are marked on another image)."""
 
 
 @dataclass(frozen=True)

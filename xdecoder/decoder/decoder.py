@@ -31,7 +31,7 @@ class DecoderConfig(Config):
 
     name: Literal["xdecoder"] = "xdecoder"
     queries: int = 101
-    """Latent queries: objects, and as the last one the image token."""
+    """Latent queries: objects, and as the last one the image token, if there is one."""
     layers: int = 9
     width: int = 512
     heads: int = 8
@@ -39,8 +39,10 @@ class DecoderConfig(Config):
     """Inner width of the feed-forward layers."""
     joint_width: int = 512
     """Size of the joint space of images and texts."""
-    caption_length: int = 77
-    """Longest caption in tokens."""
+    image_token: bool = True
+    """Whether the last latent query stands for the whole image."""
+    caption_length: int | None = 77
+    """Longest caption in tokens; None = it neither reads nor writes captions."""
     maps: tuple[Literal[0, 1, 2], ...] = Field((0, 1, 2), min_length=1)
     """Which map the layers read, in turn: 0 has stride 32, 1 has 16, 2 has 8. Small images say little at stride 32."""
     attention: AttentionTable = XDECODER
@@ -55,14 +57,16 @@ class Decoder(nn.Module):
 
     def __init__(self, config: DecoderConfig, table: AttentionTable) -> None:
         super().__init__()
-        self.table, self.maps = table, config.maps
+        self.table, self.maps, self.image_token = table, config.maps, config.image_token
+        self.objects = config.queries - config.image_token  # queries that stand for objects
         width = config.width
         self.query_content = nn.Embedding(config.queries, width)
         self.query_position = nn.Embedding(config.queries, width)
         self.level_embedding = nn.Embedding(3, width)
-        self.caption_position = nn.Embedding(config.caption_length, width)
+        if config.caption_length is not None:
+            self.caption_position = nn.Embedding(config.caption_length, width)
         self.layers = nn.ModuleList(DecoderLayer(width, config.heads, config.hidden) for _ in range(config.layers))
-        self.heads = Heads(width, config.joint_width)
+        self.heads = Heads(width, config.joint_width, captions=config.caption_length is not None)
         initialise_transformer(self.layers)
 
     def forward(
@@ -137,19 +141,15 @@ class Decoder(nn.Module):
         parts = tokens.split([group.content.shape[1] for group in groups], dim=1)
         return Prediction(self.heads, {group.name: part for group, part in zip(groups, parts, strict=True)})
 
-    def latent_queries(self, batch: int) -> tuple[TokenGroup, TokenGroup]:
-        """The object queries and the image token of each of `batch` images, which take part in every training step."""
-        content = self.query_content.weight.expand(batch, -1, -1)
-        position = self.query_position.weight.expand(batch, -1, -1)
-        return (
-            TokenGroup("object", content[:, :-1], position[:, :-1]),
-            TokenGroup("image", content[:, -1:], position[:, -1:]),
-        )
+    def latent_queries(self, batch: int) -> tuple[TokenGroup, ...]:
+        """The object queries, and the image token if there is one, of each of `batch` images; every training step has them."""
+        content, position = (x.weight.expand(batch, -1, -1) for x in (self.query_content, self.query_position))
+        groups = (TokenGroup("object", content[:, : self.objects], position[:, : self.objects]),)
+        return groups if not self.image_token else (*groups, TokenGroup("image", content[:, -1:], position[:, -1:]))
 
     def grounding_queries(self, batch: int) -> TokenGroup:
-        """Copies of the object queries, (batch, m − 1, C), to be sent along with phrases."""
-        content, position = self.query_content.weight[:-1], self.query_position.weight[:-1]
-        return TokenGroup("grounding", content.expand(batch, -1, -1), position.expand(batch, -1, -1))
+        """Copies of the object queries, (batch, m, C), to be sent along with phrases."""
+        return replace(self.latent_queries(batch)[0], name="grounding")
 
     def map_of(self, layer: int) -> int:
         """Which of the three maps, coarse to fine, a layer reads."""

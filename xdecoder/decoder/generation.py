@@ -33,8 +33,14 @@ def generate(model: XDecoder, images: Encoded, config: GenerationConfig, region:
     Args:
         images: B encoded images.
         region: (B, H, W) bool over the padded input: where the caption's tokens look; None = everywhere.
+
+    Raises:
+        ValueError: for a network that writes none.
     """
-    longest = min(model.config.decoder.caption_length, model.language.config.context_length) - 1
+    length = model.config.decoder.caption_length
+    if length is None:
+        raise ValueError("this network writes no captions; an X-Decoder does")
+    longest = min(length, model.language.config.context_length) - 1
     max_length = min(config.max_length, longest)
     generator = CaptionGenerator(model, images, max_length, config.beams, region)
     if config.beams > 1:

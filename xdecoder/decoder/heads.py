@@ -73,7 +73,9 @@ class Prediction(Mapping[str, QueryOutputs]):
 
     @cached_property
     def object_and_image(self) -> QueryOutputs:
-        """Objects, then the image token, as one set of queries: what segmentation reads."""
+        """Objects, then the image token if there is one, as one set of queries: what segmentation reads."""
+        if "image" not in self:
+            return self["object"]
         return QueryOutputs(self.heads, torch.cat((self["object"].tokens, self["image"].tokens), dim=1))
 
 
@@ -83,15 +85,17 @@ class Heads(nn.Module):
     Args:
         width: size C of decoder tokens.
         joint_width: size D of the joint space of images and texts.
+        captions: whether there is a caption head.
     """
 
-    def __init__(self, width: int, joint_width: int) -> None:
+    def __init__(self, width: int, joint_width: int, captions: bool = True) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.semantic = nn.Parameter(torch.empty(width, joint_width))
-        self.caption = nn.Parameter(torch.empty(width, joint_width))
+        if captions:
+            self.caption = nn.Parameter(torch.empty(width, joint_width))
         self.mask = Mlp(width, width, width, width)
-        for projection in (self.semantic, self.caption):
+        for projection in (self.semantic, *((self.caption,) if captions else ())):
             nn.init.trunc_normal_(projection, std=width**-0.5)  # keeps the size of what it projects, at any width
 
 

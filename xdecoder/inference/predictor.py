@@ -18,14 +18,16 @@ from xdecoder.files import shown
 from xdecoder.images import ImageLike, images_in, open_image, pixels, png, shorter_side
 from xdecoder.inference import tiling
 from xdecoder.inference.results import Answer, Found, Instances, Panoptic, Ranking, Regions, Semantic
+from xdecoder.inference.session import Canvas, Points, Prompted, Session, seen_at
 from xdecoder.model import Encoded
 from xdecoder.network import Network
 from xdecoder.postprocessing import Evidence, PostprocessingConfig, ResizedMasks
 from xdecoder.resizing import ShortestEdge, ShortestSide, Stretch, resized
-from xdecoder.tasks import TasksConfig, captioning, referring, retrieval, segmentation, vqa
+from xdecoder.seem.draws import SeededDraws
+from xdecoder.tasks import TasksConfig, captioning, interactive, referring, retrieval, segmentation, vqa
 from xdecoder.tasks.descriptor import Descriptor
 from xdecoder.texts import check_number, checked
-from xdecoder.types import SegmentationResult, Vocabulary
+from xdecoder.types import SegmentationResult, StrokeMaps, Vocabulary
 
 if TYPE_CHECKING:
     from xdecoder.editing import EditConfig, Edited, Inpainter, Step
@@ -132,6 +134,62 @@ class Picture:
         scores, logits = referring.locate(self._predictor.able(referring.DESCRIPTOR), features, phrases, together)
         masks = ResizedMasks(logits, features.padded, features.sizes[0], (self.image.height, self.image.width))
         return Regions(self.image, phrases, scores.cpu(), _to_cpu(masks))
+
+    def interact(self, phrase: str | None = None) -> Session:
+        """Begin to mark objects on the image.
+
+        Args:
+            phrase: what the objects are, for a network in which phrases and strokes hear each other (SEEM's version "demo").
+
+        Raises:
+            ValueError: for a network that reads no strokes, or that hears no phrase beside them.
+        """
+        model = self._predictor.able(interactive.DESCRIPTOR)
+        encoder, features, words = interactive.strokes_of(model), self.view(interactive.DESCRIPTOR), None
+        if phrase is not None:
+            if not encoder.hears(model.decoder):
+                raise ValueError('in this network a phrase changes nothing about strokes; load a SEEM with version="demo"')
+            words = referring.word_tokens(model.language.encode([phrase]), [[0]])
+
+        @torch.inference_mode()
+        def segment(strokes: StrokeMaps, before: Tensor | None) -> Tensor:
+            device = features.mask.device
+            previous = None if before is None else [before.to(device, features.mask.dtype)]
+            return encoder.segment(features, [strokes.to(device)], previous, SeededDraws(), words)[0]
+
+        return Session(Canvas(self.image, features.sizes[0], features.padded, segment))
+
+    def prompt(
+        self,
+        points: Points = (),
+        labels: Sequence[int] = (),
+        box: Sequence[float] | None = None,
+        mask: Tensor | None = None,
+    ) -> Prompted:
+        """One object, as SAM's users ask for it.
+
+        Args:
+            points: (x, y) in pixels of the image.
+            labels: of each point 1 = of the object, 0 = not of it; () = all 1.
+            box: x0, y0, x1, y1 around it.
+            mask: logits of an earlier answer, to go on from.
+
+        Returns:
+            masks (1, H, W) bool, scores (1,), and logits (1, h, w) that can be given back.
+
+        Raises:
+            ValueError: if there is neither a box nor a point on the object, and as `Session` does.
+        """
+        session = self.interact()
+        if mask is not None:
+            session.recall(mask)
+        if box is not None:
+            session.box(*box)
+        if len(points):
+            session.clicks(points, labels or [1] * len(points))
+        elif box is None:
+            raise ValueError("prompt needs a point on the object or a box around it")
+        return Prompted(session.masks, session.scores, session.logits)
 
     def caption(self, region: Mask | None = None, **generation: Any) -> str:
         """Describe the image, or the part of it where `region` (H, W) is true, in a sentence.
@@ -353,6 +411,38 @@ class Predictor:
         best = ranking.order[0]
         return Found(best, self.refer(images[best], [text]), ranking)
 
+    @torch.inference_mode()
+    def find_like(self, reference: One, mask: Mask, images: Sequence[One]) -> list[Regions]:
+        """The same thing in other images.
+
+        Args:
+            reference: an image that shows it.
+            mask: (H, W) where it is there, or part of it.
+
+        Returns:
+            For each image one region, whose score is the cosine of what was found and what was marked.
+
+        Raises:
+            ValueError: for a network that reads no strokes, or a mask of another size than the reference or without pixels.
+        """
+        encoder, shown = interactive.strokes_of(self.able(interactive.DESCRIPTOR)), self.encode(reference)
+        marked, features = _region(mask, shown.image), shown.view(interactive.DESCRIPTOR)
+        if marked is None or not marked.any():
+            raise ValueError("the mask marks no pixel of the reference")
+        strokes = seen_at(marked, features.sizes[0], features.padded)[None].to(features.mask.device)
+        maps = StrokeMaps(strokes, torch.zeros_like(strokes))
+        example = encoder.mark(features, [maps], None, SeededDraws()).as_example()
+
+        def look(picture: Picture) -> Regions:
+            seen = picture.view(interactive.DESCRIPTOR)
+            logits, scores = encoder.find(seen, example)
+            masks = ResizedMasks(logits, seen.padded, seen.sizes[0], (picture.image.height, picture.image.width))
+            return Regions(picture.image, ("like the example",), scores.cpu(), _to_cpu(masks))
+
+        found = self._each(list(images), look, interactive.DESCRIPTOR)
+        assert isinstance(found, list)
+        return found
+
     @overload
     def answer(self, image: One, question: str) -> Answer: ...
     @overload
@@ -416,14 +506,16 @@ def load(
     compile: bool = False,
     allow_nonfinite: bool = False,
     answers: Sequence[str] | None = None,
+    version: str | None = None,
 ) -> Predictor:
-    """A predictor from a checkpoint: ours or a published X-Decoder, whose architecture is told from what is in the file.
+    """A predictor from a checkpoint: ours or a published X-Decoder or SEEM, whose architecture is told from the file.
 
     Args:
         source: a .pt or .safetensors file, `https://…`, `hf://owner/repository/file`, or a folder of `save_pretrained`.
         dtype, compile: as for `Predictor`.
         allow_nonfinite: take weights that are infinite or not a number, which are refused otherwise.
         answers: what a published file's answer head chooses from, if not from the published 3129 answers.
+        version: of a published SEEM, "v0", "v1" or "demo"; by default the file's name tells it.
 
     Raises:
         ValueError: in one sentence, if it is not one.
@@ -437,7 +529,7 @@ def load(
         device = torch.device(device)
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"device must be such as 'cpu', 'cuda' or 'cuda:1', not {shown(device)} ({error})") from None
-    return Predictor(open_checkpoint(source, answers).build(device, allow_nonfinite), dtype, compile)
+    return Predictor(open_checkpoint(source, answers, version).build(device, allow_nonfinite), dtype, compile)
 
 
 def _vocabulary(things: Sequence[str], stuff: Sequence[str] = ()) -> Vocabulary:

@@ -14,6 +14,8 @@ from xdecoder.config import Config
 from xdecoder.ops.points import sample_points
 from xdecoder.rng import rand_by_image
 
+_FORBIDDEN = 1e6  # more than any cost
+
 
 class MatchingConfig(Config):
     """Weights of the matching costs, and where masks are compared."""
@@ -43,6 +45,7 @@ def match(
     targets: Sequence[Bool[Tensor, "_ _ _"]],
     config: MatchingConfig,
     generators: Sequence[torch.Generator | None] | None = None,
+    allowed: Sequence[Tensor] | None = None,
 ) -> Matches:
     """The cheapest one-to-one assignment of queries to targets, for every layer of every picture.
 
@@ -52,6 +55,7 @@ def match(
         mask_features: (B, C, h, w).
         targets: per picture (N, H, W) bool masks.
         generators: per picture, what its points are drawn from; torch's own if None.
+        allowed: per picture (Q, N) bool, which pairs may be matched at all; by default all.
     """
     found: list[Tensor] = []
     device = mask_features.device
@@ -69,6 +73,8 @@ def match(
                 + config.mask_cost * pairwise_bce(logits, wanted)
                 + config.dice_cost * pairwise_dice(logits, wanted)
             )
+        if allowed is not None:
+            cost = cost.masked_fill(~allowed[b], _FORBIDDEN)
         found += [_assign(layer_cost, layer, b) for layer, layer_cost in enumerate(cost.cpu())]
     if not found:
         return Matches(*torch.zeros(4, 0, dtype=torch.int64, device=device))
@@ -79,7 +85,7 @@ def _assign(cost: Tensor, layer: int, image: int) -> Tensor:
     """(4, n): layer, picture, query and target of the n pairs. A cost that is not a number counts as very high."""
     from scipy.optimize import linear_sum_assignment  # here, since it takes a second, which only training spends
 
-    query, target = linear_sum_assignment(cost.nan_to_num(nan=1e6, posinf=1e6, neginf=-1e6).numpy())
+    query, target = linear_sum_assignment(cost.nan_to_num(nan=_FORBIDDEN, posinf=_FORBIDDEN, neginf=-_FORBIDDEN).numpy())
     pairs = torch.stack((torch.from_numpy(query), torch.from_numpy(target)))
     place = torch.tensor([[layer], [image]]).expand(2, pairs.shape[1])
     return torch.cat((place, pairs))

@@ -35,3 +35,16 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "davitd5": {"backbone": _DAVIT_D5, "pixel_decoder": _FPN, "decoder": {"queries": 201}},
 }
 """Settings of `XDecoderConfig` by architecture; what is left out is the same for all and stands at its default."""
+
+_SAM_B = {"name": "sam"}
+_SAM_L = {"name": "sam", "width": 1024, "heads": 16, "depth": 24, "everywhere": [5, 11, 17, 23]}
+
+SEEM: dict[str, dict[str, Any]] = {
+    "focalt": {"backbone": _FOCAL_T, "pixel_decoder": _FPN},
+    "focall": {"backbone": _FOCAL_L, "pixel_decoder": _FPN},
+    "davitd3": {"backbone": _DAVIT_D3, "pixel_decoder": _FPN},
+    "davitd5": {"backbone": _DAVIT_D5, "pixel_decoder": _FPN},
+    "samvitb": {"backbone": _SAM_B, "pixel_decoder": _DEFORMABLE},
+    "samvitl": {"backbone": _SAM_L, "pixel_decoder": _DEFORMABLE},
+}
+"""The same of `SeemConfig`; what its versions differ in stands in `xdecoder.seem.tables.VERSIONS`."""

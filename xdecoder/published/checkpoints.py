@@ -16,7 +16,7 @@ from xdecoder import checkpoint
 from xdecoder.checkpoint import Checkpoint
 from xdecoder.download import fetch
 from xdecoder.limits import check_weights
-from xdecoder.model import XDecoder
+from xdecoder.model import EncoderDecoder, XDecoder
 from xdecoder.network import Network
 from xdecoder.published import detect
 from xdecoder.published.names import BUFFERS, convert, strip_prefixes, to_published_state
@@ -62,49 +62,64 @@ class Initialised:
     resized: tuple[str, ...]  # among those filled: kernels padded or cropped
     other_shape: tuple[str, ...]
     unused: tuple[str, ...]
+    new: tuple[str, ...]  # what the file does not hold and stays as it was
 
     def __str__(self) -> str:
         parts = {name.partition(".")[0] for name in self.filled}
         return (
             f"{len(self.filled)} weights of {', '.join(sorted(parts))} filled ({len(self.resized)} kernels padded or cropped); "
-            f"{len(self.other_shape)} of another shape and {len(self.unused)} unknown left out"
+            f"{len(self.other_shape)} of another shape and {len(self.unused)} unknown left out; "
+            f"{len(self.new)} are new{self._which()}"
         )
 
+    def _which(self) -> str:
+        parts = {".".join(name.split(".")[:2]) for name in self.new}
+        return f": {', '.join(sorted(parts))}" if 0 < len(parts) <= 8 else ""
 
-def open_checkpoint(source: str | Path, answers: Sequence[str] | None = None) -> Checkpoint:
+
+def open_checkpoint(source: str | Path, answers: Sequence[str] | None = None, version: str | None = None) -> Checkpoint:
     """Architecture and weights of one of our files or a published one, wherever it lies (`xdecoder.download.fetch`).
 
     Args:
         answers: what a published answer head chooses from, if not from the published 3129; our own files say it themselves.
+        version: of a published SEEM, "v0", "v1" or "demo"; by default the file's name tells it.
 
     Raises:
-        ValueError: in one sentence, for what cannot be read or is no X-Decoder.
+        ValueError: in one sentence, for what cannot be read or is neither an X-Decoder nor a SEEM of a known version.
     """
     path = fetch(source)
     content = _read(path)
-    return checkpoint.interpret(content, path) if "format" in content else interpret(content, path, answers)
+    if "format" not in content:
+        return interpret(content, path, answers, version)
+    if version is not None:
+        raise ValueError(f"{path}: one of our own files, which knows its version; leave version out")
+    return checkpoint.interpret(content, path)
 
 
-def interpret(content: Mapping[str, Any], path: Path, answers: Sequence[str] | None = None) -> Checkpoint:
+def interpret(
+    content: Mapping[str, Any], path: Path, answers: Sequence[str] | None = None, version: str | None = None
+) -> Checkpoint:
     """A published file's content; weights that the network has no place for are left out with a warning.
 
     Raises:
         ValueError: for another network, a part of one, or missing weights.
     """
     weights = _weights_in(content, path)
-    config = detect.architecture(weights, path, answers)
+    config = detect.architecture(weights, path, answers, version)
     converted = convert(weights)
     names = checkpoint.outline(config, path)
     missing = [name for name in names if name not in converted]
     if missing:
-        raise ValueError(f"{path}: the checkpoint lacks {len(missing)} weights of X-Decoder, for example {missing[0]!r}")
+        raise ValueError(
+            f"{path}: the checkpoint lacks {len(missing)} weights of its network ({config.name}), for example {missing[0]!r}"
+        )
     unused = [name for name in converted if name not in names]
     if unused:
         logger.warning("%s: %d entries are not used, for example %r", path, len(unused), unused[0])
     return Checkpoint(config, {name: converted[name] for name in names}, path, inferred=True)
 
 
-def save(model: XDecoder, path: str | Path) -> None:
+def save(model: EncoderDecoder, path: str | Path) -> None:
     """Write what the original's trainer would have written: its names, its constants, nothing else.
 
     Raises:
@@ -113,7 +128,7 @@ def save(model: XDecoder, path: str | Path) -> None:
     if model.config.backbone.name == "timm":
         known = "the published format knows Focal and DaViT backbones, not timm's"
         raise ValueError(f"{path}: {known}; use xdecoder.checkpoint.save")
-    if model.config.answers is not None and model.config.answers.masked_latents:
+    if isinstance(model, XDecoder) and model.config.answers is not None and model.config.answers.masked_latents:
         known = "answers that share their latent queries with segmentation have no published form"
         raise ValueError(f"{path}: {known}; use xdecoder.checkpoint.save")
     state = {name: value.detach().cpu() for name, value in to_published_state(model.state_dict()).items()}
@@ -147,6 +162,7 @@ def initialise(model: Network, source: str | Path) -> Initialised:
         resized=tuple(name for name in filled if found[name].shape != own[name].shape),
         other_shape=tuple(name for name in fitting if name not in filled),
         unused=tuple(name for name in found if name not in own),
+        new=tuple(name for name in own if name not in filled),
     )
     logger.info("%s: %s", path, done)
     return done

@@ -9,28 +9,36 @@ from typing import Any
 
 from torch import Tensor
 
+from xdecoder.backbones.sam import PATCH
 from xdecoder.config import parse
 from xdecoder.language import vocabularies
-from xdecoder.model import XDecoderConfig
+from xdecoder.model import EncoderDecoderConfig, XDecoderConfig
+from xdecoder.published.seem import Version, version_of
+from xdecoder.seem.network import SeemConfig
+from xdecoder.seem.tables import VERSIONS
 
 DECODER = "sem_seg_head.predictor."
 PIXELS = "sem_seg_head.pixel_decoder."
 TEXT = DECODER + "lang_encoder."
 ANSWERS = DECODER + "vqa_classifier.3.weight"
 OURS = ("backbone.", "pixel_decoder.", "decoder.", "language.")  # how names begin in our own files
+SEEM = DECODER + "pn_indicator.weight"  # has it and X-Decoder has not
 HEADS = 8  # of every transformer that was published; shapes do not tell
 EXPECTED = "expected X-Decoder's backbone, sem_seg_head.pixel_decoder, sem_seg_head.predictor with its lang_encoder"
 START = "training starts from them with `weights: FILE` in the experiment, or xdecoder.published.checkpoints.initialise"
 
 
-def architecture(weights: Mapping[str, Tensor], path: str | Path, answers: Sequence[str] | None = None) -> XDecoderConfig:
+def architecture(
+    weights: Mapping[str, Tensor], path: str | Path, answers: Sequence[str] | None = None, version: str | None = None
+) -> EncoderDecoderConfig:
     """The settings of the network whose published names and shapes these are.
 
     Args:
         answers: what an answer head chooses from; None = the published 3129 answers.
+        version: of a SEEM, "v0", "v1" or "demo"; by default its file's name tells it.
 
     Raises:
-        ValueError: naming `path`, for weights of another or of only a part of the network.
+        ValueError: naming `path`, for weights of another or of only a part of the network, and for a version that is not known.
     """
     if all(any(name.startswith(part) for name in weights) for part in OURS):
         raise ValueError(
@@ -38,8 +46,11 @@ def architecture(weights: Mapping[str, Tensor], path: str | Path, answers: Seque
             "and xdecoder.checkpoint.save writes both"
         )
     refuse_others(weights, path)
+    is_seem = SEEM in weights
+    if version is not None and not is_seem:
+        raise ValueError(f"{path}: is no SEEM, so there is no version {version!r} of it")
     try:
-        settings = _settings(weights)
+        settings = _seem_settings(weights, version_of(path, version)) if is_seem else _settings(weights)
     except KeyError as error:
         name = error.args[0]
         raise ValueError(f"{path}: the checkpoint lacks {name!r}, without which its architecture is unknown") from None
@@ -48,7 +59,7 @@ def architecture(weights: Mapping[str, Tensor], path: str | Path, answers: Seque
     outputs = weights.get(ANSWERS)
     if outputs is not None:
         settings["answers"] = {"answers": _answers(outputs.shape[0], answers, path), "masked_latents": False}
-    return parse(XDecoderConfig, settings, where=str(path))
+    return parse(SeemConfig if is_seem else XDecoderConfig, settings, where=str(path))
 
 
 def _answers(outputs: int, given: Sequence[str] | None, path: str | Path) -> tuple[str, ...]:
@@ -97,11 +108,25 @@ def _looks_like(weights: Mapping[str, Tensor], pattern: str) -> bool:
 
 def _settings(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     shape = {name: tuple(value.shape) for name, value in weights.items()}
+    settings = _common(shape)
+    settings["decoder"] |= {"caption_length": shape[DECODER + "pos_embed_caping.weight"][0]}
+    return settings
+
+
+def _seem_settings(weights: Mapping[str, Tensor], version: Version) -> dict[str, Any]:
+    shape = {name: tuple(value.shape) for name, value in weights.items()}
+    settings, differs = _common(shape), VERSIONS[version]
+    settings["decoder"] |= differs["decoder"]
+    strokes = {"memory": shape[DECODER + "spatial_featured.weight"][0], **differs["strokes"]}
+    return {"name": "seem", **settings, "strokes": strokes}
+
+
+def _common(shape: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
     queries, width = shape[DECODER + "query_feat.weight"]
     text = TEXT + "lang_encoder."
     words, text_width = shape[text + "token_embedding.weight"]
     return {
-        "backbone": _davit(shape) if "backbone.convs.0.proj.weight" in shape else _focal(shape),
+        "backbone": _backbone(shape),
         "pixel_decoder": _pixel_decoder(shape),
         "decoder": {
             "queries": queries,
@@ -110,7 +135,6 @@ def _settings(weights: Mapping[str, Tensor]) -> dict[str, Any]:
             "heads": HEADS,
             "hidden": shape[DECODER + "transformer_ffn_layers.0.linear1.weight"][0],
             "joint_width": shape[DECODER + "class_embed"][1],
-            "caption_length": shape[DECODER + "pos_embed_caping.weight"][0],
         },
         "language": {
             "merges": words - 514,
@@ -121,6 +145,28 @@ def _settings(weights: Mapping[str, Tensor]) -> dict[str, Any]:
             "output_width": shape[TEXT + "lang_proj"][1],
         },
         "published_quirks": True,
+    }
+
+
+def _backbone(shape: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    if "backbone.convs.0.proj.weight" in shape:
+        return _davit(shape)
+    return _sam(shape) if "backbone.pos_embed" in shape else _focal(shape)
+
+
+def _sam(shape: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    _, patches, _, width = shape["backbone.pos_embed"]
+    depth = _count(shape, r"backbone\.blocks\.(\d+)\.")
+    offsets = [shape[f"backbone.blocks.{number}.attn.rel_pos_h"] for number in range(depth)]
+    return {
+        "name": "sam",
+        "width": width,
+        "heads": width // offsets[0][1],
+        "depth": depth,
+        "everywhere": [number for number, (rows, _) in enumerate(offsets) if rows == 2 * patches - 1],
+        "window": (min(rows for rows, _ in offsets) + 1) // 2,
+        "side": patches * PATCH,
+        "mlp_ratio": shape["backbone.blocks.0.mlp.lin1.weight"][0] / width,
     }
 
 

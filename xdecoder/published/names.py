@@ -15,7 +15,8 @@ _PREFIXES = re.compile(r"^(?:(?:model|module)\.)+")
 
 ATTENTION_MASK = "sem_seg_head.predictor.self_attn_mask"
 CLASS_WEIGHTS = "criterion.empty_weight"
-BUFFERS = (ATTENTION_MASK, CLASS_WEIGHTS)
+DILATION = "dilation_kernel"  # of SEEM: with what a click is made 3 x 3 pixels wide
+BUFFERS = (ATTENTION_MASK, CLASS_WEIGHTS, DILATION)
 """Entries of published files that hold constants, not weights."""
 
 _BACKGROUND_WEIGHT = 0.1
@@ -42,6 +43,13 @@ _BACKBONES = (
             ("ffn.fn.net.*", "mlp.*"),
         )
     ),
+    # SAM behind SEEM; its patches are Focal's stem
+    ("backbone.pos_embed", "backbone.position_embedding"),
+    *((f"backbone.neck.down_{stride}.*", f"backbone.neck.{i}.*") for i, stride in enumerate((4, 8, 16, 32))),
+    ("backbone.blocks.#.attn.rel_pos_h", "backbone.blocks.#.attention.row_offsets"),
+    ("backbone.blocks.#.attn.rel_pos_w", "backbone.blocks.#.attention.column_offsets"),
+    ("backbone.blocks.#.attn.*", "backbone.blocks.#.attention.*"),
+    ("backbone.blocks.#.mlp.lin#.*", "backbone.blocks.#.mlp.fc#.*"),
     # Focal again: the rest of a block, once DaViT's are told apart
     ("backbone.layers.#.blocks.#.*", "backbone.stages.#.#.*"),
 )
@@ -88,7 +96,7 @@ _LANGUAGE = tuple(
 )
 
 _DECODER = tuple(
-    (f"sem_seg_head.predictor.{published}", f"decoder.{ours}")
+    (f"sem_seg_head.predictor.{published}", ours if ours.startswith("strokes.") else f"decoder.{ours}")
     for published, ours in (
         ("class_embed", "heads.semantic"),
         ("caping_embed", "heads.caption"),
@@ -98,6 +106,11 @@ _DECODER = tuple(
         ("query_embed.*", "query_position.*"),
         ("level_embed.*", "level_embedding.*"),
         ("pos_embed_caping.*", "caption_position.*"),
+        # SEEM's own
+        ("mask_sptial_embed.#", "strokes.projections.#"),
+        ("pn_indicator.*", "strokes.sign.*"),
+        ("spatial_featured.*", "strokes.memory_content.*"),
+        ("spatial_embed.*", "strokes.memory_position.*"),
         *((f"transformer_cross_attention_layers.#.multihead_attn.{a}", f"layers.#.cross_attention.{b}") for a, b in _ATTENTION),
         ("transformer_cross_attention_layers.#.norm.*", "layers.#.norm1.*"),
         *((f"transformer_self_attention_layers.#.self_attn.{a}", f"layers.#.self_attention.{b}") for a, b in _ATTENTION),
@@ -168,20 +181,24 @@ def convert(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {to_ours(name): value for name, value in strip_prefixes(weights).items() if name not in BUFFERS}
 
 
-def to_published_state(weights: Mapping[str, Tensor], classes: int = 133) -> dict[str, Tensor]:
+def to_published_state(weights: Mapping[str, Tensor], classes: int | None = 133) -> dict[str, Tensor]:
     """Our state dictionary under the published names, shapes unchanged, with the constants that published files hold.
 
     Args:
-        weights: `XDecoder.state_dict()`.
-        classes: how many classes the network was trained on; the background comes on top.
+        weights: `state_dict()` of an X-Decoder or a SEEM.
+        classes: how many classes the network was trained on; the background comes on top. None: it is not said, as in the
+            files of SEEM's demo.
     """
+    published = {to_published(name): value for name, value in weights.items()}
+    if classes is not None:
+        published[CLASS_WEIGHTS] = torch.cat((torch.ones(classes), torch.tensor([_BACKGROUND_WEIGHT])))
+    if "strokes.sign.weight" in weights:
+        return published | {DILATION: torch.ones(1, 1, 3, 3)}
     queries = weights["decoder.query_content.weight"].shape[0]
     words = weights["decoder.caption_position.weight"].shape[0]
-    published = {to_published(name): value for name, value in weights.items()}
     sizes = {"object": queries - 1, "image": 1, "caption": words}
     groups = [TokenGroup(name, torch.empty(1, size, 0), torch.empty(1, size, 0)) for name, size in sizes.items()]
     seen = self_attention_mask(XDECODER, groups)
     assert seen is not None
     published[ATTENTION_MASK] = ~seen  # there, True = may not look
-    published[CLASS_WEIGHTS] = torch.cat((torch.ones(classes), torch.tensor([_BACKGROUND_WEIGHT])))
     return published

@@ -9,6 +9,7 @@ from xdecoder.config import Config, ConfigError
 from xdecoder.network import Task
 from xdecoder.tasks.captioning import CaptioningConfig
 from xdecoder.tasks.classification import ClassificationConfig
+from xdecoder.tasks.interactive import InteractiveConfig
 from xdecoder.tasks.referring import ReferringConfig
 from xdecoder.tasks.retrieval import RetrievalConfig
 from xdecoder.tasks.segmentation import SegmentationConfig
@@ -26,6 +27,7 @@ class TasksConfig(Config):
     retrieval: RetrievalConfig = RetrievalConfig()
     classification: ClassificationConfig = ClassificationConfig()
     vqa: VqaConfig = VqaConfig()
+    interactive: InteractiveConfig = InteractiveConfig()
 
     def build(self, names: Sequence[str]) -> list[Task]:
         """The tasks of these names; raises ConfigError for an unknown one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Part = Literal["regions", "references", "captions", "texts", "label", "questions"]
+Part = Literal["regions", "references", "captions", "texts", "label", "questions", "objects"]
 """What a set can say of its pictures; `texts` are captions, or names of classes in their place."""
 
 Look = Literal["scene", "square", "question"]

@@ -92,7 +92,7 @@ class Retrieval:
         # Published quirk: the word→image part is a mean over words that are weighted already, so it all but vanishes.
         twice = model.config.published_quirks
         fine = [word_contrast(everyone(mean_direction(x["object"].semantic)), tokens, present, scale, twice) for x in layers]
-        backbone = symmetric_contrast(everyone(features.pooled), vectors, scale, same)
+        backbone = symmetric_contrast(everyone(_pooled(features)), vectors, scale, same)
         return {
             "pair": self.config.weight * context.share(torch.stack(whole)),
             "word": self.config.weight * self.config.word_factor * context.share(torch.stack(fine)),
@@ -110,9 +110,10 @@ class Retrieval:
 
 def image_vectors(features: Encoded, backbone_view: bool = True) -> Tensor:
     """Unit vectors of B images in the joint space, (B, V, D): the decoder's view and, if asked for, the backbone's."""
+    pooled = _pooled(features)
     views = [features.latents.outputs.semantic[:, -1]]
     if backbone_view:
-        views.append(features.pooled)
+        views.append(pooled)
     return F.normalize(torch.stack(views, dim=1).float(), dim=-1)
 
 
@@ -120,6 +121,12 @@ def shares(model: XDecoder, cosines: Tensor) -> list[float]:
     """How a network that must choose one of T texts or images would divide its trust, from their similarities (T,)."""
     scale = model.language.logit_scale.detach().exp().clamp(max=100).cpu()
     return [float(share) for share in (scale * cosines).softmax(dim=0)]
+
+
+def _pooled(features: Encoded) -> Tensor:
+    if features.pooled is None:
+        raise ValueError("this network has no vector of a whole image to compare with texts; an X-Decoder has")
+    return features.pooled
 
 
 def _same(captions: Sequence[str], device: torch.device) -> Tensor:

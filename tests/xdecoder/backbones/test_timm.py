@@ -60,5 +60,5 @@ def test_refusals(settings, message):
 
 
 def test_an_unknown_backbone():
-    with pytest.raises(ConfigError, match="key 'backbone.name' is 'resnet'; expected one of 'focal', 'davit', 'timm'"):
+    with pytest.raises(ConfigError, match="key 'backbone.name' is 'resnet'; expected one of 'focal', 'davit', 'sam', 'timm'"):
         parse(XDecoderConfig, {"backbone": {"name": "resnet"}})

@@ -37,7 +37,7 @@ def groups(**facts):
 
 def block(mask, row, column, image=0):
     starts, start = {}, 0
-    for name in XDECODER.groups:
+    for name in SIZES:
         starts[name], start = start, start + SIZES[name]
     rows = slice(starts[row], starts[row] + SIZES[row])
     return mask[image, rows, starts[column] : starts[column] + SIZES[column]]
@@ -46,8 +46,8 @@ def block(mask, row, column, image=0):
 def test_mask_follows_the_table():
     mask = self_attention_mask(XDECODER, groups())
     assert mask.shape == (1, 17, 17)
-    for row in XDECODER.groups:
-        for column in XDECODER.groups:
+    for row in SIZES:
+        for column in SIZES:
             seen = block(mask, row, column)
             if row == column and row in ("caption", "question"):
                 assert torch.equal(seen, torch.ones(SIZES[row], SIZES[row]).tril().bool())

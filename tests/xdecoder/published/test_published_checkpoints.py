@@ -88,7 +88,7 @@ def test_wrappers_prefixes_and_extras(tmp_path: Path, caplog: pytest.LogCaptureF
 def test_missing_weights(tmp_path: Path) -> None:
     weights = published_weights(tmp_path)
     for name, sentence in {
-        "backbone_proj": r"lacks 1 weights of X-Decoder, for example 'backbone_proj'",
+        "backbone_proj": r"lacks 1 weights of its network \(xdecoder\), for example 'backbone_proj'",
         "sem_seg_head.predictor.class_embed": r"lacks 'sem_seg_head\.predictor\.class_embed', without which",
     }.items():
         torch.save({key: value for key, value in weights.items() if key != name}, tmp_path / "less.pt")
