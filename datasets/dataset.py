@@ -33,12 +33,13 @@ from datasets.readers.objects import ObjectsSpec, read_objects
 from datasets.readers.pairs import Pairs
 from datasets.records import Record
 from datasets.spec import DatasetSpec
-from datasets.tasks import TaskName, check_serves, useful
+from datasets.tasks import check_serves, known, parts, useful
 from datasets.transforms import Transform, TransformConfig
 from xdecoder.language.prompts import clean, random_prompt
 from xdecoder.language.stems import stem
 from xdecoder.rng import seed_of
 from xdecoder.seem.strokes import KINDS, SMALLEST, Kind
+from xdecoder.tasks import descriptor_of
 from xdecoder.types import Objects, Phrases, Sample, Segments
 
 
@@ -70,7 +71,7 @@ class ImageDataset(Dataset[Sample]):
         spec: DatasetSpec,
         root: str | Path,
         transform: TransformConfig,
-        tasks: Sequence[TaskName],
+        tasks: Sequence[str],
         *,
         training: bool,
         seed: int = 0,
@@ -86,6 +87,8 @@ class ImageDataset(Dataset[Sample]):
             logging.getLogger(__name__).warning("data set %s: %s", spec.name, finding.what)
         self.vocabulary, self.name = self.source.vocabulary, spec.name
         self._known = {stem(clean(name)) for name in self.vocabulary.names} if self.vocabulary else set()
+        self._needs = {descriptor_of(task).needs for task in tasks}
+        self._takes = {each for task in tasks for each in descriptor_of(task).takes}
         self.tasks, self.training, self.seed, self.max_phrases = tuple(tasks), training, seed, max_phrases
         self.max_objects, self.strokes = max_objects, tuple(strokes)
         found = self.source.records
@@ -132,23 +135,24 @@ class ImageDataset(Dataset[Sample]):
                 self._decoded(index, self.records[index])
 
     def _useful(self, record: Record) -> bool:
-        return useful(record, self.tasks, self.training, self.vocabulary is not None)
+        return useful(record, self.tasks, self.training)
 
     def _decoded(self, index: int, record: Record) -> tuple[np.ndarray, Regions | None]:
         if self._cache is not None and index in self._cache:
             return self._cache[index]
         pixels = read_image(record)
         regions = None
-        wants_regions = (
-            "segmentation" in self.tasks
-            or ("interactive" in self.tasks and not record.objects)
-            or (self.training and "referring" in self.tasks and not record.references)
-        )
-        if wants_regions and self.vocabulary is not None:
+        if self._wants_regions(record) and self.vocabulary is not None:
             regions = read_regions(record, self.source.spec, self.vocabulary, (pixels.shape[0], pixels.shape[1]))
         if self._cache is not None:
             self._cache[index] = pixels, regions
         return pixels, regions
+
+    def _wants_regions(self, record: Record) -> bool:
+        """Whether they are looked at: by a task that needs them, or for which they stand in."""
+        having = known(record)
+        asked = [(descriptor_of(task).needs, parts(task, self.training)) for task in self.tasks]
+        return any(needed == "regions" or ("regions" in enough and needed not in having) for needed, enough in asked)
 
     def _training_sample(self, record: Record, pixels: np.ndarray, regions: Regions | None, rng: np.random.Generator) -> Sample:
         sentences, outlines = self._drawn_references(record, pixels, rng)
@@ -161,16 +165,16 @@ class ImageDataset(Dataset[Sample]):
             numbers = np.flatnonzero(regions.in_view(maps[0]) & ~regions.crowd)
             masks, labels = (torch.from_numpy(part) for part in (regions.masks(maps[0], numbers), regions.labels[numbers]))
             segments = Segments(masks, labels, torch.zeros(len(labels), dtype=torch.bool))
-        if "referring" in self.tasks:
+        if "references" in self._needs:
             phrases = self._phrases(sentences, maps[-1] if len(outlines) else None, segments, rng, image)
-        if "interactive" in self.tasks:
+        if "objects" in self._needs:
             shown = torch.from_numpy(maps[len(planes)]) if marked is not None else segments.masks if segments else None
             objects = draw_objects(shown, self.max_objects, self.strokes, rng) if shown is not None else None
         return Sample(
             id=record.id,
             image=image,
             output_size=(pixels.shape[0], pixels.shape[1]),
-            segments=segments if "segmentation" in self.tasks else None,
+            segments=segments if "regions" in self._needs else None,
             phrases=phrases,
             objects=objects,
         )
@@ -178,23 +182,23 @@ class ImageDataset(Dataset[Sample]):
     def _with_caption(self, sample: Sample, record: Record, key: Key) -> Sample:
         """The sample with one caption: another one in each epoch, in random order, until all have been seen.
 
-        Where segmentation is learnt, with its nouns too that are no class's name: what queries are contrasted with.
+        Where a task takes them, with its nouns too that are no class's name: what queries are contrasted with.
         """
-        if not record.captions or not {"captioning", "retrieval", "segmentation"} & set(self.tasks):
+        if not record.captions or "captions" not in self._takes:
             return sample
         index, epoch = key
         number, count = 0, len(record.captions)
         if count > 1:
             number = int(np.random.default_rng((self.seed, index)).permutation(count)[epoch % count])
         caption = record.captions[number]
-        if "segmentation" not in self.tasks:
+        if "nouns" not in self._takes:
             return replace(sample, captions=(caption,))
         nouns = record.nouns[number] if record.nouns else nouns_of(caption)
         return replace(sample, captions=(caption,), nouns=(tuple(noun for noun in nouns if stem(noun) not in self._known),))
 
     def _drawn_references(self, record: Record, pixels: np.ndarray, rng: np.random.Generator) -> tuple[list[str], np.ndarray]:
         """All referred objects in random order, one random sentence each; their masks (P, H, W) at the picture's own size."""
-        if "referring" not in self.tasks:
+        if "references" not in self._needs:
             return [], np.zeros((0, 1, 1), dtype=bool)
         drawn = [record.references[i] for i in rng.permutation(len(record.references))]
         sentences = [reference.sentences[rng.integers(len(reference.sentences))] for reference in drawn]
@@ -239,14 +243,14 @@ class ImageDataset(Dataset[Sample]):
             segments = Segments(masks, labels, crowd)
             if record.label_map is not None and self.vocabulary is not None:
                 label_map = torch.from_numpy(read_label_map(record.label_map, self.source.spec, self.vocabulary, size))
-        if "referring" in self.tasks:
+        if "references" in self._needs:
             count = None if self.source.spec.measured_with.all_sentences else 1
             asked = [reference.sentences[:count] for reference in record.references]
             outlines = torch.from_numpy(self._outlines(record, [reference.outline for reference in record.references], pixels))
             repeats = torch.tensor([len(sentences) for sentences in asked], dtype=torch.int64)
             phrases = Phrases(tuple(text for texts in asked for text in texts), outlines.repeat_interleave(repeats, dim=0))
         objects = self._objects(record, pixels)
-        if "interactive" in self.tasks and objects is None and segments is not None:
+        if "objects" in self._needs and objects is None and segments is not None:
             objects = self._things(segments)
         return Sample(
             id=record.id,
@@ -263,7 +267,7 @@ class ImageDataset(Dataset[Sample]):
 
     def _objects(self, record: Record, pixels: np.ndarray) -> Objects | None:
         """Objects that have mask images of their own, at the picture's size."""
-        if "interactive" not in self.tasks or not record.objects:
+        if "objects" not in self._needs or not record.objects:
             return None
         assert isinstance(self.source.spec, ObjectsSpec)
         return read_objects(record, self.source.spec, (pixels.shape[0], pixels.shape[1]))
@@ -282,4 +286,4 @@ class ImageDataset(Dataset[Sample]):
         return np.stack(masks) if masks else np.zeros((0, *size), dtype=bool)
 
     def _captions(self, record: Record) -> tuple[str, ...]:
-        return record.captions if {"captioning", "retrieval"} & set(self.tasks) else ()
+        return record.captions if self._needs & {"captions", "texts"} else ()

@@ -51,45 +51,62 @@ def _are_numbers(value: Any) -> bool:
     return isinstance(value, list) and all(map(_is_number, value))
 
 
+def _are_curves(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_are_numbers, value))
+
+
 _ID, _SCORE = (_is_id, "a number or a text"), (_is_number, "a finite number")
 _KEYS: dict[str, dict[str, tuple[Callable[[Any], bool], str]]] = {
-    "panoptic": {
+    "panoptic.json": {
         "image_id": _ID,
         "file_name": (_is_text, "a text"),
         "segments_info": (_are_segments, "a list of segments, each with whole numbers id and category_id, and a finite score"),
     },
-    "instances": {
+    "instances.json": {
         "image_id": _ID,
         "category_id": (_is_whole, "a whole number"),
         "segmentation": (_is_outline, "an RLE or a list of polygons"),
         "score": _SCORE,
     },
-    "referring": {
+    "referring.json": {
         "image_id": _ID,
         "index": (_is_whole, "a whole number"),
         "segmentation": (_is_outline, "an RLE or a list of polygons"),
         "score": _SCORE,
     },
-    "captioning": {"image_id": _ID, "caption": (_is_text, "a text")},
-    "classification": {
+    "captions.json": {"image_id": _ID, "caption": (_is_text, "a text")},
+    "classes.json": {
         "image_id": _ID,
         "labels": (_are_whole, "a list of whole numbers"),
         "scores": (_are_numbers, "a list of finite numbers"),
     },
-    "vqa": {"question_id": _ID, "answer": (_is_text, "a text")},
+    "interactive.json": {
+        "image_id": _ID,
+        "ious": (_are_curves, "a list of finite numbers for each object"),
+        "seconds": (_is_number, "a finite number"),
+        "passes": (_is_whole, "a whole number"),
+    },
+    "answers.json": {"question_id": _ID, "answer": (_is_text, "a text")},
 }
 """What each row of a list must hold, by kind of list."""
 
-_ONCE = {"panoptic": (), "captioning": (), "classification": (), "vqa": (), "referring": ("index",)}
+_ONCE = {
+    "panoptic.json": (),
+    "captions.json": (),
+    "classes.json": (),
+    "answers.json": (),
+    "interactive.json": (),
+    "referring.json": ("index",),
+}
 """Kinds that have one row for each image or question, or for each of these keys of it."""
 
 
 def read_rows(path: Path, kind: str, known: Collection[Key] | None) -> dict[Key, list[Row]]:
-    """The rows of each image (for `vqa`: each question).
+    """The rows of each image (of answers: each question).
 
     Args:
         path: a JSON list, or an object with the list under `annotations`.
-        kind: one of panoptic, instances, referring, captioning, classification, vqa.
+        kind: the name of such a list, such as captions.json.
         known: ids that the data set has; None = not known beforehand.
 
     Raises:

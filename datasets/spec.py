@@ -6,35 +6,38 @@ Each format has a class of its own beside its reader; `DatasetSpec` is what they
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ModelWrapValidatorHandler, model_validator
+from pydantic import AfterValidator, ModelWrapValidatorHandler, model_validator
 
 from datasets.records import Contents
 from datasets.transforms import TransformConfig
 from xdecoder.config import Config
-from xdecoder.plugins import find
+from xdecoder.plugins import find, known
 from xdecoder.resizing import ShortestEdge
-
-EvaluatorName = Literal[
-    "panoptic",
-    "instance",
-    "cityscapes_instance",
-    "semantic",
-    "iiou",
-    "referring",
-    "captioning",
-    "retrieval",
-    "attributes",
-    "classification",
-    "vqa",
-    "interactive",
-]
-Part = Literal["regions", "references", "captions", "texts", "label", "questions", "objects"]
-"""What a set can say of its pictures; `texts` are captions, or names of classes in their place."""
+from xdecoder.tasks.descriptor import Part
 
 Rename = tuple[tuple[str, str], ...]  # regular expressions and what takes the place of what they match, applied in turn
+
+EVALUATORS = {
+    "panoptic": "datasets.evaluators.panoptic:PanopticEvaluator",
+    "instance": "datasets.evaluators.instance:InstanceEvaluator",
+    "cityscapes_instance": "datasets.evaluators.cityscapes:CityscapesInstanceEvaluator",
+    "semantic": "datasets.evaluators.semantic:SemanticEvaluator",
+    "iiou": "datasets.evaluators.cityscapes:InstanceIouEvaluator",
+    "referring": "datasets.evaluators.referring:ReferringEvaluator",
+    "captioning": "datasets.evaluators.captioning:CaptionEvaluator",
+    "attributes": "datasets.evaluators.attributes:AttributeEvaluator",
+    "retrieval": "datasets.evaluators.retrieval:RetrievalEvaluator",
+    "classification": "datasets.evaluators.classification:ClassificationEvaluator",
+    "vqa": "datasets.evaluators.vqa:VqaEvaluator",
+    "interactive": "datasets.evaluators.interactive:InteractiveEvaluator",
+}
+"""Where each evaluator is. One from elsewhere is found by its import path, or as an entry point of `xdecoder.evaluators`."""
+
+EvaluatorName = Annotated[str, AfterValidator(partial(known, ours=EVALUATORS, group="xdecoder.evaluators", what="evaluator"))]
 
 READERS = {
     "coco": "datasets.readers.coco:CocoSpec",

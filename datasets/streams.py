@@ -10,10 +10,10 @@ from pydantic import AfterValidator, Discriminator, Field, SerializeAsAny, Tag, 
 from datasets.catalog import find
 from datasets.readers import own, read
 from datasets.spec import DatasetSpec
-from datasets.tasks import TaskName
 from datasets.transforms import TransformConfig
 from xdecoder.config import Config
 from xdecoder.seem.strokes import KINDS, Kind
+from xdecoder.tasks import TaskName
 
 
 def _known(name: str) -> str:

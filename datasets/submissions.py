@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,9 @@ from datasets.predictions import Row, read_rows
 from datasets.readers.classes import numbers
 from datasets.readers.coco import CocoSpec
 from datasets.spec import DatasetSpec
-from datasets.tasks import TaskName
 from xdecoder.files import atomic, read_json, regular, shown, write_json
 from xdecoder.images import decode
+from xdecoder.tasks import descriptor_of
 from xdecoder.types import (
     AnswerResult,
     Batch,
@@ -51,6 +51,8 @@ from xdecoder.types import (
     SegmentationResult,
     Vocabulary,
 )
+
+PANOPTIC, INSTANCES = "panoptic.json", "instances.json"
 
 Rows = dict[str, list[Row]]  # the lines that one picture adds to each of the files
 
@@ -70,13 +72,14 @@ class Submission:
         self._number_of = {} if vocabulary is None else class_numbers(spec, root, vocabulary)
         self._records: dict[int | str, Rows] = {}
 
-    def update(self, task: TaskName, result: Any, sample: Sample) -> None:
+    def update(self, task: str, result: Any, sample: Sample) -> None:
         """Take in one result; id maps and label images are written here."""
         rows = self._records.setdefault(sample.id, {})
-        if task == "segmentation":
+        if isinstance(result, SegmentationResult):
             rows |= self._segmentation(result, sample)
         else:
-            rows[task] = _ROWS[task](result, sample)
+            name = _file_of(task)
+            rows[name] = _ROWS[type(result)](result, sample)
 
     def state(self) -> dict[int | str, Rows]:
         """What has been taken in, as plain values."""
@@ -94,12 +97,11 @@ class Submission:
             for kind, lines in rows.items():
                 lists[kind] += lines
         for kind, lines in lists.items():
-            if kind == "retrieval":
-                _write_vectors(self.folder / "retrieval.safetensors", lines)
-            elif kind == "panoptic":
-                write_json(self.folder / "panoptic.json", {"annotations": lines})
+            path = list_file(self.folder, kind)
+            if path.suffix == ".safetensors":
+                _write_vectors(path, lines)
             else:
-                write_json(list_file(self.folder, kind), lines)
+                write_json(path, {"annotations": lines} if kind == PANOPTIC else lines)
 
     def _segmentation(self, result: SegmentationResult, sample: Sample) -> Rows:
         rows: Rows = {}
@@ -112,10 +114,10 @@ class Submission:
                 {"id": s.id, "category_id": self._number_of[s.label], "isthing": int(s.is_thing), "score": s.score}
                 for s in result.panoptic.segments
             ]
-            rows["panoptic"] = [{"image_id": sample.id, "file_name": name, "segments_info": segments}]
+            rows[PANOPTIC] = [{"image_id": sample.id, "file_name": name, "segments_info": segments}]
         if "instance" in self.spec.evaluators and result.instances is not None:
             found = result.instances
-            rows["instances"] = [
+            rows[INSTANCES] = [
                 {"image_id": sample.id, "category_id": self._number_of[label], "segmentation": code, "score": score}
                 for code, label, score in zip(_codes(found.masks), found.labels.tolist(), found.scores.tolist(), strict=True)
             ]
@@ -150,8 +152,14 @@ class SavedAnswers:
         self._lists: dict[str, Mapping[int | str, list[Row]]] = {}
         self._vectors: dict[str, Tensor] | None = None
 
-    def __call__(self, tasks: Iterable[TaskName], batch: Batch) -> dict[str, list[Any]]:
-        return {task: [getattr(self, f"_{task}")(sample) for sample in batch.samples] for task in tasks}
+    def __call__(self, tasks: Iterable[str], batch: Batch) -> dict[str, list[Any]]:
+        return {task: [self._result(task, sample) for sample in batch.samples] for task in tasks}
+
+    def _result(self, task: str, sample: Sample) -> Any:
+        kind = descriptor_of(task).result
+        if kind is SegmentationResult:
+            return self._segmentation(sample)
+        return _READ[kind](self, _file_of(task), sample)
 
     def _segmentation(self, sample: Sample) -> SegmentationResult:
         wanted = self.spec.evaluators
@@ -174,7 +182,7 @@ class SavedAnswers:
         return torch.from_numpy(label_of[values])
 
     def _panoptic(self, sample: Sample) -> PanopticResult:
-        row, path = self._only("panoptic", sample), list_file(self.folder, "panoptic")
+        row, path = self._only(PANOPTIC, sample), list_file(self.folder, PANOPTIC)
         name = row["file_name"]
         image = decode(self.folder / "panoptic" / name, "prediction")
         if image.mode not in ("RGB", "RGBA"):
@@ -188,7 +196,7 @@ class SavedAnswers:
         return PanopticResult(torch.from_numpy(ids), segments)
 
     def _instances(self, sample: Sample) -> InstanceResult:
-        rows, path = self._rows("instances", sample), list_file(self.folder, "instances")
+        rows, path = self._rows(INSTANCES, sample), list_file(self.folder, INSTANCES)
         masks = [outline_mask(row["segmentation"], *sample.output_size, where=f"{path}: picture {sample.id}") for row in rows]
         labels = [self._label(row["category_id"], path) for row in rows]
         return InstanceResult(
@@ -197,36 +205,36 @@ class SavedAnswers:
             torch.tensor([row["score"] for row in rows], dtype=torch.float64),
         )
 
-    def _referring(self, sample: Sample) -> ReferringResult:
-        rows = sorted(self._rows("referring", sample), key=lambda row: row["index"])
-        where = f"{list_file(self.folder, 'referring')}: picture {sample.id}"
+    def _masks(self, kind: str, sample: Sample) -> ReferringResult:
+        rows = sorted(self._rows(kind, sample), key=lambda row: row["index"])
+        where = f"{list_file(self.folder, kind)}: picture {sample.id}"
         masks = [outline_mask(row["segmentation"], *sample.output_size, where=where) for row in rows]
         return ReferringResult(_stack(masks, sample), torch.tensor([row["score"] for row in rows], dtype=torch.float64))
 
-    def _captioning(self, sample: Sample) -> CaptionResult:
-        return CaptionResult(self._only("captioning", sample)["caption"])
+    def _caption(self, kind: str, sample: Sample) -> CaptionResult:
+        return CaptionResult(self._only(kind, sample)["caption"])
 
-    def _classification(self, sample: Sample) -> ClassificationResult:
-        row = self._only("classification", sample)
+    def _classes(self, kind: str, sample: Sample) -> ClassificationResult:
+        row = self._only(kind, sample)
         if len(row["labels"]) != len(row["scores"]):
-            path = list_file(self.folder, "classification")
+            path = list_file(self.folder, kind)
             raise ValueError(f"{path}: picture {sample.id} has {len(row['labels'])} labels and {len(row['scores'])} scores")
         return ClassificationResult(torch.tensor(row["labels"], dtype=torch.int64), torch.tensor(row["scores"]))
 
-    def _interactive(self, sample: Sample) -> InteractiveResult:
-        row = self._only("interactive", sample)
+    def _rounds(self, kind: str, sample: Sample) -> InteractiveResult:
+        row = self._only(kind, sample)
         return InteractiveResult(torch.tensor(row["ious"], dtype=torch.float64), row["seconds"], row["passes"])
 
-    def _vqa(self, sample: Sample) -> AnswerResult:
-        if "vqa" not in self._lists:
-            self._lists["vqa"] = read_rows(list_file(self.folder, "vqa"), "vqa", None)
-        missing = [question.id for question in sample.questions if question.id not in self._lists["vqa"]]
+    def _answers(self, kind: str, sample: Sample) -> AnswerResult:
+        if kind not in self._lists:
+            self._lists[kind] = read_rows(list_file(self.folder, kind), kind, None)
+        missing = [question.id for question in sample.questions if question.id not in self._lists[kind]]
         if missing:
-            raise ValueError(f"{list_file(self.folder, 'vqa')}: has no answer to question {missing[0]}")
-        return AnswerResult(tuple(self._lists["vqa"][question.id][0]["answer"] for question in sample.questions))
+            raise ValueError(f"{list_file(self.folder, kind)}: has no answer to question {missing[0]}")
+        return AnswerResult(tuple(self._lists[kind][question.id][0]["answer"] for question in sample.questions))
 
-    def _retrieval(self, sample: Sample) -> RetrievalResult:
-        path = self.folder / "retrieval.safetensors"
+    def _pair(self, kind: str, sample: Sample) -> RetrievalResult:
+        path = list_file(self.folder, kind)
         if self._vectors is None:
             self._vectors = _read_vectors(path)
         try:
@@ -271,14 +279,20 @@ def image_name(image: int | str) -> str:
 
 
 def list_file(folder: Path, kind: str) -> Path:
-    """Where the list of one kind lies; SegInW wants its files beside each other."""
-    if kind == "instances" and folder.name.startswith("seginw_"):
+    """Where a list lies; SegInW wants its files of instances beside each other."""
+    if kind == INSTANCES and folder.name.startswith("seginw_"):
         return folder.with_name(f"{folder.name}.json")
-    names = {"captioning": "captions", "vqa": "answers", "classification": "classes"}
-    return folder / f"{names.get(kind, kind)}.json"
+    return folder / kind
 
 
-def _referring_rows(result: ReferringResult, sample: Sample) -> list[Row]:
+def _file_of(task: str) -> str:
+    name = descriptor_of(task).submission
+    if not name:
+        raise ValueError(f"results of task {task!r} cannot be saved: there is no format for them")
+    return name
+
+
+def _mask_rows(result: ReferringResult, sample: Sample) -> list[Row]:
     texts = sample.phrases.texts if sample.phrases else ()
     rows = zip(texts, _codes(result.masks), result.scores.tolist(), strict=True)
     return [
@@ -303,13 +317,21 @@ def _vector_rows(result: RetrievalResult, sample: Sample) -> list[Row]:
     return [{"id": sample.id, "image": result.image.float().cpu().numpy(), "texts": result.texts.float().cpu().numpy()}]
 
 
-_ROWS: dict[str, Any] = {
-    "referring": _referring_rows,
-    "captioning": lambda result, sample: [{"image_id": sample.id, "caption": result.text}],
-    "classification": _class_rows,
-    "vqa": _answer_rows,
-    "interactive": _round_rows,
-    "retrieval": _vector_rows,
+_ROWS: dict[type, Callable[[Any, Sample], list[Row]]] = {
+    ReferringResult: _mask_rows,
+    CaptionResult: lambda result, sample: [{"image_id": sample.id, "caption": result.text}],
+    ClassificationResult: _class_rows,
+    AnswerResult: _answer_rows,
+    InteractiveResult: _round_rows,
+    RetrievalResult: _vector_rows,
+}
+_READ: dict[type, Callable[[SavedAnswers, str, Sample], Any]] = {
+    ReferringResult: SavedAnswers._masks,
+    CaptionResult: SavedAnswers._caption,
+    ClassificationResult: SavedAnswers._classes,
+    AnswerResult: SavedAnswers._answers,
+    InteractiveResult: SavedAnswers._rounds,
+    RetrievalResult: SavedAnswers._pair,
 }
 
 

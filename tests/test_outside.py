@@ -17,16 +17,21 @@ import yaml
 from PIL import Image
 
 import xdecoder
+from tests.tiny import tiny_config
 from trainer.experiment import ExperimentConfig
 from xdecoder.config import ConfigError, parse
 
+MODULES = ("tinted", "tally")
 IMPORTS = """
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 import torch
 import torch.nn.functional as F
 from torch import nn
-from xdecoder.network import Network, NetworkConfig
+from datasets.evaluators import Evaluator
+from xdecoder.config import Config
+from xdecoder.network import Network, NetworkConfig, Prompt
+from xdecoder.tasks.descriptor import Descriptor
 from xdecoder.postprocessing import Evidence
 from xdecoder.rng import seed_of
 """
@@ -58,10 +63,12 @@ def outside(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     """A folder of modules beside the repository, from which Python imports."""
     folder = tmp_path / "elsewhere"
     folder.mkdir()
-    (folder / "tinted.py").write_text(IMPORTS + shown(root, "tinted"))
+    for module in MODULES:
+        (folder / f"{module}.py").write_text(IMPORTS + shown(root, module))
     monkeypatch.syspath_prepend(folder)
     yield folder
-    sys.modules.pop("tinted", None)
+    for module in MODULES:
+        sys.modules.pop(module, None)
 
 
 @pytest.fixture
@@ -145,3 +152,55 @@ def test_what_a_network_cannot_learn_is_said_before_it_is_tried(
 ) -> None:
     assert train(experiment, "data.train.0.tasks=[referring]") == 2
     assert "this network (tinted:TintConfig) cannot do referring; it does segmentation" in capsys.readouterr().err
+
+
+@pytest.fixture
+def tallying(experiment: Path) -> Path:
+    """The same plates, for our own network and a task from outside beside segmentation."""
+    settings = yaml.safe_load(experiment.read_text())
+    for entry in (settings["data"]["train"][0], settings["data"]["evaluate"][0]):
+        entry["tasks"] = ["segmentation", "tally:TallyConfig"]
+        entry["transform"] = {"name": "stretch", "size": 64}
+        entry["dataset"] = entry["dataset"] | {"evaluators": ["semantic", "tally:TallyError"]}
+    points = {"points": 32, "matching": {"points": 32}, "templates": "none"}
+    settings["tasks"] = {"segmentation": points, "others": {"tally:TallyConfig": {"weight": 0.5}}}
+    settings["model"] = tiny_config().model_dump(mode="json")
+    settings["trainer"] |= {"steps": 4, "learning_rate": 1e-3}
+    experiment.write_text(yaml.safe_dump(settings))
+    return experiment
+
+
+def test_a_task_and_its_evaluator(tallying: Path, train: Program, measure: Program, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(tallying) == 0
+    assert measure(tallying, "--images", "1") == 0
+    run = tallying.parent / "run"
+    results = json.loads((run / "results.json").read_text())
+    assert {"plates/mIoU", "plates/tally_error"} <= results.keys() and results["plates/tally_error"] >= 0
+    assert json.loads((run / "protocol.json").read_text())["plates"]["tally:TallyConfig"]["images"] == 6
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert any("tally:TallyConfig/error" in json.dumps(row) for row in log)
+    assert xdecoder.load(run / "model.pt").model.protocol.taught == {"plates": ("segmentation", "tally:TallyConfig")}
+    assert train(tallying) == 0  # the settings that were written down are those that were given
+    capsys.readouterr()
+    assert measure(tallying, "--save-predictions", "--fresh") == 2
+    assert "results of task 'tally:TallyConfig' cannot be saved: there is no format for them" in capsys.readouterr().err
+    assert measure(tallying, "data.evaluate.0.dataset.evaluators=['tally:Tally']") == 2
+    assert "evaluator 'tally:Tally': tally:Tally is no subclass of datasets.evaluators" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("data.train.0.tasks=[segmentatoin]", "unknown task 'segmentatoin'; did you mean 'segmentation'?"),
+        ("data.train.0.tasks=['nowhere:Config']", "task 'nowhere:Config' cannot be imported"),
+        ("data.train.0.tasks=['tinted:TintConfig']", "its settings need a class variable 'descriptor'"),
+        ("data.evaluate.0.dataset.evaluators=[panoptik]", "unknown evaluator 'panoptik'; did you mean 'panoptic'?"),
+        ("tasks.others={'tally:TallyConfig': {wieght: 1}}", "unknown key 'wieght'; did you mean 'weight'?"),
+    ],
+)
+def test_names_that_are_no_tasks_and_no_evaluators(
+    tallying: Path, measure: Program, capsys: pytest.CaptureFixture[str], change: str, sentence: str
+) -> None:
+    assert measure(tallying, change, "--checkpoint", "none.pt") == 2
+    said = capsys.readouterr().err
+    assert sentence in said and said.count("\n") == 1

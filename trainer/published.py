@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 from datasets.catalog import CATALOG, find
 from datasets.spec import DatasetSpec
-from datasets.tasks import TaskName, serves
+from datasets.tasks import serves
 from trainer.experiment import ExperimentConfig
 from xdecoder.config import ConfigError, merge, parse, read_yaml
 from xdecoder.published import configs
 from xdecoder.published.commands import PublishedCommand
 from xdecoder.published.configs import PublishedSettings, Rows, translate
+from xdecoder.tasks import names
 
-_SETS: dict[str, tuple[str, tuple[TaskName, ...]]] = {
+_SETS: dict[str, tuple[str, tuple[str, ...]]] = {
     "coco_2017_val_panoptic_with_sem_seg": ("coco_2017_val_panoptic", ("segmentation",)),
 }
 """Published names of sets to measure on: our name, and what is measured."""
@@ -112,7 +113,7 @@ def _streams(x: PublishedSettings) -> list[dict[str, Any]]:
             )
             continue
         if name in CATALOG:
-            spec, tasks = find(name), [task for task in get_args(TaskName) if serves(find(name), task)]
+            spec, tasks = find(name), [task for task in names() if serves(find(name), task)]
         elif name.startswith(_FILTERED):
             # "…_filtall_with_sem_seg_caption_grounding" is our "…_filtall".
             variants = sorted((each for each in CATALOG if each.startswith(_FILTERED) and name.startswith(each)), key=len)
@@ -153,7 +154,7 @@ def _evaluations(x: PublishedSettings, processes: int, strict: bool) -> list[dic
         if name in _SETS:
             spec, tasks = find(_SETS[name][0]), _SETS[name][1]
         elif name in CATALOG:
-            spec, tasks = find(name), tuple(task for task in get_args(TaskName) if serves(find(name), task))
+            spec, tasks = find(name), tuple(task for task in names() if serves(find(name), task))
         else:
             left_out.append(name)
             continue
@@ -167,9 +168,7 @@ def _evaluations(x: PublishedSettings, processes: int, strict: bool) -> list[dic
     return entries
 
 
-def _entries(
-    x: PublishedSettings, spec: DatasetSpec, tasks: Sequence[TaskName], name: str, processes: int
-) -> list[dict[str, Any]]:
+def _entries(x: PublishedSettings, spec: DatasetSpec, tasks: Sequence[str], name: str, processes: int) -> list[dict[str, Any]]:
     """Masks are measured on whole pictures, texts on squares."""
     section = next((part.upper() for part in _SECTIONS if part in name), "COCO").replace("ADE", "ADE20K")
     sizes = {"size": x[f"{section}.INPUT.MIN_SIZE_TEST"], "max_size": x[f"{section}.INPUT.MAX_SIZE_TEST"]}

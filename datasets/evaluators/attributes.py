@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Self
 
 from datasets.evaluators.evaluator import Evaluator, percent
 from datasets.evaluators.ptb import tokenise
+from datasets.readers.coco import scenes_of
+from datasets.shapes import COLOURS, SHAPES
+from datasets.spec import DatasetSpec
 from xdecoder.files import read_json
-from xdecoder.types import CaptionResult, Sample
+from xdecoder.types import CaptionResult, Sample, Vocabulary
 
 ColourShape = tuple[str, str]
 Named = tuple[bool, int, int]  # of one caption's pairs: is the first in the picture, how many are named, how many are there
@@ -31,6 +35,13 @@ class AttributeEvaluator(Evaluator[CaptionResult, Named]):
         self._scenes = scenes
         self._present = _read(scenes)
         self._colours, self._shapes = frozenset(colours), frozenset(shapes)
+
+    @classmethod
+    def of(cls, spec: DatasetSpec, root: Path, vocabulary: Vocabulary | None) -> Self:
+        scenes = scenes_of(spec)
+        if scenes is None:
+            raise ValueError(f"data set {spec.name!r}: evaluator 'attributes' needs the key scenes")
+        return cls(root / scenes, COLOURS, SHAPES)
 
     def update(self, result: CaptionResult, sample: Sample) -> None:
         """Look up one caption's pairs; raises ValueError for a picture that the scenes do not list."""

@@ -6,11 +6,15 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import islice
+from pathlib import Path
+from typing import Self
 
 from datasets.evaluators import coco_caption_tools
 from datasets.evaluators.coco_caption_tools import MissingToolError
 from datasets.evaluators.evaluator import Evaluator, ImageId
-from xdecoder.types import CaptionResult, Sample
+from datasets.readers.coco import scenes_of
+from datasets.spec import DatasetSpec
+from xdecoder.types import CaptionResult, Sample, Vocabulary
 
 Pair = tuple[str, tuple[str, ...]]  # a candidate and its references
 Words = tuple[str, ...]
@@ -37,6 +41,10 @@ class CaptionEvaluator(Evaluator[CaptionResult, Pair]):
         super().__init__()
         self.java = java
         self._missing: dict[str, str] = {}
+
+    @classmethod
+    def of(cls, spec: DatasetSpec, root: Path, vocabulary: Vocabulary | None) -> Self:
+        return cls(java=scenes_of(spec) is None)  # of generated captions synonyms say nothing
 
     def update(self, result: CaptionResult, sample: Sample) -> None:
         """Keep one caption and its references; raises ValueError for a sample without captions."""

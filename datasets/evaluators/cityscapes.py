@@ -10,17 +10,19 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as rle
 
-from datasets.evaluators.evaluator import Evaluator, ImageId, Table, check_labels, check_size
+from datasets.evaluators.evaluator import Evaluator, ImageId, Table, check_labels, check_size, classes_of
 from datasets.evaluators.instance import found_objects, read_annotations
 from datasets.evaluators.semantic import true_labels
 from datasets.outlines import outline_code
-from datasets.readers.coco import File
+from datasets.readers.classes import numbers
+from datasets.readers.coco import CocoSpec, File
+from datasets.spec import DatasetSpec
 from xdecoder.types import InstanceResult, Sample, SegmentationResult, Vocabulary
 
 Floats = NDArray[np.float64]
@@ -76,6 +78,13 @@ class CityscapesInstanceEvaluator(Evaluator[InstanceResult | SegmentationResult,
                 f"{annotations}: does not say what is unlabelled, which Cityscapes' AP needs; remove it and run "
                 "`python -m datasets.prepare cityscapes` again"
             )
+
+    @classmethod
+    def of(cls, spec: DatasetSpec, root: Path, vocabulary: Vocabulary | None) -> Self:
+        classes = classes_of(spec, vocabulary)
+        if not isinstance(spec, CocoSpec) or spec.instances is None:
+            raise ValueError(f"data set {spec.name!r}: evaluator 'cityscapes_instance' needs the key instances")
+        return cls(classes, root / spec.instances, numbers(spec, len(classes)))
 
     def update(self, result: InstanceResult | SegmentationResult, sample: Sample) -> None:
         """Compare one picture's objects; raises ValueError where they do not fit the sample or the JSON lacks the picture."""
@@ -190,6 +199,10 @@ class InstanceIouEvaluator(Evaluator[SegmentationResult, tuple[Floats, Floats, F
     def __init__(self, vocabulary: Vocabulary) -> None:
         super().__init__()
         self.vocabulary = vocabulary
+
+    @classmethod
+    def of(cls, spec: DatasetSpec, root: Path, vocabulary: Vocabulary | None) -> Self:
+        return cls(classes_of(spec, vocabulary))
 
     def update(self, result: SegmentationResult, sample: Sample) -> None:
         """Count one picture's pixels; raises ValueError for what does not fit the sample."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from datasets.evaluators.evaluator import Evaluator, ImageId, Table, check_finite, check_labels, percent
+from pathlib import Path
+from typing import Self
+
+from datasets.evaluators.evaluator import Evaluator, ImageId, Table, check_finite, check_labels, classes_of, percent
+from datasets.spec import DatasetSpec
 from xdecoder.types import ClassificationResult, Sample, Vocabulary
 
 DEPTHS = (1, 5)
@@ -14,6 +18,10 @@ class ClassificationEvaluator(Evaluator[ClassificationResult, tuple[int, int]]):
     def __init__(self, vocabulary: Vocabulary) -> None:
         super().__init__()
         self.vocabulary = vocabulary
+
+    @classmethod
+    def of(cls, spec: DatasetSpec, root: Path, vocabulary: Vocabulary | None) -> Self:
+        return cls(classes_of(spec, vocabulary))
 
     def update(self, result: ClassificationResult, sample: Sample) -> None:
         """Find the picture's class in the list; raises ValueError without one, or for labels outside the vocabulary."""

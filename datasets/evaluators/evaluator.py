@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import torch
 from torch import Tensor
 
+from datasets.spec import DatasetSpec
 from xdecoder.types import Sample, SegmentationResult, Vocabulary
 
 Result = TypeVar("Result")
@@ -24,8 +26,21 @@ class Evaluator(ABC, Generic[Result, Record]):
     A record is made of plain values and arrays, so that it can be sent to another process and kept in a file.
     """
 
+    measures: ClassVar[tuple[str, ...]] = ()
+    """Tasks whose results it scores, beside those whose descriptor names it."""
+
     def __init__(self) -> None:
         self._records: dict[ImageId, Record] = {}
+
+    @classmethod
+    def of(cls, spec: DatasetSpec, root: Path, vocabulary: Vocabulary | None) -> Self:
+        """The evaluator as a data set is measured with it.
+
+        Args:
+            root: data root, from which the paths in `spec` are counted.
+            vocabulary: what labels index; None where the set has no classes.
+        """
+        return cls()
 
     @abstractmethod
     def update(self, result: Result, sample: Sample) -> None:
@@ -59,6 +74,13 @@ class Evaluator(ABC, Generic[Result, Record]):
     def _sorted(self) -> list[tuple[ImageId, Record]]:
         """Records in the order of the picture ids."""
         return sorted(self._records.items(), key=lambda item: (isinstance(item[0], str), item[0]))
+
+
+def classes_of(spec: DatasetSpec, vocabulary: Vocabulary | None) -> Vocabulary:
+    """The vocabulary; raises ValueError for a set without one."""
+    if vocabulary is None:
+        raise ValueError(f"data set {spec.name!r}: scores of classes cannot be had without class names")
+    return vocabulary
 
 
 def percent(part: float, whole: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,12 @@ from pycocotools import mask as rle
 from torch import Tensor
 
 from datasets.evaluators.average_precision import Matches, average_precision, match
-from datasets.evaluators.evaluator import Evaluator, ImageId, Table, check_finite, check_labels, check_size
+from datasets.evaluators.evaluator import Evaluator, ImageId, Table, check_finite, check_labels, check_size, classes_of
 from datasets.findings import DataError, Findings, fatal
 from datasets.outlines import outline_code
-from datasets.readers.coco import OBJECTS, Categories, File, checked_outline
+from datasets.readers.classes import VocabularyKeys, numbers
+from datasets.readers.coco import OBJECTS, Categories, CocoSpec, File, checked_outline
+from datasets.spec import DatasetSpec
 from xdecoder.types import InstanceResult, Sample, SegmentationResult, Vocabulary
 
 Record = tuple[tuple[int, NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]], ...]  # a label and its `Matches`, repeated
@@ -62,6 +64,14 @@ class InstanceEvaluator(Evaluator[InstanceResult | SegmentationResult, Record]):
         if annotations is not None:
             self._official = read_annotations(File.read(annotations), vocabulary, numbers)
         self._source = annotations
+
+    @classmethod
+    def of(cls, spec: DatasetSpec, root: Path, vocabulary: Vocabulary | None) -> Self:
+        classes = classes_of(spec, vocabulary)
+        known = numbers(spec, len(classes)) if isinstance(spec, VocabularyKeys) and spec.vocabulary else None
+        official = spec.instances if isinstance(spec, CocoSpec) else None
+        prefix = "COCO_" if "cityscapes_instance" in spec.evaluators else ""
+        return cls(classes, root / official if official else None, known, prefix)
 
     def update(self, result: InstanceResult | SegmentationResult, sample: Sample) -> None:
         """Match one picture's objects; raises ValueError where they do not fit the sample or the JSON lacks the picture."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, NoReturn
+from pathlib import Path
+from typing import NamedTuple, NoReturn, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.evaluators.evaluator import Evaluator, ImageId, Table, check_labels, check_scores, check_size, percent
+from datasets.evaluators.evaluator import Evaluator, ImageId, Table, check_labels, check_scores, check_size, classes_of, percent
+from datasets.spec import DatasetSpec
 from xdecoder.types import PanopticResult, Sample, SegmentationResult, Segments, Vocabulary
 
 Row = tuple[int, tuple[float, ...], int, int]  # a label, the IoU of each match, segments missed, segments made up
@@ -46,6 +48,10 @@ class PanopticEvaluator(Evaluator[PanopticResult | SegmentationResult, tuple[Row
     def __init__(self, vocabulary: Vocabulary) -> None:
         super().__init__()
         self.vocabulary = vocabulary
+
+    @classmethod
+    def of(cls, spec: DatasetSpec, root: Path, vocabulary: Vocabulary | None) -> Self:
+        return cls(classes_of(spec, vocabulary))
 
     def update(self, result: PanopticResult | SegmentationResult, sample: Sample) -> None:
         """Match one picture's segments; raises ValueError if id map and segment list disagree or true masks overlap."""

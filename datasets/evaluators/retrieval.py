@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datasets.evaluators.evaluator import Evaluator, ImageId, check_finite, percent
-from xdecoder.types import RetrievalResult, Sample
+from datasets.readers.coco import scenes_of
+from datasets.spec import DatasetSpec
+from xdecoder.types import RetrievalResult, Sample, Vocabulary
 
 Vectors = NDArray[np.float32]
 Record = tuple[Vectors, Vectors]  # (V, D) views of the picture, (T, D) captions; as the network gave them
@@ -17,6 +21,9 @@ Numbers = NDArray[np.int64]
 DEPTHS = (1, 5, 10)
 QUERIES_AT_ONCE = 256  # bounds the memory of a full 5 000 x 25 000 comparison
 DIGITS = 12  # similarities nearer than that are equal: sums of equal vectors differ by their rounding
+
+
+GENERATED_POOL = 100  # captions of generated scenes repeat themselves; among too many pictures no caption means only one
 
 
 class RetrievalEvaluator(Evaluator[RetrievalResult, Record]):
@@ -39,6 +46,10 @@ class RetrievalEvaluator(Evaluator[RetrievalResult, Record]):
         if pool is not None and pool < 1:
             raise ValueError(f"a retrieval pool needs at least 1 picture, not {pool}")
         self.pool = pool
+
+    @classmethod
+    def of(cls, spec: DatasetSpec, root: Path, vocabulary: Vocabulary | None) -> Self:
+        return cls(GENERATED_POOL if scenes_of(spec) else None)
 
     def update(self, result: RetrievalResult, sample: Sample) -> None:
         """Keep one picture's vectors; raises ValueError for a picture without captions."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.evaluators.evaluator import Evaluator, ImageId, Table, check_labels, check_scores, check_size, percent
+from datasets.evaluators.evaluator import Evaluator, ImageId, Table, check_labels, check_scores, check_size, classes_of, percent
+from datasets.spec import DatasetSpec
 from xdecoder.types import Sample, SegmentationResult, Segments, Vocabulary
 
 Numbers = NDArray[np.int64]
@@ -28,6 +31,10 @@ class SemanticEvaluator(Evaluator[SegmentationResult, Cells]):
         super().__init__()
         self.vocabulary = vocabulary
         self.fold = fold
+
+    @classmethod
+    def of(cls, spec: DatasetSpec, root: Path, vocabulary: Vocabulary | None) -> Self:
+        return cls(classes_of(spec, vocabulary), spec.measured_with.fold)
 
     def update(self, result: SegmentationResult, sample: Sample) -> None:
         """Count one picture's pixels; raises ValueError for a missing map, a wrong size or a label outside the vocabulary."""

@@ -491,3 +491,8 @@ def _pictures_of_pngs(content: dict[str, Any], path: Path) -> list[_Picture]:
         return []
     rows: list[_Panoptic] = rows_of(_PANOPTICS, content["annotations"], path, "annotations")
     return [{"id": row["image_id"], "file_name": Path(row["file_name"]).stem + ".jpg"} for row in rows]
+
+
+def scenes_of(spec: DatasetSpec) -> str | None:
+    """The JSON of what a generated set's objects are like; None for other sets."""
+    return spec.scenes if isinstance(spec, CocoSpec) else None

@@ -157,7 +157,7 @@ def test_categories_and_pictures_of_others_are_refused(root: Path) -> None:
     with pytest.raises(ValueError, match=r"instances\.json: category 5 is none of the data set 'fields'"):
         answers._instances(sample(1))
     with pytest.raises(ValueError, match=r"captions\.json: says nothing of picture 1"):
-        answers._captioning(sample(1))
+        answers._caption("captions.json", sample(1))
 
 
 RLE = {"size": [4, 6], "counts": [24]}

@@ -20,7 +20,7 @@ from datasets.readers.pairs import Pairs
 from datasets.spec import DatasetSpec
 from datasets.streams import EvaluationConfig, resolve
 from datasets.submissions import SavedAnswers, Submission
-from datasets.tasks import TaskName
+from datasets.tasks import has_truth
 from trainer import distributed, precision
 from trainer.distributed import ALONE, World
 from trainer.evaluation import resume
@@ -31,9 +31,9 @@ from trainer.logging import Progress
 from trainer.protocol import settings_for, settings_of_scores
 from xdecoder.config import ConfigError
 from xdecoder.network import Network
-from xdecoder.types import Batch, Sample, to_device
+from xdecoder.types import Batch, to_device
 
-Answers = Callable[[Sequence[TaskName], Batch], dict[str, list[Any]]]
+Answers = Callable[[Sequence[str], Batch], dict[str, list[Any]]]
 SEGINW = "seginw_"
 
 
@@ -81,7 +81,7 @@ class NetworkSource:
         tasks = settings_for(spec, self.config.tasks).build(entry.tasks)
         autocast = precision.resolve(self.config.trainer.precision, self.device).autocast
 
-        def answer(names: Sequence[TaskName], batch: Batch) -> dict[str, list[Any]]:
+        def answer(names: Sequence[str], batch: Batch) -> dict[str, list[Any]]:
             with autocast():
                 found = to_device(self.model.predict(tasks, to_device(batch, self.device)), "cpu")
             if self.device.type == "cuda":
@@ -177,7 +177,7 @@ class _Entry:
         self.spec: DatasetSpec = self.loader.dataset.source.spec
         vocabulary = self.loader.dataset.vocabulary
         self.answers = source.answers(entry, self.spec, self.loader)
-        self.evaluators: dict[TaskName, list[Evaluator[Any, Any]]] = {
+        self.evaluators: dict[str, list[Evaluator[Any, Any]]] = {
             name: evaluators_for(name, self.spec, root, vocabulary) for name in entry.tasks
         }
         self.submission = (
@@ -234,12 +234,12 @@ class _Entry:
     def _take(self, batch: Batch) -> None:
         for name, results in self.answers(self.entry.tasks, batch).items():
             for result, sample in zip(results, batch.samples, strict=True):
-                if not _has_truth(name, sample):
+                if not has_truth(sample, name):
                     continue  # a picture may lack what one of the entry's tasks is measured against
-                for evaluator in self.evaluators[name]:  # type: ignore[index]
+                for evaluator in self.evaluators[name]:
                     evaluator.update(result, sample)
                 if self.submission:
-                    self.submission.update(name, result, sample)  # type: ignore[arg-type]
+                    self.submission.update(name, result, sample)
 
     def _all(self) -> list[Evaluator[Any, Any]]:
         return [evaluator for group in self.evaluators.values() for evaluator in group]
@@ -264,21 +264,6 @@ def _fingerprint(config: ExperimentConfig, entry: EvaluationConfig, keeping: Kee
         "predictions": str(keeping.predictions),
     }
     return f"{entry.prefix.replace('/', '_')}-{resume.fingerprint(settings)}"
-
-
-def _has_truth(task: str, sample: Sample) -> bool:
-    match task:
-        case "segmentation":
-            return sample.segments is not None or sample.label_map is not None
-        case "referring":
-            return sample.phrases is not None
-        case "classification":
-            return sample.label is not None
-        case "vqa":
-            return bool(sample.questions)
-        case "interactive":
-            return sample.objects is not None
-    return bool(sample.captions)
 
 
 def _add(details: dict[str, Any], more: dict[str, Any]) -> None:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from datasets.catalog import CATALOG, find
-from datasets.evaluators import TASKS
+from datasets.evaluators import measurers
 from datasets.spec import DatasetSpec
 from datasets.streams import EvaluationConfig
-from datasets.tasks import TaskName, serves
 from trainer.experiment import ExperimentConfig
 from xdecoder.config import ConfigError
 from xdecoder.files import read_json
 from xdecoder.resizing import Stretch
+from xdecoder.tasks import descriptor_of, names
 
 COLUMNS = {
     "coco_2017_val_panoptic": "COCO",
@@ -57,7 +57,6 @@ HEADLINES = {
 
 SEGINW = tuple(name for name in CATALOG if name.startswith("seginw_") and name.endswith("_val"))
 GROUPS = {"seginw": SEGINW, "paper": (*(name for name in COLUMNS if name in CATALOG), *SEGINW)}
-TEXTS = ("captioning", "retrieval")
 SQUARE, SQUARES_AT_ONCE = 224, 16
 
 
@@ -85,18 +84,18 @@ def choose(config: ExperimentConfig, names: Sequence[str] = (), limit: int | Non
 
 def entries_of(spec: DatasetSpec) -> list[EvaluationConfig]:
     """How a set is measured by its own protocol; where it has masks and texts, its texts are about squares."""
-    tasks = [task for task in get_args(TaskName) if serves(spec, task) and set(TASKS[task]) & set(spec.evaluators)]
+    tasks = [task for task in names() if measurers(task, spec)]
     if not tasks:
         raise ValueError(f"data set {spec.name!r} has nothing to be measured against")
-    transform, masks = spec.measured_with.transform, [task for task in tasks if task not in TEXTS]
-    texts = [task for task in tasks if task in TEXTS]
+    transform, texts = spec.measured_with.transform, [task for task in tasks if descriptor_of(task).look == "square"]
+    masks = [task for task in tasks if task not in texts]
     if masks and texts:
         square = Stretch(size=SQUARE)
         return [_entry(spec, masks, transform), _entry(spec, texts, square)]
     return [_entry(spec, tasks, transform)]
 
 
-def _entry(spec: DatasetSpec, tasks: Sequence[TaskName], transform: Any) -> EvaluationConfig:
+def _entry(spec: DatasetSpec, tasks: Sequence[str], transform: Any) -> EvaluationConfig:
     size = SQUARES_AT_ONCE if isinstance(transform, Stretch) else 1
     return EvaluationConfig(dataset=spec.name, tasks=tuple(tasks), batch_size=size, transform=transform)
 

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from datasets.loader import evaluation_loader
 from datasets.streams import EvaluationConfig, resolve
-from datasets.tasks import TaskName
 from trainer import distributed, precision
 from trainer.distributed import ALONE
 from trainer.evaluation import results
@@ -30,10 +29,16 @@ from xdecoder import checkpoint, config
 from xdecoder.files import atomic, read_json
 from xdecoder.inference.drawing import draw_instances, draw_masks, draw_panoptic, draw_semantic, enlarge, grid
 from xdecoder.network import Network
+from xdecoder.tasks import descriptor_of
 from xdecoder.types import (
+    AnswerResult,
+    CaptionResult,
+    ClassificationResult,
     InstanceResult,
     PanopticResult,
     PanopticSegment,
+    ReferringResult,
+    RetrievalResult,
     Round,
     Sample,
     SegmentationResult,
@@ -134,19 +139,21 @@ def gather_extremes(settings: ExperimentConfig, network: NetworkSource, found: E
             few = min(images, (len(order) + 1) // 2)
             for which, chosen in (("worst", order[:few]), ("best", order[len(order) - few :][::-1])):
                 seen = observe_images(settings, network, entry, task, chosen) if chosen else []
-                draw = pair_figures if task == "retrieval" else TASKS[task][1]
+                draw = pair_figures if descriptor_of(task).pooled else figures_of(task)
                 figures = [
                     replace(figure, heading=f"{item.sample.id}: {scores[item.sample.id]:.1f}")
                     for item in seen
                     for figure in draw([item])
                 ]
                 if figures:
-                    sections.append(Section(f"{entry.prefix}, {which} of {len(order)}", task, NOTES[task], tuple(figures)))
+                    sections.append(
+                        Section(f"{entry.prefix}, {which} of {len(order)}", task, descriptor_of(task).score, tuple(figures))
+                    )
     return sections
 
 
 def observe_images(
-    settings: ExperimentConfig, network: NetworkSource, entry: EvaluationConfig, task: TaskName, images: Sequence[int | str]
+    settings: ExperimentConfig, network: NetworkSource, entry: EvaluationConfig, task: str, images: Sequence[int | str]
 ) -> list[Seen]:
     """Certain pictures of an entry, in the order given, with what the network says of them."""
     loader = evaluation_loader(entry, settings.data.root)
@@ -185,16 +192,15 @@ def gather(settings: ExperimentConfig, model: Network, images_per_task: int = 8)
     for entry in settings.data.evaluate:
         seen = observe(settings, model, entry, images_per_task)
         for name, observed in seen.items():
-            note, draw = TASKS[name]
-            figures = draw(observed)[:images_per_task]
+            figures = figures_of(name)(observed)[:images_per_task]
             if figures:
-                sections.append(Section(entry.prefix, name, note, tuple(figures)))
+                sections.append(Section(entry.prefix, name, descriptor_of(name).shows, tuple(figures)))
     return sections
 
 
 def observe(settings: ExperimentConfig, model: Network, entry: EvaluationConfig, images: int) -> dict[str, list[Seen]]:
     """By task, the entry's first samples with their results: `pictures` of them, a pool of `POOL` for retrieval."""
-    wanted: dict[str, int] = {name: max(images, POOL) if name == "retrieval" else images for name in entry.tasks}
+    wanted: dict[str, int] = {name: max(images, POOL) if descriptor_of(name).pooled else images for name in entry.tasks}
     most = max(wanted.values(), default=0)
     few = entry.model_copy(update={"limit": min(entry.limit or most, most)})
     seen: dict[str, list[Seen]] = {name: [] for name in wanted}
@@ -397,38 +403,17 @@ def _framed(image: Image.Image) -> Image.Image:
     return framed
 
 
-TASKS: dict[str, tuple[str, Callable[[Sequence[Seen]], list[Figure]]]] = {
-    "segmentation": (
-        "Every pixel gets a class and every countable thing an outline: the annotation beside what the network found.",
-        segmentation_figures,
-    ),
-    "referring": (
-        "What the network found for a phrase stays lit; the white line surrounds what the phrase means.",
-        referring_figures,
-    ),
-    "captioning": (
-        "What the network says of a picture, beside one of the sentences that describe it in the data.",
-        captioning_figures,
-    ),
-    "retrieval": (
-        "For a caption, the most similar pictures of the pool, best first; the green frame is around the right one.",
-        retrieval_figures,
-    ),
-    "classification": ("The class of a picture beside the likeliest of all.", classification_figures),
-    "vqa": ("Questions about a picture, what the network answers, and what people said.", vqa_figures),
-    "interactive": (
-        "Marks on an object (green) or on what is not of it (red), and the mask that came of them, beside its true outline.",
-        interactive_figures,
-    ),
-}
+def figures_of(task: str) -> Callable[[Sequence[Seen]], list[Figure]]:
+    """What draws the results of a task; those of another kind than ours are not drawn."""
+    return _FIGURES.get(descriptor_of(task).result, lambda seen: [])
 
-NOTES = {
-    "segmentation": "Scored by panoptic quality, AP or mIoU of the picture alone, whichever its set is measured with first.",
-    "referring": "Scored by the mean IoU of the picture's phrases.",
-    "captioning": "Scored by ROUGE-L of the caption.",
-    "retrieval": "Scored by 100 / mean rank of the picture when its own captions are looked for.",
-    "classification": "Scored by 100 / rank of the picture's class.",
-    "vqa": "Scored by the mean accuracy of the answers.",
-    "interactive": "Scored by the mean IoU of the picture's objects after the first mark.",
+
+_FIGURES: dict[type, Callable[[Sequence[Seen]], list[Figure]]] = {
+    SegmentationResult: segmentation_figures,
+    ReferringResult: referring_figures,
+    CaptionResult: captioning_figures,
+    RetrievalResult: retrieval_figures,
+    ClassificationResult: classification_figures,
+    AnswerResult: vqa_figures,
+    InteractiveResult: interactive_figures,
 }
-"""What the score beside a picture says, by task."""

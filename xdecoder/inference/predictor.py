@@ -24,7 +24,7 @@ from xdecoder.network import Network
 from xdecoder.postprocessing import Evidence, PostprocessingConfig, ResizedMasks
 from xdecoder.resizing import ShortestEdge, ShortestSide, Stretch, resized
 from xdecoder.seem.draws import SeededDraws
-from xdecoder.tasks import TasksConfig, captioning, interactive, referring, retrieval, segmentation, vqa
+from xdecoder.tasks import TasksConfig, captioning, interactive, names, referring, retrieval, segmentation, vqa
 from xdecoder.tasks.descriptor import Descriptor
 from xdecoder.texts import check_number, checked
 from xdecoder.types import SegmentationResult, StrokeMaps, Vocabulary
@@ -280,7 +280,8 @@ class Predictor:
         tasks: TasksConfig | None = None,
     ) -> None:
         self.model = model
-        measured = OPEN_VOCABULARY.model_dump(exclude_unset=True) | dict(model.protocol.tasks)
+        measured = {name: model.protocol.tasks[name] for name in names() if name in model.protocol.tasks}
+        measured = OPEN_VOCABULARY.model_dump(exclude_unset=True) | measured
         self.tasks = tasks or parse(TasksConfig, measured, "the network's protocol")
         model.for_inference(dtype, compile)
 

@@ -27,10 +27,11 @@ from xdecoder.types import Batch, CaptionResult
 DESCRIPTOR = Descriptor(
     name="captioning",
     needs="captions",
+    result=CaptionResult,
     evaluators=("captioning", "attributes"),
     takes=("captions",),
     look="square",
-    submission="captions",
+    submission="captions.json",
     shows="What the network says of a picture, beside one of the sentences that describe it in the data.",
     score="Scored by ROUGE-L of the caption.",
 )

@@ -21,9 +21,9 @@ from xdecoder.types import Batch, ClassificationResult
 DESCRIPTOR = Descriptor(
     name="classification",
     needs="label",
+    result=ClassificationResult,
     evaluators=("classification",),
-    submission="classes",
-    classes=True,
+    submission="classes.json",
     shows="The class of a picture beside the likeliest of all.",
     score="Scored by 100 / rank of the picture's class.",
 )

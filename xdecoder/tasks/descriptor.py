@@ -17,13 +17,21 @@ class Descriptor:
     """Read by the loader, evaluators, submissions, evaluation and the report, none of which asks which task it is."""
 
     name: str
-    """In experiments, and before the names of its losses."""
+    """In experiments, and before the names of its losses. A task from elsewhere is called by the import path of its settings,
+    `package.module:Config`, or by its entry point's name."""
 
     needs: Part
     """What a picture must have, for the task to be measured on it and learnt from it."""
 
-    evaluators: tuple[str, ...]
-    """Names of the evaluators that can measure it, of which a data set chooses (`datasets.evaluators`)."""
+    result: type
+    """What is said of one picture (`xdecoder.types`)."""
+
+    evaluators: tuple[str, ...] = ()
+    """Names of the evaluators that can measure it, of which a data set chooses (`datasets.evaluators`). One from elsewhere says
+    by itself which tasks it can measure."""
+
+    instead: tuple[Part, ...] = ()
+    """What serves as well."""
 
     learns_from: tuple[Part, ...] = ()
     """What can stand in for it in training."""
@@ -34,7 +42,7 @@ class Descriptor:
     look: Look = "scene"
 
     submission: str = ""
-    """The name of the file in which its results are saved, without ending; empty: its results choose theirs."""
+    """The name of the file in which its results are saved; empty: its results choose theirs."""
 
     shows: str = ""
     """A line on what the report's pictures show."""
@@ -44,6 +52,3 @@ class Descriptor:
 
     pooled: bool = False
     """Whether what is said of a picture is read off a comparison with others."""
-
-    classes: bool = False
-    """Whether its results are labels of a vocabulary."""

@@ -39,9 +39,10 @@ _SHOWN = 3  # rounds of an image's first object that are kept for people to look
 DESCRIPTOR = Descriptor(
     name="interactive",
     needs="objects",
+    result=InteractiveResult,
     evaluators=("interactive",),
-    learns_from=("regions",),
-    submission="interactive",
+    instead=("regions",),
+    submission="interactive.json",
     shows="Marks on an object (green) or on what is not of it (red), and the mask that came of them, beside its true outline.",
     score="Scored by the mean IoU of the picture's objects after the first mark.",
 )

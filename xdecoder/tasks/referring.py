@@ -33,9 +33,10 @@ _PASS = 8  # phrases that are decoded at a time
 DESCRIPTOR = Descriptor(
     name="referring",
     needs="references",
+    result=ReferringResult,
     evaluators=("referring",),
     learns_from=("regions",),
-    submission="referring",
+    submission="referring.json",
     shows="What the network found for a phrase stays lit; the white line surrounds what the phrase means.",
     score="Scored by the mean IoU of the picture's phrases.",
 )

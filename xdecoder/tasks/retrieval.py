@@ -24,10 +24,11 @@ from xdecoder.types import Batch, RetrievalResult
 DESCRIPTOR = Descriptor(
     name="retrieval",
     needs="texts",
+    result=RetrievalResult,
     evaluators=("retrieval",),
     takes=("captions",),
     look="square",
-    submission="retrieval",
+    submission="retrieval.safetensors",
     pooled=True,
     shows="For a caption, the most similar pictures of the pool, best first; the green frame is around the right one.",
     score="Scored by 100 / mean rank of the picture when its own captions are looked for.",

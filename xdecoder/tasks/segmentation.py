@@ -48,9 +48,9 @@ class EarlyRejection(Config):
 DESCRIPTOR = Descriptor(
     name="segmentation",
     needs="regions",
-    evaluators=("panoptic", "instance", "semantic"),
+    result=SegmentationResult,
+    evaluators=("panoptic", "cityscapes_instance", "instance", "semantic", "iiou"),
     takes=("captions", "nouns"),
-    classes=True,
     shows="Every pixel gets a class and every countable thing an outline: the annotation beside what the network found.",
     score="Scored by panoptic quality, AP or mIoU of the picture alone, whichever its set is measured with first.",
 )

@@ -28,9 +28,10 @@ from xdecoder.types import AnswerResult, Batch, Question
 DESCRIPTOR = Descriptor(
     name="vqa",
     needs="questions",
+    result=AnswerResult,
     evaluators=("vqa",),
     look="question",
-    submission="answers",
+    submission="answers.json",
     shows="Questions about a picture, what the network answers, and what people said.",
     score="Scored by the mean accuracy of the answers.",
 )

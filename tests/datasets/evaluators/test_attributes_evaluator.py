@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from datasets import evaluators
 from datasets.evaluators import AttributeEvaluator, evaluators_for
 from datasets.readers.coco import CocoSpec
 from datasets.shapes import COLOURS, SHAPES
+from xdecoder.tasks import names
 from xdecoder.types import CaptionResult, Sample, Vocabulary
 
 SCENES = {
@@ -73,9 +73,7 @@ def test_the_specification_says_what_applies(scenes: Path) -> None:
         scenes="scenes.json",
         evaluators=("panoptic", "semantic", "instance", "referring", "captioning", "attributes", "retrieval"),
     )
-    kinds = {
-        task: [type(one).__name__ for one in evaluators_for(task, spec, scenes.parent, vocabulary)] for task in evaluators.TASKS
-    }
+    kinds = {task: [type(one).__name__ for one in evaluators_for(task, spec, scenes.parent, vocabulary)] for task in names()}
     assert kinds == {
         "segmentation": ["PanopticEvaluator", "InstanceEvaluator", "SemanticEvaluator"],
         "referring": [],  # the set has no phrases
@@ -84,7 +82,7 @@ def test_the_specification_says_what_applies(scenes: Path) -> None:
         "classification": [],
         "vqa": [],
     }
-    with pytest.raises(ValueError, match="'made up': panoptic scores cannot be had without class names"):
+    with pytest.raises(ValueError, match="'made up': scores of classes cannot be had without class names"):
         evaluators_for("segmentation", spec, scenes.parent, None)
     with pytest.raises(ValueError, match="'attributes' needs the key scenes"):
         evaluators_for("captioning", spec.model_copy(update={"scenes": None}), scenes.parent, vocabulary)
