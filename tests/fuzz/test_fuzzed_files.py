@@ -229,7 +229,7 @@ ROWS = [
 
 
 @fuzz(120)
-@given(data=st.data(), kind=st.sampled_from(["instances", "captioning", "panoptic", "classification"]))
+@given(data=st.data(), kind=st.sampled_from(["instances.json", "captions.json", "panoptic.json", "classes.json"]))
 def test_content_of_predictions(tmp_path: Path, data: st.DataObject, kind: str) -> None:
     path = tmp_path / "a.json"
     path.write_text(json.dumps(changed(ROWS, data.draw)))
