@@ -14,12 +14,13 @@ from xdecoder.config import ConfigError, merge, parse, read_yaml
 from xdecoder.published import configs
 from xdecoder.published.commands import PublishedCommand
 from xdecoder.published.configs import PublishedSettings, Rows, translate
-from xdecoder.tasks import names
+from xdecoder.tasks import descriptor_of, names
+from xdecoder.tasks.descriptor import Part
 
-_SETS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "coco_2017_val_panoptic_with_sem_seg": ("coco_2017_val_panoptic", ("segmentation",)),
+_SETS: dict[str, tuple[str, Part]] = {
+    "coco_2017_val_panoptic_with_sem_seg": ("coco_2017_val_panoptic", "regions"),
 }
-"""Published names of sets to measure on: our name, and what is measured."""
+"""Published names of sets to measure on: our name, and against what is measured."""
 
 _SECTIONS = ("ade", "vlp", "ref", "coco", "sun", "scan", "bdd", "city", "seginw")
 _WEIGHT_KEYS = ("WEIGHT", "RESUME_FROM", "PYLEARN_MODEL")
@@ -99,14 +100,14 @@ _FILTERED = "coco_2017_train_panoptic"
 def _streams(x: PublishedSettings) -> list[dict[str, Any]]:
     """COCO's panoptic sets and the image-text pairs, as far as the catalog has them."""
     streams: list[dict[str, Any]] = []
-    on = {"segmentation": x["MODEL.DECODER.MASK"] is not False, "referring": x["MODEL.DECODER.GROUNDING.ENABLED"]}
+    on: dict[Part, bool] = {"regions": x["MODEL.DECODER.MASK"] is not False, "references": x["MODEL.DECODER.GROUNDING.ENABLED"]}
     left_out = []
     for name in x["DATASETS.TRAIN"]:
         if name in CATALOG and find(name).packed:
             streams.append(
                 {
                     "dataset": name,
-                    "tasks": ["captioning", "retrieval"],
+                    "tasks": [task for task in names() if descriptor_of(task).look == "square"],
                     "batch_size": x["VLP.TRAIN.BATCH_SIZE_TOTAL"],
                     "transform": {"name": "stretch", "size": x["VLP.INPUT.IMAGE_SIZE"]},
                 }
@@ -117,7 +118,7 @@ def _streams(x: PublishedSettings) -> list[dict[str, Any]]:
         elif name.startswith(_FILTERED):
             # "…_filtall_with_sem_seg_caption_grounding" is our "…_filtall".
             variants = sorted((each for each in CATALOG if each.startswith(_FILTERED) and name.startswith(each)), key=len)
-            spec, tasks = find(variants[-1]), [task for task, wanted in on.items() if wanted]
+            spec, tasks = find(variants[-1]), [task for task in names() if on.get(descriptor_of(task).needs)]
         else:
             left_out.append(name)
             continue
@@ -152,7 +153,8 @@ def _evaluations(x: PublishedSettings, processes: int, strict: bool) -> list[dic
     left_out = []
     for name in x["DATASETS.TEST"]:
         if name in _SETS:
-            spec, tasks = find(_SETS[name][0]), _SETS[name][1]
+            spec = find(_SETS[name][0])
+            tasks = tuple(task for task in names() if descriptor_of(task).needs == _SETS[name][1])
         elif name in CATALOG:
             spec, tasks = find(name), tuple(task for task in names() if serves(find(name), task))
         else:
@@ -172,9 +174,11 @@ def _entries(x: PublishedSettings, spec: DatasetSpec, tasks: Sequence[str], name
     """Masks are measured on whole pictures, texts on squares."""
     section = next((part.upper() for part in _SECTIONS if part in name), "COCO").replace("ADE", "ADE20K")
     sizes = {"size": x[f"{section}.INPUT.MIN_SIZE_TEST"], "max_size": x[f"{section}.INPUT.MAX_SIZE_TEST"]}
+    masks = {task for task in names() if descriptor_of(task).needs in ("regions", "references")}
+    texts = {task for task in names() if descriptor_of(task).look == "square"}
     kinds: Mapping[str, tuple[set[str], dict[str, Any]]] = {
-        section: ({"segmentation", "referring"}, {"name": "shortest_edge", **sizes}),
-        "VLP": ({"captioning", "retrieval"}, {"name": "stretch", "size": x["VLP.INPUT.IMAGE_SIZE"]}),
+        section: (masks, {"name": "shortest_edge", **sizes}),
+        "VLP": (texts, {"name": "stretch", "size": x["VLP.INPUT.IMAGE_SIZE"]}),
     }
     return [
         {

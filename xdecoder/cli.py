@@ -141,15 +141,14 @@ def _export(options: argparse.Namespace) -> int:
     from xdecoder.inference import export
     from xdecoder.types import Vocabulary
 
-    predictor = xdecoder.load(options.checkpoint)
-    model = predictor.model
+    model = xdecoder.load(options.checkpoint).model
     export.export(model, options.out, options.size)
     print(options.out)
     names = (*options.things, *options.stuff)
     if names:
         vocabulary = Vocabulary(names, (True,) * len(options.things) + (False,) * len(options.stuff))
         classes = options.out.with_suffix(".classes.npz")
-        export.write_classes(model, vocabulary, classes, predictor.tasks.segmentation)
+        export.write_classes(model, vocabulary, classes)
         print(classes)
     return 0
 

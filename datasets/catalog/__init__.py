@@ -151,14 +151,22 @@ _IMAGENET = ClassFoldersSpec(
 )
 
 
-_ALL: tuple[EvaluatorName, ...] = ("panoptic", "instance", "semantic", "referring", "captioning", "retrieval", "attributes")
+_EVALUATORS: tuple[EvaluatorName, ...] = (
+    "panoptic",
+    "instance",
+    "semantic",
+    "referring",
+    "captioning",
+    "retrieval",
+    "attributes",
+)
 
 CATALOG: dict[str, DatasetSpec] = {
     spec.name: spec
     for spec in (
-        _shapes("train", _ALL),
-        _shapes("val", _ALL),
-        _shapes("novel", _ALL),
+        _shapes("train", _EVALUATORS),
+        _shapes("val", _EVALUATORS),
+        _shapes("novel", _EVALUATORS),
         _camvid("train", 367),
         _camvid("val", 101),
         _camvid("test", 233),

@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from xdecoder.config import parse
 from xdecoder.files import atomic
 from xdecoder.network import Network
-from xdecoder.tasks.segmentation import SegmentationConfig
+from xdecoder.tasks.segmentation import DESCRIPTOR, SegmentationConfig
 from xdecoder.types import Vocabulary
 
 INPUTS = ("images", "texts")
@@ -99,13 +100,14 @@ def _plain(model: Network) -> Network:
     return plain
 
 
-def write_classes(model: Network, vocabulary: Vocabulary, path: str | Path, settings: SegmentationConfig | None = None) -> None:
+def write_classes(model: Network, vocabulary: Vocabulary, path: str | Path) -> None:
     """Write what an exported network needs of a vocabulary as .npz: `texts` (K + 1, D), `names` (K,) and `is_thing` (K,).
 
-    settings: how the network is to be asked; None: with the mean over all templates.
+    The texts are made as they were when the network was measured.
     """
+    settings = parse(SegmentationConfig, model.protocol.tasks.get(DESCRIPTOR.name, {}), "the network's protocol")
     with torch.inference_mode():
-        texts = model.class_texts(vocabulary.prompts, settings or SegmentationConfig()).float().cpu().numpy()
+        texts = model.class_texts(vocabulary.prompts, settings).float().cpu().numpy()
     with atomic(path) as file:
         np.savez(file, texts=texts, names=np.array(vocabulary.names), is_thing=np.array(vocabulary.is_thing))
 
