@@ -256,7 +256,7 @@ class ImageDataset(Dataset[Sample]):
             id=record.id,
             image=image,
             output_size=size,
-            segments=segments if "segmentation" in self.tasks or "referring" in self.tasks else None,
+            segments=segments if self._needs & {"regions", "references"} else None,
             phrases=phrases,
             captions=self._captions(record),
             label_map=label_map,

@@ -90,14 +90,8 @@ _KEYS: dict[str, dict[str, tuple[Callable[[Any], bool], str]]] = {
 }
 """What each row of a list must hold, by kind of list."""
 
-_ONCE = {
-    "panoptic.json": (),
-    "captions.json": (),
-    "classes.json": (),
-    "answers.json": (),
-    "interactive.json": (),
-    "referring.json": ("index",),
-}
+_LISTED = ("panoptic.json", "captions.json", "classes.json", "answers.json", "interactive.json")
+_ONCE: dict[str, tuple[str, ...]] = {**dict.fromkeys(_LISTED, ()), "referring.json": ("index",)}
 """Kinds that have one row for each image or question, or for each of these keys of it."""
 
 

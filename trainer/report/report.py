@@ -35,6 +35,7 @@ from xdecoder.types import (
     CaptionResult,
     ClassificationResult,
     InstanceResult,
+    InteractiveResult,
     PanopticResult,
     PanopticSegment,
     ReferringResult,

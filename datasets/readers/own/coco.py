@@ -11,7 +11,7 @@ from datasets.readers.names import Names, hidden
 from datasets.readers.own.folders import SPLITS, Fields, told
 from xdecoder.files import shown
 
-_MEASURES = {
+_EVALUATORS = {
     "panoptic": ("panoptic", "instance", "semantic"),
     "instances": ("instance",),
     "phrases": ("referring",),
@@ -42,7 +42,7 @@ def of_files(paths: list[Path], part: str, folder: Path | None, split: bool) -> 
     fields: Fields = {kind: str(file.path.absolute()) for kind, file in kinds.items()}
     if "panoptic" in kinds:
         fields["panoptic_images"] = str(_panoptic_folder(kinds["panoptic"]))
-    main = next(kind for kind in _MEASURES if kind in kinds)
+    main = next(kind for kind in _EVALUATORS if kind in kinds)
     names = ", ".join(file.path.name for file in kinds.values())
     return {
         "reader": "coco",
@@ -51,7 +51,7 @@ def of_files(paths: list[Path], part: str, folder: Path | None, split: bool) -> 
         "loose_names": True,
         "turn": "told",
         "part": None if split else part,
-        "evaluators": tuple(dict.fromkeys(name for kind, some in _MEASURES.items() if kind in kinds for name in some)),
+        "evaluators": tuple(dict.fromkeys(name for kind, some in _EVALUATORS.items() if kind in kinds for name in some)),
         "protocol": told(f"COCO {', '.join(kinds)} ({names})", split),
     }
 
