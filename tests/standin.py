@@ -19,10 +19,14 @@ class Task(str):
     compares = False
 
 
+class StandInConfig(NetworkConfig):
+    name: str = "stand-in"
+
+
 class Model(Network):
     """Its one loss is the mean over the step's images of the squared distance to the image's mean."""
 
-    config = NetworkConfig(name="stand-in")
+    config = StandInConfig()
     lr_multipliers: ClassVar[Mapping[str, float]] = {"backbone": 0.1, "language": 0.1}
 
     def __init__(self) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 from xdecoder.tasks import names
 
 MOST = 3
-OTHERS = {"evaluators", "reader", "EVALUATORS", "READERS", "_EVALUATORS"}
-"""Variables, arguments and keys whose values are other things that are called like tasks."""
+OTHERS = {"evaluators", "reader", "EVALUATORS", "READERS", "_EVALUATORS", "tasks"}
+"""Variables, arguments and keys whose values are other things that are called like tasks, or (`tasks`) say what a network can."""
 
 
 def named(path: Path, tasks: tuple[str, ...]) -> Iterator[str]:
