@@ -28,7 +28,6 @@ import xdecoder
 from trainer.experiment import ExperimentConfig
 from xdecoder.config import load
 from xdecoder.inference.predictor import Predictor
-from xdecoder.model import XDecoder
 from xdecoder.serving import http as server
 from xdecoder.serving.http import ServerConfig
 
@@ -42,7 +41,7 @@ QUESTIONS: dict[str, dict[str, Any]] = {
 def serve(checkpoint: str | None, threads: int, port: int, batch: int) -> None:
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    predictor = xdecoder.load(checkpoint) if checkpoint else Predictor(XDecoder(load(ExperimentConfig, QUICKSTART).model))
+    predictor = xdecoder.load(checkpoint) if checkpoint else Predictor(load(ExperimentConfig, QUICKSTART).model.build())
     server.serve(predictor, "127.0.0.1", port, ServerConfig(batch=batch))
 
 

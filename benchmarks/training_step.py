@@ -131,12 +131,13 @@ def measure(config: ExperimentConfig, steps: int) -> list[dict[str, Any]]:
     """Seconds and peak GiB of each stage in each step, the first of which also makes the optimiser's state."""
     torch.manual_seed(0)
     model = XDecoder(config.model).train()
-    optimizer = build_optimizer(model, config.trainer.learning_rate, config.trainer.weight_decay, config.trainer.lr_multipliers)
-    if config.trainer.checkpoint_activations:
-        recompute_activations(model)
+    multipliers = model.lr_multipliers if config.trainer.lr_multipliers is None else config.trainer.lr_multipliers
+    optimizer = build_optimizer(model, config.trainer.learning_rate, config.trainer.weight_decay, multipliers)
     precision = resolve(config.trainer.precision, torch.device("cpu"))
     tasks = (("segmentation", "referring"), ("captioning", "retrieval"))
     learner = Learner(model, [Stream(config.tasks.build(names), iter) for names in tasks])  # type: ignore[arg-type]
+    if config.trainer.checkpoint_activations:
+        recompute_activations(learner)
     parameters = list(model.parameters())
     ledger, given, measured = Ledger(), batches(), []
     watch(model, ledger)
