@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import json
 import os
-import re
 import reprlib
 import stat
 from collections.abc import Iterator
