@@ -9,13 +9,14 @@ import reprlib
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from pydantic_core import from_json
 
 MAX_TEXT = 1 << 28  # bytes of a list; the longest of the public sets has 60 million
 MAX_JSON = 1 << 32  # Visual Genome has files of a gigabyte
+_SYSTEM = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir", "$RECYCLE.BIN"})
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 """Of the files that are taken for pictures where a folder is searched; a file that is named may have any."""
 
@@ -193,3 +194,25 @@ def lines_in(text: str) -> list[str]:
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     return [line.strip() for line in text.split("\n")]
+
+
+def hidden(name: str) -> bool:
+    """Whether a file or folder is the system's and none of the user's: ._x, .DS_Store, .ipynb_checkpoints, __MACOSX."""
+    return name.startswith(".") or name in _SYSTEM
+
+
+def files_below(folder: Path) -> Iterator[str]:
+    """Paths, relative to a folder, of the files in it and in its folders, without hidden ones; none if it is not there."""
+    for home, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not hidden(name))
+        inner = PurePosixPath(Path(home).relative_to(folder).as_posix())
+        yield from (str(inner / name) for name in sorted(names) if not hidden(name))
+
+
+def is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
+def images_below(folder: Path) -> list[str]:
+    """Paths, relative to a folder, of the picture files in it and in its folders, in order, without hidden ones."""
+    return sorted(name for name in files_below(folder) if is_image(name))
