@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from xdecoder.files import IMAGE_SUFFIXES, atomic, read_lines, write_json
+from xdecoder.files import IMAGE_SUFFIXES, atomic, images_below, read_lines, write_json
 
 if TYPE_CHECKING:  # torch takes seconds to import; `xdecoder --help` does without
     from PIL.Image import Image
@@ -210,8 +210,9 @@ def images_of(given: Sequence[str]) -> list[Photo]:
     for name in given:
         path = Path(name)
         if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-            photos += [Photo(p, p.relative_to(path).with_suffix("")) for p in found]
+            below = [Path(name) for name in images_below(path)]
+            found = [path / p for p in below]
+            photos += [Photo(path / p, p.with_suffix("")) for p in below]
         elif path.exists():
             found = [path]
             photos.append(Photo(path, Path(path.stem)))

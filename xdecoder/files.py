@@ -5,18 +5,18 @@ from __future__ import annotations
 import codecs
 import json
 import os
-import re
 import reprlib
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from pydantic_core import from_json
 
 MAX_TEXT = 1 << 28  # bytes of a list; the longest of the public sets has 60 million
 MAX_JSON = 1 << 32  # Visual Genome has files of a gigabyte
+_SYSTEM = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir", "$RECYCLE.BIN"})
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 """Of the files that are taken for pictures where a folder is searched; a file that is named may have any."""
 
@@ -106,17 +106,22 @@ def regular(path: str | Path, what: str = "file") -> Path:
     Raises:
         ValueError: naming the path; `what` says which kind of file was expected.
     """
-    path = Path(path)
+    _size(path, what)
+    return Path(path)
+
+
+def _size(path: str | Path, what: str) -> int:
+    """Bytes of an ordinary file; raises ValueError as `regular` does."""
     try:
-        mode = path.stat().st_mode
+        found = os.stat(path)
     except FileNotFoundError:
         raise FileError(f"{path}: no such {what}", "missing") from None
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL
         raise FileError(f"{shown(str(path))}: the {what} cannot be reached ({error})", "missing") from None
-    if not stat.S_ISREG(mode):
-        found = "a folder" if stat.S_ISDIR(mode) else "a pipe, a socket or a device"
-        raise FileError(f"{path}: is {found}, not a {what}", "special")
-    return path
+    if not stat.S_ISREG(found.st_mode):
+        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe, a socket or a device"
+        raise FileError(f"{path}: is {kind}, not a {what}", "special")
+    return found.st_size
 
 
 def shown(value: object, length: int = 80) -> str:
@@ -142,11 +147,12 @@ def read_text(path: str | Path, what: str = "file", limit: int = MAX_TEXT) -> st
     Raises:
         ValueError: naming the file if it is missing, no ordinary file, of more than `limit` bytes, or not such a text.
     """
-    path = regular(path, what)
+    size = _size(path, what)
+    if size > limit:
+        raise FileError(f"{path}: is {size} bytes long; a {what} has at most {limit}", "large")
     try:
-        if path.stat().st_size > limit:
-            raise FileError(f"{path}: is {path.stat().st_size} bytes long; a {what} has at most {limit}", "large")
-        data = path.read_bytes()
+        with open(path, "rb") as file:
+            data = file.read()
     except OSError as error:
         raise FileError(f"{path}: the {what} cannot be read ({error.strerror})", "damaged") from None
     encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
@@ -175,7 +181,7 @@ def read_json(path: str | Path) -> Any:
 
 def read_lines(path: str | Path) -> list[str]:
     """Lines of a text file without blanks around them, empty ones left out; raises ValueError naming the file."""
-    return [line for _, line in numbered_lines(path)]
+    return [line for line in lines_in(read_text(path)) if line]
 
 
 def numbered_lines(path: str | Path) -> list[tuple[int, str]]:
@@ -185,4 +191,28 @@ def numbered_lines(path: str | Path) -> list[tuple[int, str]]:
 
 def lines_in(text: str) -> list[str]:
     """All lines of a text without blanks around them, also the empty ones; only line feeds and carriage returns end a line."""
-    return [line.strip() for line in re.split("\r\n|\r|\n", text)]
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return [line.strip() for line in text.split("\n")]
+
+
+def hidden(name: str) -> bool:
+    """Whether a file or folder is the system's and none of the user's: ._x, .DS_Store, .ipynb_checkpoints, __MACOSX."""
+    return name.startswith(".") or name in _SYSTEM
+
+
+def files_below(folder: Path) -> Iterator[str]:
+    """Paths, relative to a folder, of the files in it and in its folders, without hidden ones; none if it is not there."""
+    for home, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not hidden(name))
+        inner = PurePosixPath(Path(home).relative_to(folder).as_posix())
+        yield from (str(inner / name) for name in sorted(names) if not hidden(name))
+
+
+def is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
+def images_below(folder: Path) -> list[str]:
+    """Paths, relative to a folder, of the picture files in it and in its folders, in order, without hidden ones."""
+    return sorted(name for name in files_below(folder) if is_image(name))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from xdecoder.files import atomic
+from xdecoder.images import decode
 
 Json = dict[str, Any]
 
@@ -97,13 +98,7 @@ def files_below(folder: Path, pattern: str, hint: str) -> list[Path]:
 
 def read_values(path: Path) -> NDArray[np.int64]:
     """(H, W) or (H, W, C) numbers of an image; raises ValueError for a damaged one."""
-    try:
-        with Image.open(path) as image:
-            return np.array(image).astype(np.int64)
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"{path}: is damaged or no image ({error}); fetch it again") from None
+    return np.array(decode(path, "image")).astype(np.int64)
 
 
 def write_image(path: Path, image: Image.Image, **options: Any) -> None:

@@ -6,9 +6,10 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from datasets.readers.classes import ClassKeys
-from datasets.readers.names import ids_of, images_below
+from datasets.readers.names import ids_of
 from datasets.records import Contents, Record
 from datasets.spec import DatasetSpec, Part
+from xdecoder.files import images_below
 from xdecoder.language import vocabularies
 
 

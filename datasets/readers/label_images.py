@@ -8,10 +8,10 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from datasets.readers.classes import ClassKeys, LabelImageKeys, is_background, renamed
-from datasets.readers.names import ids_of, images_below
+from datasets.readers.names import ids_of
 from datasets.records import Contents, Record, Turn
 from datasets.spec import DatasetSpec, Part, Rename, needs
-from xdecoder.files import numbered_lines
+from xdecoder.files import images_below, numbered_lines
 
 Level = Annotated[int, Field(ge=0, le=255)]
 

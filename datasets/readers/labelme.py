@@ -14,10 +14,10 @@ from typing_extensions import TypedDict
 
 from datasets.findings import Findings, refuse
 from datasets.readers.classes import ClassKeys, is_background
-from datasets.readers.names import Names, files_below, hidden, ids_of
+from datasets.readers.names import Names, ids_of
 from datasets.records import Contents, Record, Region
 from datasets.spec import DatasetSpec, Part
-from xdecoder.files import read_json, shown
+from xdecoder.files import files_below, hidden, read_json, shown
 
 _Number = Annotated[float, Field(allow_inf_nan=False)]
 _MEND = "mend it in LabelMe, or leave the shape out"

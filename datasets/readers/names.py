@@ -2,37 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-from xdecoder.files import IMAGE_SUFFIXES
-
-_SYSTEM = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir", "$RECYCLE.BIN"})
-
-
-def hidden(name: str) -> bool:
-    """Whether a file or folder is the system's and none of the user's: ._x, .DS_Store, .ipynb_checkpoints, __MACOSX."""
-    return name.startswith(".") or name in _SYSTEM
-
-
-def files_below(folder: Path) -> Iterator[str]:
-    """Paths, relative to a folder, of the files in it and in its folders, without hidden ones; none if it is not there."""
-    for home, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not hidden(name))
-        inner = PurePosixPath(Path(home).relative_to(folder).as_posix())
-        yield from (str(inner / name) for name in sorted(names) if not hidden(name))
-
-
-def is_image(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
-
-
-def images_below(folder: Path) -> list[str]:
-    """Paths, relative to a folder, of the picture files in it and in its folders, in order, without hidden ones."""
-    return sorted(name for name in files_below(folder) if is_image(name))
+from xdecoder.files import files_below, is_image
 
 
 def holds_images(folder: Path) -> bool:

@@ -12,10 +12,10 @@ from typing import ClassVar, Literal
 
 from datasets.findings import Findings
 from datasets.readers.classes import ClassKeys, numbers, unlabelled
-from datasets.readers.names import files_below, ids_of, images_below
+from datasets.readers.names import ids_of
 from datasets.records import Contents, Record, Region
 from datasets.spec import DatasetSpec, Part
-from xdecoder.files import numbered_lines, read_lines, shown
+from xdecoder.files import files_below, images_below, numbered_lines, read_lines, shown
 from xdecoder.images import read_header
 from xdecoder.types import Vocabulary
 

@@ -47,7 +47,7 @@ def _truncated(root: Path) -> None:
         (_grey_instances, "annotations_instance.*expected an RGB image"),
         (_large_labels, "expected class numbers 0 to 150"),
         (_unknown_category, "object 1 has category 101; expected 1 to 100"),
-        (_truncated, "is damaged or no image"),
+        (_truncated, "the image is damaged or incomplete"),
     ],
 )
 def test_wrong_input(damage: Callable[[Path], None], sentence: str, tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_an_interrupted_preparation_goes_on(tmp_path: Path) -> None:
     label = home / "annotations/validation/ADE_val_00000002.png"
     kept = label.read_bytes()
     label.write_bytes(b"half")
-    with pytest.raises(ValueError, match="is damaged or no image"):
+    with pytest.raises(ValueError, match="the image is damaged or incomplete"):
         ade20k.prepare(tmp_path / "part")
     notes = home / ".ade20k_val.part"
     assert notes.read_text().count("\n") == 1

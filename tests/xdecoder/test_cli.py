@@ -114,6 +114,14 @@ def test_a_region_is_described_and_must_fit(photos: Path, network: str, tmp_path
     assert capsys.readouterr().err == "error: a region has the picture's size (40, 60), not (30, 60)\n"
 
 
+def test_what_the_system_hides_is_no_image(photos: Path) -> None:
+    before = [photo.path for photo in cli.images_of([str(photos)])]
+    for name in ("._a.png", ".ipynb_checkpoints/a.png", "__MACOSX/a.png"):
+        (photos / name).parent.mkdir(exist_ok=True)
+        (photos / name).write_bytes((photos / "a.png").read_bytes())
+    assert before and [photo.path for photo in cli.images_of([str(photos)])] == before
+
+
 def test_names_from_a_file(photos: Path, network: str, tmp_path: Path, capsys: Any) -> None:
     (tmp_path / "names.txt").write_bytes(b"\xef\xbb\xbfcat\r\n\r\n  blue sky  \r\n\r\n")
     line = ["segment", str(photos / "a.png"), "--classes", f"@{tmp_path / 'names.txt'}", "--checkpoint", network]

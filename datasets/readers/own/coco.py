@@ -7,9 +7,9 @@ from pathlib import Path
 
 from datasets.findings import refuse
 from datasets.readers.coco import File
-from datasets.readers.names import Names, hidden
+from datasets.readers.names import Names
 from datasets.readers.own.folders import SPLITS, Fields, told
-from xdecoder.files import shown
+from xdecoder.files import hidden, shown
 
 _EVALUATORS = {
     "panoptic": ("panoptic", "instance", "semantic"),

@@ -8,8 +8,8 @@ from typing import Any
 
 from datasets.findings import refuse
 from datasets.readers.labelme import annotated
-from datasets.readers.names import files_below, hidden, holds_images, is_image
-from xdecoder.files import read_json
+from datasets.readers.names import holds_images
+from xdecoder.files import files_below, hidden, is_image, read_json
 
 SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation", "test", "testing")}
 IMAGES = ("images", "img_dir", "JPEGImages", "imgs", "image")

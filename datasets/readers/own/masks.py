@@ -9,7 +9,6 @@ import numpy as np
 
 from datasets.findings import refuse
 from datasets.readers.classes import checked_names, is_background
-from datasets.readers.names import images_below
 from datasets.readers.own.folders import (
     IMAGES,
     MASKS,
@@ -23,7 +22,7 @@ from datasets.readers.own.folders import (
     told,
 )
 from datasets.readers.own.yolo import class_list
-from xdecoder.files import numbered_lines
+from xdecoder.files import images_below, numbered_lines
 from xdecoder.images import decode
 from xdecoder.language import vocabularies
 

@@ -11,10 +11,9 @@ from typing import Any
 
 from datasets.findings import refuse
 from datasets.readers.classes import checked_names, is_background
-from datasets.readers.names import hidden
 from datasets.readers.own.folders import Fields, folder_of, holds, swapped, told
 from xdecoder.config import parse_yaml
-from xdecoder.files import read_lines, read_text, shown
+from xdecoder.files import hidden, read_lines, read_text, shown
 
 _SIDES = {"train": ("train",), "val": ("val", "valid", "validation", "test")}
 
