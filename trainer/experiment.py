@@ -9,11 +9,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import yaml
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from datasets.bad import BadSamples
 from datasets.loader import train_loader
@@ -56,6 +56,13 @@ FREE_TO_CHANGE = (
 """Settings with which a run may go on although they differ from those it began with."""
 
 
+def _named(folder: Any) -> Any:
+    """Without a name, the run would be strewn over the current directory."""
+    if isinstance(folder, str) and (not folder.strip() or "\0" in folder):
+        raise ValueError("expected the path of a folder, such as runs/mine")
+    return folder
+
+
 class ExperimentConfig(Config):
     """Everything about one run; `train.py` and `eval.py` read the same file."""
 
@@ -67,9 +74,9 @@ class ExperimentConfig(Config):
     trainer: TrainerConfig
     weights: str | None = None
     """A checkpoint to start training from: a whole network, or only its backbone or text encoder; a path or an address."""
-    output: Path
+    output: Annotated[Path, BeforeValidator(_named)]
     """The run folder, relative to the current directory."""
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**32)
     """Of the initial weights, the order of samples and all that is drawn while training."""
 
     @model_validator(mode="after")
