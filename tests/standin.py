@@ -22,7 +22,7 @@ class Task(str):
 class Model(Network):
     """Its one loss is the mean over the step's images of the squared distance to the image's mean."""
 
-    config = NetworkConfig(name="stand-in")
+    config = NetworkConfig.model_construct(name="stand-in")
     lr_multipliers: ClassVar[Mapping[str, float]] = {"backbone": 0.1, "language": 0.1}
 
     def __init__(self) -> None:
