@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -9,12 +10,14 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from datasets.fingerprint import differences
 from trainer import checkpointing, distributed
 from trainer.adaptation import LoraConfig, merged
 from trainer.distributed import ALONE, World
@@ -35,6 +38,7 @@ from xdecoder.losses.context import StepContext
 from xdecoder.network import Network, Task
 from xdecoder.types import Batch, to_device
 
+logger = logging.getLogger(__name__)
 Positive = Annotated[int, Field(gt=0)]
 
 
@@ -157,6 +161,7 @@ class Trainer:
         evaluate: measures a model in the middle of training, on the named entries of `data.evaluate` or (None) all; results
             by name.
         seed: of all that training draws.
+        data: a fingerprint of the files that are learnt from, on the main process; a difference from the state's is told.
         bad_samples: tells how many of this process's samples could not be read so far, for the log.
     """
 
@@ -171,8 +176,9 @@ class Trainer:
         evaluate: Evaluate | None = None,
         seed: int = 0,
         bad_samples: Callable[[], int] = lambda: 0,
+        data: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
-        self._bad_samples = bad_samples
+        self._bad_samples, self.data = bad_samples, data
         self.config, self.streams, self.device, self.world = config, streams, device, world
         self.run_folder, self.evaluate, self.seed = Path(run_folder), evaluate, seed
         layout = torch.channels_last if config.channels_last else torch.preserve_format
@@ -256,6 +262,7 @@ class Trainer:
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
             "processes": list(processes),
+            "data": dict(self.data),
         }
 
     def _save_alone(self, lost: int) -> str:
@@ -290,6 +297,8 @@ class Trainer:
         self.scaler.load_state_dict(state["scaler"])
         self.step, self.consumed, self.seconds, self.best = (state[key] for key in ("step", "consumed", "seconds", "best"))
         self._saved = (self.step, self.best)
+        for difference in differences(state.get("data", {}), self.data):
+            logger.warning("%s; going on from step %d with them", difference, self.step)
         if len(state["processes"]) == self.world.size and None not in state["processes"]:
             own = state["processes"][self.world.rank]
             checkpointing.restore_random_state(own["random"], self.device)

@@ -156,6 +156,13 @@ def _export(options: argparse.Namespace) -> int:
     return 0
 
 
+def _inspect(options: argparse.Namespace) -> int:
+    from xdecoder.inspection import inspect
+
+    print(json.dumps(inspect(options.file), indent=1, default=str))
+    return 0
+
+
 def _segment(model: Predictor, picture: Path, options: argparse.Namespace) -> Answer:
     result = model.segment(picture, options.classes, threshold=options.threshold, tile=options.tile)
     return Answer(result.to_json(), result.draw)
@@ -402,6 +409,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     _device(added)
     added.set_defaults(run=_serve_http)
+
+    added = commands.add_parser("inspect", help="say what a checkpoint is, without building its network", formatter_class=form)
+    added.add_argument("file", type=Path, metavar="FILE", help="a network or a training state, of ours or somebody else's")
+    added.add_argument("--debug", action="store_true", help="show where an error came from")
+    added.set_defaults(run=_inspect)
 
     added = command("export", "write the segmentation path for serving, as .onnx or .pt2", None)
     added.add_argument("--out", type=Path, required=True, metavar="FILE", help="model.onnx, or model.pt2 for PyTorch alone")
