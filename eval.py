@@ -13,7 +13,6 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from datetime import timedelta
 from functools import partial
 
 from trainer import distributed
@@ -29,7 +28,7 @@ def measure(config: ExperimentConfig, options: argparse.Namespace, score: bool =
     world = distributed.detect(os.environ)
     device = distributed.pick_device(config.trainer.device, world)
     config = choose(config, options.datasets, options.limit)
-    with distributed.group(world, device, os.environ, timedelta(seconds=config.trainer.rendezvous_seconds)):
+    with distributed.group(world, device, os.environ, *config.trainer.patience):
         source, keeping = entry_point.source(config, options, device, score)
         if options.fresh and world.is_main:
             entry_point.forget(keeping)

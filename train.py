@@ -6,7 +6,6 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from datetime import timedelta
 
 from trainer import distributed
 from trainer.commands import EXIT_INTERRUPTED, experiment_parser, run
@@ -20,7 +19,7 @@ def train(config: ExperimentConfig, options: argparse.Namespace) -> int:
     world = distributed.detect(os.environ)
     device = distributed.pick_device(config.trainer.device, world)
     with (
-        distributed.group(world, device, os.environ, timedelta(seconds=config.trainer.rendezvous_seconds)),
+        distributed.group(world, device, os.environ, *config.trainer.patience),
         locked(config.output, world),
     ):
         if not open_run(config, world, options.fresh):

@@ -21,8 +21,9 @@ from xdecoder.language.prompts import clean
 from xdecoder.tasks.retrieval import shares
 
 SHOWN_SIDE = 1280  # larger pictures are made smaller: it is what a screen shows, and more than most networks look at
-MAX_TEXTS = 200
+MAX_TEXTS = {"class name": 200, "phrase": 20, "sentence": 50}
 MAX_LENGTH = 200  # characters of one text
+MAX_LETTERS = 4000  # of all texts of a question: what an answer costs grows with them
 
 
 @dataclass(frozen=True)
@@ -164,8 +165,11 @@ def lines_in(text: str, kind: str) -> list[str]:
 
 def _checked(texts: Iterable[str], kind: str) -> list[str]:
     found = [text for text in texts if text]
-    if len(found) > MAX_TEXTS or any(len(text) > MAX_LENGTH for text in found):
-        raise ValueError(f"Ask about at most {MAX_TEXTS} texts at once, each {kind} of at most {MAX_LENGTH} characters.")
+    if len(found) > MAX_TEXTS[kind] or any(len(text) > MAX_LENGTH for text in found):
+        most = MAX_TEXTS[kind]
+        raise ValueError(f"Ask about at most {most} texts at once, each {kind} of at most {MAX_LENGTH} characters.")
+    if (letters := sum(map(len, found))) > MAX_LETTERS:
+        raise ValueError(f"Ask with at most {MAX_LETTERS} characters at once, not {letters}.")
     return found
 
 

@@ -8,6 +8,7 @@ Without --checkpoint it takes the network of `make quickstart`. It needs `pip in
 from __future__ import annotations
 
 import argparse
+import html
 import os
 import sys
 import tempfile
@@ -41,6 +42,7 @@ WAITING = 32  # visitors in the queue; one more is told to come back
 KEPT_SECONDS = 3600  # for so long uploads and answers lie in the server's temporary folder
 MOST_IMAGES = 16  # of a search
 EXAMPLES = 6
+FORGED = "This is not what the page sends; reload it and ask again."
 COMMAS = "separated by commas"
 FIELDS = ("things", "stuff", "classes", "phrases", "sentences", "question", "threshold")
 
@@ -74,7 +76,7 @@ def _main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description="A web page that asks a network about your pictures.")
     parser.add_argument("--checkpoint", metavar="FILE", help="a network of ours or a published one (default: the quickstart's)")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=7860, help="(default: %(default)s)")
+    parser.add_argument("--port", type=_port, default=7860, help="(default: %(default)s)")
     parser.add_argument("--debug", action="store_true", help="show where an error came from")
     options = parser.parse_args(arguments)
     source = options.checkpoint or QUICKSTART
@@ -84,6 +86,12 @@ def _main(arguments: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         serve(build(predictor, Path(source).name, Path(folder)), options.host, options.port, block=True)
     return 0
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 to 65535, not {text!r}")
+    return int(text)
 
 
 def serve(page: Any, host: str, port: int | None, block: bool) -> str:
@@ -158,9 +166,9 @@ def _one_image(
         def work() -> Reply:
             if upload is None:
                 raise ValueError("Choose a picture first.")
-            if chosen not in tasks:
+            if not isinstance(chosen, str) or chosen not in tasks:
                 raise ValueError(f"Choose one of the tasks {', '.join(tasks)}.")
-            return tasks[chosen][0](predictor, open_upload(upload["path"]), Texts(**dict(zip(FIELDS, given, strict=True))))
+            return tasks[chosen][0](predictor, open_upload(_path(upload)), _texts(given))
 
         return _shown(gr, _kindly(work))
 
@@ -197,7 +205,9 @@ def _find(gr: Any, predictor: Predictor) -> None:
 
     def find(uploads: list[dict[str, Any]] | None, words: str) -> list[Any]:
         def work() -> Reply:
-            paths = [upload["path"] for upload in uploads or ()]
+            paths = [_path(upload) for upload in uploads or ()]
+            if not isinstance(words, str):
+                raise ValueError(FORGED)
             if not 0 < len(paths) <= MOST_IMAGES:
                 raise ValueError(f"Choose some pictures first, at most {MOST_IMAGES}.")
             return answers.find(predictor, [open_upload(path) for path in paths], words)
@@ -209,7 +219,7 @@ def _find(gr: Any, predictor: Predictor) -> None:
 
 def _fields(gr: Any, threshold: float) -> dict[str, Any]:
     """One component a field; those of the first task are visible."""
-    every = {"max_length": answers.MAX_TEXTS * answers.MAX_LENGTH}
+    every = {"max_length": answers.MAX_LETTERS + 1000}
     fields = {
         "things": gr.Textbox(", ".join(SHAPES), label="Things, counted one by one", info=COMMAS, lines=2, **every),
         "stuff": gr.Textbox(", ".join(STUFF), label="Stuff, one region each", info=COMMAS, **every),
@@ -233,7 +243,7 @@ def _fields(gr: Any, threshold: float) -> dict[str, Any]:
 
 def _outputs(gr: Any, prefix: str) -> list[Any]:
     """Where a reply is shown; `prefix` makes the elements' names differ between two such places."""
-    headline = gr.Markdown("Ask, and the answer will stand here.", elem_id=f"{prefix}headline", elem_classes="headline")
+    headline = gr.HTML("Ask, and the answer will stand here.", elem_id=f"{prefix}headline", elem_classes="headline")
     scores = gr.Label(label="How well they fit", show_heading=False, visible=False, elem_id=f"{prefix}scores")
     with gr.Tabs(visible=False) as tabs:
         with gr.Tab("Regions"):
@@ -257,7 +267,7 @@ def _shown(gr: Any, reply: Reply) -> list[Any]:
     found = bool(reply.regions)
     annotated = gr.AnnotatedImage((reply.picture, list(reply.regions)), color_map=dict(reply.colours)) if found else None
     return [
-        f"**{reply.headline}**",
+        f"<strong>{html.escape(reply.headline)}</strong>",  # it holds words of visitors
         gr.Label(dict(reply.scores), visible=bool(reply.scores)),
         gr.Tabs(visible=found),
         annotated,
@@ -266,6 +276,22 @@ def _shown(gr: Any, reply: Reply) -> list[Any]:
         gr.Accordion(visible=True),
         reply.json,
     ]
+
+
+def _path(upload: Any) -> str:
+    """Where an upload lies; its form is checked, since nobody keeps a visitor from sending what the page would not."""
+    if not isinstance(upload, dict) or not isinstance(upload.get("path"), str):
+        raise ValueError(FORGED)
+    return str(upload["path"])
+
+
+def _texts(given: Sequence[Any]) -> Texts:
+    """What stands in the fields, in the order of FIELDS, of which only the threshold is a number."""
+    *texts, threshold = given
+    number = isinstance(threshold, (int, float)) and not isinstance(threshold, bool) and 0 <= threshold <= 1
+    if len(given) != len(FIELDS) or not number or not all(isinstance(text, str) for text in texts):
+        raise ValueError(FORGED)
+    return Texts(**dict(zip(FIELDS, given, strict=True)))
 
 
 def _kindly(work: Callable[[], Reply]) -> Reply:

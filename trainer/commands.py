@@ -12,6 +12,7 @@ import torch
 from datasets.streams import describe_own
 from trainer import distributed, published
 from trainer.experiment import ExperimentConfig
+from trainer.heartbeat import RankLostError
 from trainer.meter import NonFiniteError
 from xdecoder.config import ConfigError, load
 from xdecoder.published import commands as published_line
@@ -68,7 +69,7 @@ def guarded(work: Callable[[], int], debug: bool = False) -> int:
     """Do the work; what goes wrong is told in one sentence, and is the exit status."""
     try:
         return work()
-    except (ValueError, OSError, NonFiniteError, torch.OutOfMemoryError) as error:
+    except (ValueError, OSError, NonFiniteError, RankLostError, torch.OutOfMemoryError) as error:
         if debug:
             raise
         print(f"error: {sentence(error)}", file=sys.stderr)

@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from trainer.heartbeat import Heartbeat, watching
 from xdecoder.config import ConfigError
 
 Item = TypeVar("Item")
@@ -125,17 +126,25 @@ def pick_device(name: str, world: World) -> torch.device:
 
 @contextmanager
 def group(
-    world: World, device: torch.device, environment: Mapping[str, str], timeout: timedelta = timedelta(minutes=2)
+    world: World,
+    device: torch.device,
+    environment: Mapping[str, str],
+    timeout: timedelta = timedelta(minutes=2),
+    silence: float = 60.0,
 ) -> Iterator[None]:
     """The block in which the processes of `world` can talk; nothing happens for a process on its own.
+
+    They watch each other: where one is gone, the others say so and end (`trainer.heartbeat`).
 
     Tensors on the processor and plain values travel by gloo, also beside a GPU, whose queue they then need not wait for.
 
     Args:
         timeout: how long to wait until all have come.
+        silence: seconds without a sign of life after which a process is taken for lost.
 
     Raises:
         ConfigError: if they do not find each other.
+        RankLostError: if one of them is gone later.
     """
     if world.size == 1:
         yield
@@ -145,6 +154,7 @@ def group(
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     try:
         store, _, _ = next(dist.rendezvous(place, world.rank, world.size, timeout=timeout))
+        heartbeat = Heartbeat(store, world.rank, world.size, silence, environment)
         _wait_for_all(store, world, environment, timeout)
         dist.init_process_group(backend, store=store, rank=world.rank, world_size=world.size, timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
@@ -153,10 +163,10 @@ def group(
             f"{world.launcher} announces {world.size} processes, but number {world.rank} could not meet the others at {place} "
             f"({reason}); check that all were started and that MASTER_ADDR and MASTER_PORT are right"
         ) from None
-    try:
+    with watching(heartbeat):
         yield
-    finally:
-        dist.destroy_process_group()
+        dist.barrier()  # who leaves early would be taken for lost
+    dist.destroy_process_group()
 
 
 def _wait_for_all(store: dist.Store, world: World, environment: Mapping[str, str], timeout: timedelta) -> None:

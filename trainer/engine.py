@@ -34,6 +34,9 @@ EngineName = Literal["ddp", "fsdp"]
 class Engine:
     """The network of a process on its own, or (with `learner` wrapped by `start`) a copy that is kept equal on all."""
 
+    whole_everywhere = True
+    """Whether one process alone knows all that there is to save."""
+
     def __init__(self, learner: nn.Module, world: World, device: torch.device, recompute: bool) -> None:
         self.learner, self.world, self.device = learner, world, device
         if recompute:
@@ -74,8 +77,15 @@ class Engine:
     ) -> None:
         """Write the step's training state: `plain` (the main process's) and what model and optimizer hold."""
         if self.world.is_main:
-            state = {**plain, "model": model.state_dict(), "optimizer": optimizer.state_dict()}
-            checkpointing.save(state, folder, step, keep_last)
+            self.write(plain, model, optimizer, folder, step, keep_last)
+
+    def write(
+        self, plain: dict[str, Any], model: nn.Module, optimizer: Optimizer, folder: Path, step: int, keep_last: int
+    ) -> None:
+        """`save` by this process on its own, where the network is `whole_everywhere`."""
+        assert self.whole_everywhere
+        state = {**plain, "model": model.state_dict(), "optimizer": optimizer.state_dict()}
+        checkpointing.save(state, folder, step, keep_last)
 
     def load(self, path: Path, state: dict[str, Any], model: nn.Module, optimizer: Optimizer) -> None:
         """Take up the state that `checkpointing.latest` found; raises ValueError for another network's or engine's."""
@@ -87,6 +97,8 @@ class Engine:
 
 class ShardedEngine(Engine):
     """FSDP2: parameters, gradients and the optimiser's state are split among the processes, layer by layer."""
+
+    whole_everywhere = False
 
     def __init__(self, learner: nn.Module, world: World, device: torch.device, recompute: bool) -> None:
         self._plain = copy.deepcopy(learner.get_submodule("model")).cpu()  # to be measured with

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import difflib
 import logging
+import math
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import yaml
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from datasets.bad import BadSamples
+from datasets.fingerprint import fingerprint
 from datasets.loader import train_loader
 from datasets.streams import DataConfig, StreamConfig
 from trainer import adaptation, checkpointing, lock
 from trainer.distributed import World, barrier
-from trainer.evaluation.results import record
+from trainer.evaluation.results import record, versions
 from trainer.protocol import protocol_of
 from trainer.trainer import Stream, Trainer, TrainerConfig
 from xdecoder import checkpoint
@@ -56,6 +58,13 @@ FREE_TO_CHANGE = (
 """Settings with which a run may go on although they differ from those it began with."""
 
 
+def _named(folder: Any) -> Any:
+    """Without a name, the run would be strewn over the current directory."""
+    if isinstance(folder, str) and (not folder.strip() or "\0" in folder):
+        raise ValueError("expected the path of a folder, such as runs/mine")
+    return folder
+
+
 class ExperimentConfig(Config):
     """Everything about one run; `train.py` and `eval.py` read the same file."""
 
@@ -67,9 +76,9 @@ class ExperimentConfig(Config):
     trainer: TrainerConfig
     weights: str | None = None
     """A checkpoint to start training from: a whole network, or only its backbone or text encoder; a path or an address."""
-    output: Path
+    output: Annotated[Path, BeforeValidator(_named)]
     """The run folder, relative to the current directory."""
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**32)
     """Of the initial weights, the order of samples and all that is drawn while training."""
 
     @model_validator(mode="after")
@@ -177,14 +186,33 @@ def build_trainer(
         )
         for stream in config.data.train
     ]
-    return Trainer(config.trainer, model, streams, device, config.output, world, evaluate, config.seed, lambda: bad.count)
+    data = data_of(config) if world.is_main else {}
+    return Trainer(config.trainer, model, streams, device, config.output, world, evaluate, config.seed, lambda: bad.count, data)
+
+
+def data_of(config: ExperimentConfig) -> dict[str, Any]:
+    """A fingerprint of the files that the experiment learns from."""
+    return fingerprint((spec for stream in config.data.train for spec in stream.specs), config.data.root)
+
+
+def origin_of(config: ExperimentConfig, trainer: Trainer) -> dict[str, Any]:
+    """What is written into a network's file of how it came about."""
+    return {
+        "versions": versions(),
+        "steps": trainer.step,
+        "seconds": round(trainer.seconds, 1),
+        "best": trainer.best if math.isfinite(trainer.best) else None,
+        "data": dict(trainer.data),
+        "tasks": sorted({task for stream in config.data.train for task in stream.tasks}),
+        "experiment": config.model_dump(mode="json", exclude={"model", "output"}),
+    }
 
 
 def finish(config: ExperimentConfig, trainer: Trainer) -> None:
     """Write the trained network and how long it took."""
     weights = trainer.weights()
     if trainer.world.is_main:
-        checkpoint.save(trainer.model, config.model_file, weights)
+        checkpoint.save(trainer.model, config.model_file, weights, origin_of(config, trainer))
         record(config.output, {"seconds/train": trainer.seconds})
 
 

@@ -1,8 +1,8 @@
 """Noticing that another process is gone or hangs, and ending in order instead of waiting for it.
 
 Every process counts up a number in the store that they met at. The main one watches all the others' numbers, the others watch
-the main one's. A process that has died is found within seconds, since its connections break; one that hangs (stopped, its
-machine or the network is gone) once it has been silent for long enough.
+the main one's. A process that has died is found within seconds, since its connections break; one that hangs (it was stopped,
+its machine or the network is gone) is found by its silence.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 
@@ -38,11 +38,14 @@ class Heartbeat:
         store: where all of them met.
         rank, size: its place among them.
         patience: seconds without a sign of life after which a process is taken for lost.
+        environment: tells how often torchrun, which keeps the store, has started anew.
     """
 
-    def __init__(self, store: dist.Store, rank: int, size: int, patience: float) -> None:
-        self._base, self.rank, self.size, self.patience = store, rank, size, patience
-        self._store = self._connect()
+    def __init__(self, store: dist.Store, rank: int, size: int, patience: float, environment: Mapping[str, str]) -> None:
+        self.rank, self.size, self.patience = rank, size, patience
+        store = store.clone()  # whose calls do not wait for those of the main thread
+        store.set_timeout(timedelta(seconds=patience))
+        self._store = dist.PrefixStore(f"heartbeat {environment.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
         self._count = 0
         self._watched = [other for other in range(size) if other != rank] if rank == 0 else [0]
         self._stopped, self._broken, self._known, self._awake = (threading.Event() for _ in range(4))
@@ -50,7 +53,7 @@ class Heartbeat:
         self._reason = ""
         self.save: Save | None = None
         """What to do before ending, given the rank that is gone; says from where the run goes on."""
-        self._beat(self._store)
+        self._beat()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
@@ -65,8 +68,8 @@ class Heartbeat:
             if fault and not self.lost >= 0:
                 self._tell(self.rank, f"stopped ({fault})")
             self._store.set(f"beat/{self.rank}", "done")
-        if self.lost >= 0 and self.rank == 0:
-            time.sleep(3 * BEAT)  # the store is often this process's, and the others read there who was lost
+        if (fault or self.lost >= 0) and self.rank == 0:
+            time.sleep(2 * BEAT)  # the store is often this process's, and the others read there who is gone
         if self._thread.ident:
             self._thread.join(3 * BEAT)
 
@@ -87,15 +90,9 @@ class Heartbeat:
         saved = self.save(self.lost) if self.save else ""
         return f"process {self.lost} of {self.size} {self._reason}{saved}"
 
-    def _connect(self) -> dist.Store:
-        store = self._base.clone()
-        store.set_timeout(timedelta(seconds=10))
-        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # torchrun keeps the store when it starts anew
-        return dist.PrefixStore(f"heartbeat {attempt}", store)
-
-    def _beat(self, store: dist.Store) -> None:
+    def _beat(self) -> None:
         self._count += 1
-        store.set(f"beat/{self.rank}", f"{socket.gethostname()} {self._count}")
+        self._store.set(f"beat/{self.rank}", f"{socket.gethostname()} {self._count}")
 
     def _run(self) -> None:
         """Until the end: give signs of life and look for those of the others."""
@@ -106,40 +103,36 @@ class Heartbeat:
             now = time.monotonic()
             if asleep:
                 heard = dict.fromkeys(self._watched, now)
-            fault = self._listen(heard, told)
-            broken = self._broken.is_set() or fault == "broken"
-            silent = [
-                other for other in self._watched if time.monotonic() - heard[other] > (BROKEN if broken else self.patience)
-            ]
-            if silent and not self._stopped.is_set():
-                host = f"on {told[silent[0]].split()[0]} " if told[silent[0]] else ""
-                seconds = time.monotonic() - heard[silent[0]]
-                self._found(silent[0], f"{host}is gone (no sign of life for {seconds:.0f} s)")
+            try:
+                broken = self._listen(heard, told)
+            except RuntimeError:  # the main process keeps the store, but for torchrun's agent
+                self._found(0, f"is gone (it cannot be reached for {time.monotonic() - heard.get(0, now):.0f} s)")
+                break
+            for other in self._watched:
+                silent = time.monotonic() - heard[other]
+                if self.lost < 0 and silent > (BROKEN if broken else self.patience):
+                    host = f"on {told[other].split()[0]} " if told[other] else ""
+                    self._found(other, f"{host}is gone (no sign of life for {silent:.0f} s)")
         if self.lost >= 0 and not self._awake.wait(GRACE):
             self._give_up()
 
-    def _listen(self, heard: dict[int, float], told: dict[int, str]) -> str:
-        """Ask the store for news; an error is silence of the process that keeps it."""
-        try:
-            self._beat(self._store)
-            if self._broken.is_set():
-                self._store.set("broken", "1")
-            if self._store.check(["lost"]):
-                rank, _, reason = self._store.get("lost").decode().partition(" ")
-                self._found(int(rank), reason)
-            for other, news in zip(
-                self._watched, self._store.multi_get([f"beat/{other}" for other in self._watched]), strict=True
-            ):
-                text = news.decode()
-                if text != told[other] or text == "done":
-                    heard[other], told[other] = time.monotonic(), text
-            return "broken" if self._store.check(["broken"]) else ""
-        except RuntimeError:
-            with suppress(RuntimeError):
-                self._store = self._connect()
-            return "unreachable"
+    def _listen(self, heard: dict[int, float], told: dict[int, str]) -> bool:
+        """Ask the store for news, for which `heard` and `told` are updated; whether connections broke."""
+        self._beat()
+        if self._broken.is_set():
+            self._store.set("broken", "1")
+        if self._store.check(["lost"]):
+            rank, _, reason = self._store.get("lost").decode().partition(" ")
+            self._found(int(rank), reason)
+        news = self._store.multi_get([f"beat/{other}" for other in self._watched])
+        for other, text in zip(self._watched, (each.decode() for each in news), strict=True):
+            if text != told[other] or text == "done":
+                heard[other], told[other] = time.monotonic(), text
+        return self._store.check(["broken"])
 
     def _found(self, rank: int, reason: str) -> None:
+        if self._stopped.is_set():
+            return
         self.lost, self._reason = rank, reason
         with suppress(RuntimeError):
             self._tell(rank, reason)

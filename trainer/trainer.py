@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from datasets.fingerprint import differences
 from trainer import checkpointing, distributed
 from trainer.adaptation import LoraConfig, merged
 from trainer.distributed import ALONE, World
 from trainer.engine import EngineName, build_engine, total_norm
 from trainer.global_batch import GlobalBatch, SeededBatch, place
+from trainer.heartbeat import saving_when_lost
 from trainer.interrupt import stop_on_signals
+from trainer.lock import locked
 from trainer.logging import Progress, RunLog
 from trainer.meter import Meter, NonFiniteError, Part, summary
 from trainer.optim import MultiStep, Schedule, build_optimizer, build_schedule
@@ -31,6 +38,7 @@ from xdecoder.losses.context import StepContext
 from xdecoder.network import Network, Task
 from xdecoder.types import Batch, to_device
 
+logger = logging.getLogger(__name__)
 Positive = Annotated[int, Field(gt=0)]
 
 
@@ -82,6 +90,13 @@ class TrainerConfig(Config):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     rendezvous_seconds: float = Field(120.0, gt=0)
     """How long processes wait for each other at the start."""
+    silence_seconds: float = Field(60.0, ge=5)
+    """A process that gives no sign of life for so long is taken for lost, and the others end."""
+
+    @property
+    def patience(self) -> tuple[timedelta, float]:
+        """How long processes wait for each other at the start, and for a sign of life later."""
+        return timedelta(seconds=self.rendezvous_seconds), self.silence_seconds
 
     @model_validator(mode="after")
     def _best_is_measured(self) -> TrainerConfig:
@@ -146,6 +161,7 @@ class Trainer:
         evaluate: measures a model in the middle of training, on the named entries of `data.evaluate` or (None) all; results
             by name.
         seed: of all that training draws.
+        data: a fingerprint of the files that are learnt from, on the main process; a difference from the state's is told.
         bad_samples: tells how many of this process's samples could not be read so far, for the log.
     """
 
@@ -160,8 +176,9 @@ class Trainer:
         evaluate: Evaluate | None = None,
         seed: int = 0,
         bad_samples: Callable[[], int] = lambda: 0,
+        data: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
-        self._bad_samples = bad_samples
+        self._bad_samples, self.data = bad_samples, data
         self.config, self.streams, self.device, self.world = config, streams, device, world
         self.run_folder, self.evaluate, self.seed = Path(run_folder), evaluate, seed
         layout = torch.channels_last if config.channels_last else torch.preserve_format
@@ -179,6 +196,7 @@ class Trainer:
         self.consumed = 0  # batches drawn of each stream
         self.seconds = 0.0  # spent on training, over all resumes
         self.best = float("-inf")  # result by which the best network is kept
+        self._at_rest = threading.Lock()  # nobody is changing weights or writing a state
         self._saved: tuple[int, float] | None = None  # step and best result of the newest state on disk
         self._meter = Meter(device, watch_gradient=not self.scaler.is_enabled())
         self._resume()
@@ -205,6 +223,7 @@ class Trainer:
             stop_on_signals() as stop,
             Progress(self.config.steps, "training step", self.step, self.world.is_main) as progress,
             log or nullcontext(),
+            saving_when_lost(self._save_alone),
         ):
             streams = [stream.open(self.consumed) for stream in self.streams]
             self.engine.start()
@@ -229,17 +248,42 @@ class Trainer:
             return
         self._check()
         own = {"random": checkpointing.random_state(self.device), "meter": self._meter.state_dict()}
-        plain = {
+        plain = self._plain(distributed.gather(own, self.world))
+        with self._at_rest:
+            self.engine.save(plain, self.model, self.optimizer, self.checkpoints, self.step, self.config.keep_last)
+            self._saved = (self.step, self.best)
+
+    def _plain(self, processes: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
+        return {
             "step": self.step,
             "consumed": self.consumed,
             "seconds": self.seconds,
             "best": self.best,
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "processes": distributed.gather(own, self.world),
+            "processes": list(processes),
+            "data": dict(self.data),
         }
-        self.engine.save(plain, self.model, self.optimizer, self.checkpoints, self.step, self.config.keep_last)
-        self._saved = (self.step, self.best)
+
+    def _save_alone(self, lost: int) -> str:
+        """Write the state of the last finished step when another process is gone; says from where the run goes on.
+
+        Of the others' random generators nothing is known then. May run beside a main thread that waits for the lost process.
+        """
+        there = "the same command goes on from the last saved state"
+        if self.world.rank != int(lost == 0) or not self.engine.whole_everywhere or not self._at_rest.acquire(timeout=60):
+            return f"; {there}"
+        owned = nullcontext() if self.world.is_main else locked(self.run_folder, ALONE)
+        try:
+            with owned:
+                if self._saved is None or self._saved[0] != self.step:
+                    plain = self._plain([None] * self.world.size)
+                    self.engine.write(plain, self.model, self.optimizer, self.checkpoints, self.step, self.config.keep_last)
+        except (OSError, ValueError) as error:
+            return f"; step {self.step} could not be saved ({error}), {there}"
+        finally:
+            self._at_rest.release()
+        return f"; step {self.step} is saved, and the same command goes on from there"
 
     def _resume(self) -> None:
         found = checkpointing.latest(self.checkpoints, self.world)
@@ -253,7 +297,9 @@ class Trainer:
         self.scaler.load_state_dict(state["scaler"])
         self.step, self.consumed, self.seconds, self.best = (state[key] for key in ("step", "consumed", "seconds", "best"))
         self._saved = (self.step, self.best)
-        if len(state["processes"]) == self.world.size:
+        for difference in differences(state.get("data", {}), self.data):
+            logger.warning("%s; going on from step %d with them", difference, self.step)
+        if len(state["processes"]) == self.world.size and None not in state["processes"]:
             own = state["processes"][self.world.rank]
             checkpointing.restore_random_state(own["random"], self.device)
             self._meter.load_state_dict(own["meter"])
@@ -306,11 +352,12 @@ class Trainer:
             # To ask a GPU whether the loss is finite is to wait for it. The fused update leaves out all steps from the first
             # bad one on by itself, and the next log line tells.
             self.optimizer.found_inf = self._meter.bad  # type: ignore[attr-defined]
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.schedule.step()
-        self.step += 1
-        self.consumed += self.config.accumulation
+        with self._at_rest:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            self.schedule.step()
+            self.step += 1
+            self.consumed += self.config.accumulation
 
     def _check(self) -> None:
         """Raises NonFiniteError, on all processes at the same step, once the main one has written down what was in it."""

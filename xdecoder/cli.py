@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import glob
 import json
+import re
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -153,6 +155,13 @@ def _export(options: argparse.Namespace) -> int:
     return 0
 
 
+def _inspect(options: argparse.Namespace) -> int:
+    from xdecoder.inspection import inspect
+
+    print(json.dumps(inspect(options.file), indent=1, default=str))
+    return 0
+
+
 def _segment(model: Predictor, picture: Path, options: argparse.Namespace) -> Answer:
     result = model.segment(picture, options.classes, threshold=options.threshold, tile=options.tile)
     return Answer(result.to_json(), result.draw)
@@ -253,9 +262,15 @@ def _load(options: argparse.Namespace) -> Predictor:
 
     import xdecoder
 
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    device = options.device or ("cuda" if gpus else "cpu")
+    if device != "cpu" and int(device.partition(":")[2] or 0) >= gpus:
+        raise ValueError(
+            f"--device {device}: there {'is 1 usable GPU' if gpus == 1 else f'are {gpus} usable GPUs'} here; try cpu"
+        )
     half = torch.bfloat16 if device == "cpu" else torch.float16
-    return xdecoder.load(options.checkpoint, device, dtype=half if options.half else torch.float32)
+    dtype = half if options.half else torch.float32
+    return xdecoder.load(options.checkpoint, device, dtype, allow_nonfinite=options.allow_nonfinite)
 
 
 def _complain(error: BaseException) -> int:
@@ -328,7 +343,11 @@ def _parser() -> argparse.ArgumentParser:
 
     names: dict[str, Any] = {"nargs": "+", "metavar": "NAME"}
     one_of_two: dict[str, Any] = {**names, "default": []}
-    tile: dict[str, Any] = {"type": int, "metavar": "PIXELS", "help": "cut pictures larger than this into overlapping tiles"}
+    tile: dict[str, Any] = {
+        "type": _count(64, 65536),
+        "metavar": "PIXELS",
+        "help": "cut pictures larger than this into overlapping tiles",
+    }
 
     added = about_images("segment", "give each pixel a class", _segment)
     added.add_argument("--classes", **names, required=True, help="what there may be in the pictures")
@@ -349,7 +368,9 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--phrases", nargs="+", metavar="TEXT", required=True, help="such as 'the cup on the left'")
 
     added = about_images("caption", "describe pictures, or a region of one", _caption)
-    added.add_argument("--beams", type=int, default=1, metavar="N", help="width of the beam search (default: 1, greedy)")
+    added.add_argument(
+        "--beams", type=_count(1, 64), default=1, metavar="N", help="width of the beam search (default: 1, greedy)"
+    )
     added.add_argument("--region", type=Path, metavar="MASK", help="a picture that is black outside of what is to be described")
 
     added = about_images("retrieve", "find the picture, and the place in it, that fits a text best", None)
@@ -362,28 +383,41 @@ def _parser() -> argparse.ArgumentParser:
     added = about_images("edit", "change pictures as an instruction says; the edited picture is written to --out", _edit)
     added.add_argument("instruction", metavar="INSTRUCTION", help="such as 'replace the left cup with a vase of tulips'")
     _inpainter(added)
-    _threshold(added, 0.1, SIMILARITY)
+    _threshold(added, 0.1, SIMILARITY, least=-1.0)
 
     added = command("serve-mcp", "give language models tools to look at pictures with, over the Model Context Protocol", None)
-    added.add_argument("--http", type=int, metavar="PORT", help="serve at http://127.0.0.1:PORT/mcp (default: standard input)")
+    added.add_argument(
+        "--http", type=_count(0, 65535), metavar="PORT", help="serve at http://127.0.0.1:PORT/mcp (default: standard input)"
+    )
     added.add_argument("--root", type=Path, metavar="FOLDER", help="pictures below it may be opened (default: none)")
-    added.add_argument("--seconds", type=float, default=120.0, metavar="S", help="most time of a call (default: %(default)s)")
-    _threshold(added, 0.1, SIMILARITY)
+    added.add_argument(
+        "--seconds", type=_number(0.001, 86400), default=120.0, metavar="S", help="most time of a call (default: %(default)s)"
+    )
+    _threshold(added, 0.1, SIMILARITY, least=-1.0)
     _inpainter(added)
     _device(added)
     added.set_defaults(run=_serve_mcp)
 
     added = command("serve-http", "answer requests over HTTP; /docs describes them", None)
     added.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in (default: %(default)s)")
-    added.add_argument("--port", type=int, default=8000, help="(default: %(default)s)")
-    added.add_argument("--batch", type=int, default=8, metavar="N", help="requests computed together (default: %(default)s)")
-    added.add_argument("--seconds", type=float, default=60.0, metavar="S", help="most time of a request (default: %(default)s)")
+    added.add_argument("--port", type=_count(0, 65535), default=8000, help="(default: %(default)s)")
+    added.add_argument(
+        "--batch", type=_count(1, 256), default=8, metavar="N", help="requests computed together (default: %(default)s)"
+    )
+    added.add_argument(
+        "--seconds", type=_number(0.001, 86400), default=60.0, metavar="S", help="most time of a request (default: %(default)s)"
+    )
     _device(added)
     added.set_defaults(run=_serve_http)
 
+    added = commands.add_parser("inspect", help="say what a checkpoint is, without building its network", formatter_class=form)
+    added.add_argument("file", type=Path, metavar="FILE", help="a network or a training state, of ours or somebody else's")
+    added.add_argument("--debug", action="store_true", help="show where an error came from")
+    added.set_defaults(run=_inspect)
+
     added = command("export", "write the segmentation path for serving, as .onnx or .pt2", None)
     added.add_argument("--out", type=Path, required=True, metavar="FILE", help="model.onnx, or model.pt2 for PyTorch alone")
-    sides: dict[str, Any] = {"nargs": 2, "type": int, "metavar": ("HEIGHT", "WIDTH")}
+    sides: dict[str, Any] = {"nargs": 2, "type": _count(32, 8192), "metavar": ("HEIGHT", "WIDTH")}
     added.add_argument("--size", **sides, help="of all pictures, for a smaller graph (default: any multiples of 32)")
     added.add_argument("--things", **one_of_two, help="a vocabulary whose text vectors are written beside it")
     added.add_argument("--stuff", **one_of_two, help="its classes that are one region each")
@@ -392,8 +426,38 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:1 (default: a GPU if there is one)")
+    parser.add_argument("--device", type=_device_name, metavar="NAME", help="cpu, cuda or cuda:1 (default: a GPU, if any)")
     parser.add_argument("--half", action="store_true", help="compute in 16 bits")
+    parser.add_argument("--allow-nonfinite", action="store_true", help="take weights that are infinite or not a number")
+
+
+def _device_name(text: str) -> str:
+    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", text):
+        raise argparse.ArgumentTypeError(f"expected cpu, cuda or cuda:1, not {text!r}")
+    return text
+
+
+def _count(least: int, most: int) -> Callable[[str], int]:
+    """A type of argument: a whole number between two others."""
+
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[+-]?\d{1,18}", text) or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"expected a whole number from {least} to {most}, not {text!r}")
+        return int(text)
+
+    return parse
+
+
+def _number(least: float, most: float) -> Callable[[str], float]:
+    """A type of argument: a number between two others."""
+
+    def parse(text: str) -> float:
+        with suppress(ValueError):
+            if least <= float(text) <= most:  # which NaN is not
+                return float(text)
+        raise argparse.ArgumentTypeError(f"expected a number from {least:g} to {most:g}, not {text!r}")
+
+    return parse
 
 
 def _inpainter(parser: argparse.ArgumentParser) -> None:
@@ -401,6 +465,7 @@ def _inpainter(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--inpainter", metavar="NAME", help=painting)
 
 
-def _threshold(parser: argparse.ArgumentParser, default: float | None, help: str) -> None:
+def _threshold(parser: argparse.ArgumentParser, default: float | None, help: str, least: float = 0.0) -> None:
     known = "as the network was measured" if default is None else "%(default)s"
-    parser.add_argument("--threshold", type=float, default=default, metavar="P", help=f"{help} (default: {known})")
+    kind = _number(least, 1.0)
+    parser.add_argument("--threshold", type=kind, default=default, metavar="P", help=f"{help} (default: {known})")

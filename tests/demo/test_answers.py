@@ -68,8 +68,9 @@ def test_what_a_visitor_can_mend(model: Predictor, picture: Image.Image) -> None
     ):
         with pytest.raises(ValueError, match=message):
             task(model, picture, Texts())
-    for classes in (", ".join(f"class {i}" for i in range(MAX_TEXTS + 1)), "x" * (MAX_LENGTH + 1)):
-        with pytest.raises(ValueError, match=f"Ask about at most {MAX_TEXTS} texts at once"):
+    most = MAX_TEXTS["class name"]
+    for classes in (", ".join(f"class {i}" for i in range(most + 1)), "x" * (MAX_LENGTH + 1)):
+        with pytest.raises(ValueError, match=f"Ask about at most {most} texts at once"):
             answers.semantic(model, picture, Texts(classes=classes))
 
 
