@@ -232,7 +232,7 @@ def fill(model: torch.nn.Module, weights: dict[str, Tensor], path: str | Path, a
 def check_numbers(
     weights: Mapping[str, Tensor], own: Mapping[str, Tensor], path: str | Path, allow_nonfinite: bool = False
 ) -> None:
-    """Raises ValueError naming the first of `weights`, of whatever shape, that is not finite or of another kind than in `own`."""
+    """Raises ValueError naming the first of `weights`, of any shape, that is not finite or of another kind than in `own`."""
     for name, value in weights.items():
         if value.is_complex() or value.is_floating_point() != own[name].is_floating_point():
             raise ValueError(f"{path}: weight {name!r} holds {_kind(value)} where the network has {_kind(own[name])}")
