@@ -54,6 +54,9 @@ def run(
         environment: says how many processes there are, and in DETECTRON2_DATASETS where the data lie for published files.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments:
+        parser.print_help(sys.stderr)
+        return EXIT_ERROR
 
     def work() -> int:
         config, options = _read(parser, arguments, environment)

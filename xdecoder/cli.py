@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import glob
 import json
+import platform
 import re
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from xdecoder import __version__, rooms, weights
 from xdecoder.files import IMAGE_SUFFIXES, atomic, images_below, read_lines, write_json
 
 if TYPE_CHECKING:  # torch takes seconds to import; `xdecoder --help` does without
@@ -26,6 +31,8 @@ if TYPE_CHECKING:  # torch takes seconds to import; `xdecoder --help` does witho
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
 
+NAMING = ("--classes", "--things", "--names", "--labels", "--phrases", "--texts", "--prompts")
+"""What commands call the names that they are to look for, here and elsewhere."""
 SIMILARITY = "least similarity, -1 to 1, of a phrase and a region that counts as found"
 
 EXAMPLES = """\
@@ -59,7 +66,16 @@ class Photo:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status: 0, or 2 after an error told in one sentence on the standard error."""
-    options = _parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given and given[0] in rooms.COMMANDS:
+        try:
+            return rooms.run(given[0], given[1:])
+        except ValueError as error:
+            return _complain(error)
+    parser = _parser()
+    options, unknown = parser.parse_known_args(given)
+    if unknown:
+        parser.error(f"unknown option {unknown[0]}{_meant(unknown[0], options)}")
     try:
         status: int = options.run(options)
     except KeyboardInterrupt:
@@ -73,9 +89,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
+def _meant(option: str, options: argparse.Namespace) -> str:
+    """Which option of the command somebody may have meant by one that it has not."""
+    own = [f"--{name.replace('_', '-')}" for name in vars(options)]
+    alike = [other for other in ("--things", "--classes", "--phrases") if other in own]
+    close = difflib.get_close_matches(option, own, n=1) or (alike if option in NAMING else [])
+    return f"; did you mean {close[0]}?" if close else ""
+
+
 def _each_image(options: argparse.Namespace) -> int:
     """Ask about the pictures one by one. One that cannot be read is told of and does not keep the others from their answers."""
-    photos = images_of(options.images)
+    photos = images_of(_images(options))
     model = _load(options)
     status = 0
     for photo in _progress(photos):
@@ -88,8 +112,30 @@ def _each_image(options: argparse.Namespace) -> int:
     return status
 
 
+def _images(options: argparse.Namespace) -> list[str]:
+    """The line's pictures. A list such as `--things cat sofa photo.jpg` takes in those behind it: here they come out again.
+
+    Raises:
+        ValueError: where none is named.
+    """
+    found: list[str] = list(options.images)
+    for name in ("things", "stuff", "classes", "phrases"):
+        names: list[str] = getattr(options, name, [])
+        if not found and names and _is_image(names[-1]):
+            last = next(i for i, each in enumerate(names) if all(_is_image(other) for other in names[i:]))
+            found, names[last:] = names[last:], []
+    if not found:
+        raise ValueError("no picture is named; name files, folders or patterns before the options")
+    return found
+
+
+def _is_image(name: str) -> bool:
+    return Path(name).exists() or Path(name).suffix.lower() in IMAGE_SUFFIXES
+
+
 def _tell(photo: Photo, answer: Answer, options: argparse.Namespace) -> None:
     content = {"picture": str(photo.path), **answer.content}
+    _show("")  # or the line of progress would stand before what is printed
     if options.out is None:
         print(json.dumps(content), flush=True)
         return
@@ -105,15 +151,21 @@ def _tell(photo: Photo, answer: Answer, options: argparse.Namespace) -> None:
 
 def _retrieve(options: argparse.Namespace) -> int:
     """Rank the pictures, read one after the other; the best one is answered with the region that the text means."""
-    photos = images_of(options.images)
+    photos = images_of(_images(options))
     model = _load(options)
-    scores = [model.match(photo.path, [options.text]).item() for photo in _progress(photos)]
-    order = sorted(range(len(photos)), key=lambda i: -scores[i])
-    ranking = [{"picture": str(photos[i].path), "score": round(scores[i], 6)} for i in order]
-    best = photos[order[0]]
-    found = model.refer(best.path, [options.text])
-    _tell(best, Answer({"text": options.text, "ranking": ranking, **found.to_json()}, found.draw), options)
-    return 0
+    status, scores = 0, {}
+    for photo in _progress(photos):
+        try:
+            scores[photo] = model.match(photo.path, [options.text]).item()
+        except ValueError as error:
+            status = _complain(error)
+    if not scores:
+        return EXIT_ERROR
+    order = sorted(scores, key=lambda photo: -scores[photo])
+    ranking = [{"picture": str(photo.path), "score": round(scores[photo], 6)} for photo in order]
+    found = model.refer(order[0].path, [options.text])
+    _tell(order[0], Answer({"text": options.text, "ranking": ranking, **found.to_json()}, found.draw), options)
+    return status
 
 
 def _serve_mcp(options: argparse.Namespace) -> int:
@@ -135,6 +187,11 @@ def _serve_http(options: argparse.Namespace) -> int:
 
     config = http.ServerConfig(batch=options.batch, seconds=options.seconds)
     http.serve(_load(options), options.host, options.port, config)
+    return 0
+
+
+def _weights(options: argparse.Namespace) -> int:
+    print(weights.listing())
     return 0
 
 
@@ -232,8 +289,13 @@ def images_of(given: Sequence[str]) -> list[Photo]:
             raise ValueError(
                 f"{name}: no such picture, or a folder or pattern without any ({', '.join(sorted(IMAGE_SUFFIXES))})"
             )
+    photos = list({photo.path: photo for photo in photos}.values())
+    times = Counter(photo.name for photo in photos)
+    photos = [
+        replace(photo, name=photo.name.with_name(photo.path.name)) if times[photo.name] > 1 else photo for photo in photos
+    ]
     first: dict[Path, Photo] = {}
-    for photo in (photos := list({photo.path: photo for photo in photos}.values())):
+    for photo in photos:
         if (other := first.setdefault(photo.name, photo)) is not photo:
             raise ValueError(
                 f"{other.path} and {photo.path} would both be answered in {photo.name}.json; name their common folder instead, "
@@ -309,6 +371,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=form,
     )
+    parser.add_argument("--version", action="version", version=versions())
     # The blanks make the column as wide as the longest command, which argparse forgets to measure.
     commands = parser.add_subparsers(
         title="commands (each has its own --help)",
@@ -317,6 +380,11 @@ def _parser() -> argparse.ArgumentParser:
         required=True,
         parser_class=_Command,
     )
+
+    for name, (_, help) in rooms.COMMANDS.items():
+        commands.add_parser(name, help=help)  # for the list alone: `main` hands these lines over
+    listed = commands.add_parser("weights", help="list the published networks by name, and which are on this disk")
+    listed.set_defaults(run=_weights, debug=False)
 
     def command(name: str, help: str, ask: Callable[[Predictor, Path, argparse.Namespace], Answer] | None) -> Any:
         description = help[0].upper() + help[1:] + "."
@@ -327,7 +395,10 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=form,
         )
         added.add_argument(
-            "--checkpoint", required=True, metavar="FILE", help="the network: a file, https://… or hf://owner/repo"
+            "--checkpoint",
+            required=True,
+            metavar="FILE",
+            help="the network: a file, a name of `xdecoder weights`, or an address",
         )
         added.add_argument("--debug", action="store_true", help="show where an error came from")
         added.set_defaults(run=_each_image, ask=ask)
@@ -335,7 +406,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def about_images(name: str, help: str, ask: Callable[[Predictor, Path, argparse.Namespace], Answer] | None) -> Any:
         added = command(name, help, ask)
-        added.add_argument("images", nargs="+", metavar="IMAGE", help="files, folders, or patterns like 'photos/**/*.jpg'")
+        added.add_argument("images", nargs="*", metavar="IMAGE", help="files, folders, or patterns like 'photos/**/*.jpg'")
         added.add_argument("--out", type=Path, metavar="FOLDER", help="write JSON and drawings there (default: print JSON)")
         _device(added)
         added.add_argument("--overlay", action="store_true", help="draw on a transparent ground, without the picture")
@@ -423,6 +494,12 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--stuff", **one_of_two, help="its classes that are one region each")
     added.set_defaults(run=_export)
     return parser
+
+
+def versions() -> str:
+    """What a report of a fault should name: versions of this package, Python, the parts that compute, and the system."""
+    parts = [f"{name} {version(name)}" for name in ("torch", "torchvision", "numpy")]
+    return f"xdecoder {__version__} (Python {platform.python_version()}, {', '.join(parts)}, {platform.platform(terse=True)})"
 
 
 def _device(parser: argparse.ArgumentParser) -> None:

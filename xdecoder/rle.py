@@ -46,7 +46,7 @@ def compress(lengths: list[int]) -> str:
 
 
 def decompress(counts: str | bytes) -> NDArray[np.int64]:
-    """The lengths that `compress` wrote; raises ValueError where the text cannot be its work."""
+    """The lengths (N,) that `compress` wrote; raises ValueError where the text cannot be its work."""
     try:
         letters = np.frombuffer(counts.encode("ascii") if isinstance(counts, str) else counts, dtype=np.uint8)
     except UnicodeEncodeError:

@@ -146,19 +146,31 @@ def show(checked: list[Checked], shared: list[Finding]) -> str:
     return "\n".join(lines)
 
 
+def listing(root: Path) -> list[str]:
+    """Names of the catalog, a line each; those whose files are below `root` come first, with a star."""
+    here = [name for name, spec in CATALOG.items() if name not in own.NAMES and not check_files(spec, root)]
+    return [f"* {name}" for name in here] + [f"  {name}" for name in CATALOG if name not in here]
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; 0 if all is fine, 1 if there are findings, 2 if the command itself is wrong."""
     description = "What is wrong with a data set on this machine, and what to do."
     parser = argparse.ArgumentParser(prog="python -m datasets.check", description=description)
     parser.add_argument(
         "names",
-        nargs="+",
+        nargs="*",
         metavar="NAME",
         help="a name of the catalog, an experiment's YAML (key.sub=value items may follow), or the path of your own data",
     )
     parser.add_argument("--root", type=Path, help="folder of all data sets (default: the experiment's data.root, or data)")
     parser.add_argument("--all", action="store_true", help="decode every picture; without, 200 spread over the set")
-    options = parser.parse_args(arguments)
+    parser.add_argument("--list", action="store_true", help="print the names of the catalog, those that are here first")
+    options = parser.parse_intermixed_args(arguments)
+    if options.list:
+        print("\n".join(listing(options.root or Path("data"))))
+        return 0
+    if not options.names:
+        parser.error("name a data set, an experiment or the path of your own data; --list prints the names of the catalog")
     try:
         sets = chosen(options.names, options.root)
     except ValueError as error:

@@ -190,7 +190,7 @@ def test_counts(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wanted = {**spec, "count": 5, "counts": {"captions": 1}}
     path.write_text(yaml.safe_dump({"data": {"root": str(root), "evaluate": [{"dataset": wanted, **entry}]}}))
     status, text = told(capsys, path)
-    assert status == 1 and "mine: 4 images; expected 5" in text and "captions; expected 1" in text
+    assert status == 1 and "mine: 4 pictures; expected 5" in text and "captions; expected 1" in text
 
 
 def test_pictures_that_are_learnt_and_measured(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

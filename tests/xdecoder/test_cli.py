@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import xdecoder
 from tests.tiny import tiny_model
 from xdecoder import checkpoint, cli
 
@@ -162,10 +163,41 @@ def test_faults_are_told_in_one_sentence(photos: Path, network: str, tmp_path: P
     assert "at least one class name" in refused(["panoptic", str(photos / "a.png"), *with_network], capsys)
     assert "question" in refused(["ask", str(photos / "a.png"), "--question", "what?", *with_network], capsys)
     (tmp_path / "other").mkdir()
-    (tmp_path / "other/a.jpg").write_bytes((photos / "a.png").read_bytes())
-    twice = ["caption", str(photos / "a.png"), str(tmp_path / "other/a.jpg"), *with_network]
-    assert "would both be answered in a.json" in refused(twice, capsys)
+    (tmp_path / "other/a.png").write_bytes((photos / "a.png").read_bytes())
+    twice = ["caption", str(photos / "a.png"), str(tmp_path / "other/a.png"), *with_network]
+    assert "would both be answered in a.png.json; name their common folder" in refused(twice, capsys)
+    meant = ["panoptic", str(photos / "a.png"), "--classes", "cat", *with_network]
+    assert "unknown option --classes; did you mean --things?" in refused(meant, capsys)
+    assert "no picture is named" in refused(["panoptic", "--things", "cat", "sofa", *with_network], capsys)
     assert "an exported network ends in .onnx or .pt2" in refused(["export", "--out", "model.bin", *with_network], capsys)
+
+
+def test_a_picture_behind_a_list_of_names_is_a_picture(photos: Path, network: str, capsys: Any) -> None:
+    line = ["panoptic", "--things", "cat", "sofa", str(photos / "a.png"), "--checkpoint", network, "--threshold", "0"]
+    assert cli.main(line) == 0
+    (answer,) = told(capsys)
+    assert answer["picture"] == str(photos / "a.png") and {each["name"] for each in answer["regions"]} <= {"cat", "sofa"}
+
+
+def test_pictures_that_differ_by_their_suffix_have_answers_of_their_own(photos: Path) -> None:
+    (photos / "a.jpg").write_bytes((photos / "a.png").read_bytes())
+    names = {photo.name.as_posix() for photo in cli.images_of([str(photos)])}
+    assert names == {"a.jpg", "a.png", "deep/b", "deep/c"}
+
+
+def test_one_damaged_picture_keeps_none_from_being_found(photos: Path, network: str, capsys: Any) -> None:
+    (photos / "bad.png").write_bytes(b"nothing")
+    assert cli.main(["retrieve", str(photos), "--text", "a cat", "--checkpoint", network]) == 2
+    captured = capsys.readouterr()
+    assert "bad.png" in captured.err and len(json.loads(captured.out)["ranking"]) == 3
+
+
+def test_version_and_weights(capsys: Any) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--version"])
+    assert capsys.readouterr().out.startswith(f"xdecoder {xdecoder.__version__} (Python 3.")
+    assert cli.main(["weights"]) == 0 and "focal-t " in capsys.readouterr().out
+    assert {"load", "Predictor", "__version__"} <= set(dir(xdecoder))
 
 
 def test_bugs_are_not_covered_up(photos: Path, network: str, monkeypatch: pytest.MonkeyPatch) -> None:

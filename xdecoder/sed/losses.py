@@ -32,5 +32,8 @@ def pixel_loss(logits: Tensor, labels: Tensor, ignored: Ignored = "negative") ->
 
 
 def losses(final: Tensor, auxiliary: Sequence[Tensor], labels: Tensor, ignored: Ignored = "negative") -> dict[str, Tensor]:
-    """The published names and values, all of weight 1: `loss_sem_seg_0` is the final head's, the others are auxiliary heads'."""
+    """The published names and scalar values, all of weight 1.
+
+    `loss_sem_seg_0` is the final head's, the others are auxiliary heads'.
+    """
     return {f"loss_sem_seg_{i}": pixel_loss(logits, labels, ignored) for i, logits in enumerate((final, *auxiliary))}

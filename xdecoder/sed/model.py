@@ -108,7 +108,7 @@ class Sed(nn.Module):
         return self.decoder(features.dense, text, features.maps[2::-1])
 
     def segment(self, features: ImageFeatures, text: Tensor, keep: int | None = None) -> list[SegmentedPixels]:
-        """The same for use, for each image; keep: as of `xdecoder.sed.inference.decode`."""
+        """The same for use, for each image; text: (T, P, C), keep: as of `xdecoder.sed.inference.decode`."""
         found = decode(self.decoder, features.dense, text, features.maps[2::-1], keep)
         return [SegmentedPixels(decoded, len(text)) for decoded in found]
 

@@ -1,0 +1,43 @@
+"""Commands that need more than the library: they train, measure, check and report with `datasets/` and `trainer/`.
+
+These rooms are no packages of their own when installed, since `datasets` is the name of another package that many have. pip
+lays them into the folder `_rooms` beside this file, and a command puts that folder first on the path of its own process: who
+imports xdecoder never sees it. In a checkout the folder is the checkout.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+COMMANDS = {
+    "train": ("run", "learn from your own data or an experiment: check, train, measure, report"),
+    "eval": ("eval", "measure a network on any data sets"),
+    "check": ("datasets.check.__main__", "say what is wrong with a data set, and what to do"),
+    "prepare": ("datasets.prepare.__main__", "make data sets ready, or generate them"),
+    "schema": ("trainer.schema", "print the JSON schema of experiments, with which editors complete YAML"),
+    "report": ("trainer.report.__main__", "write the report of a run"),
+}
+"""By command: the module whose `main` it runs, and what it does."""
+
+_HERE = Path(__file__).resolve().parent
+
+
+def folder() -> Path:
+    """Where the rooms lie.
+
+    Raises:
+        ValueError: if they were not installed.
+    """
+    for place in (_HERE.parent, _HERE / "_rooms"):
+        if (place / "trainer").is_dir() and (place / "configs").is_dir():
+            return place
+    raise ValueError("this installation holds the library alone; install it anew from the checkout: pip install .")
+
+
+def run(command: str, arguments: Sequence[str]) -> int:
+    """The exit status of one of `COMMANDS`."""
+    sys.path.insert(0, str(folder()))
+    return int(import_module(COMMANDS[command][0]).main(list(arguments)))
