@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from datasets.check.finding import grouped
 from PIL import Image
 
 from datasets.check.__main__ import main
@@ -176,11 +175,6 @@ def test_each_fault_is_found(name: str, root: Path, capsys: pytest.CaptureFixtur
     assert len(found) == 1, text
     assert lines[found[0] + 1].startswith("   → ") and advice in lines[found[0] + 1]
     assert len(lines) <= 50
-
-
-def test_alike_faults_are_one_finding() -> None:
-    found = grouped([f"/data/{i}.jpg: the picture is damaged or incomplete ({i} bytes); fetch it again" for i in range(9)])
-    assert len(found) == 1 and found[0].what.endswith("(and 8 more like this)")
 
 
 def test_counts(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
