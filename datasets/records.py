@@ -10,9 +10,10 @@ from typing import Any, Literal, NamedTuple
 from datasets.findings import Finding
 from xdecoder.types import Question, Vocabulary
 
-Turn = Literal["stored", "displayed", "told"]
+Turn = Literal["stored", "displayed", "told", "unknown"]
 """Which way up annotations are drawn on a photograph that is stored turned (EXIF): on the pixels as they are stored, on the
-picture as it is displayed, or as sizes and outlines tell."""
+picture as it is displayed, or as sizes and outlines tell; where
+nothing is known, such photographs are refused."""
 
 
 @dataclass(frozen=True)

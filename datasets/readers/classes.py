@@ -69,10 +69,10 @@ class ClassKeys(VocabularyKeys):
             where, listed = str(root / str(self.classes)), tuple(read_lines(root / str(self.classes)))
             if any(map(is_background, listed)):
                 raise ValueError(f"{where}: 'background' is no class; leave it out, or give `classes` as a list of names")
-        names = checked_names(self.without_ignored([name for name in listed if not is_background(name)]), where)
-        unknown = [name for name in self.things if name not in names and not is_background(name)]
+        unknown = [name for name in self.things if name not in listed]
         if unknown:
             raise ValueError(f"{where}: {unknown[0]!r} of `things` is not among the classes")
+        names = checked_names(self.without_ignored([name for name in listed if not is_background(name)]), where)
         return Vocabulary(names, tuple(name in self.things for name in names))
 
     def without_ignored(self, names: list[str]) -> list[str]:

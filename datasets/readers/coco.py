@@ -81,6 +81,7 @@ class _Panoptic(TypedDict):
 
 
 class _Caption(TypedDict):
+    id: NotRequired[Id | None]
     image_id: Id
     caption: str
     nouns: NotRequired[list[str]]

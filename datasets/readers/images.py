@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from datasets.findings import refuse
 from datasets.outlines import outline_mask, parse
 from datasets.readers.classes import LabelImageKeys, numbers, unlabelled
 from datasets.readers.label_images import LabelImagesSpec
@@ -18,6 +19,7 @@ from xdecoder.images import decode, orientation, read_header, rgb, upright
 from xdecoder.types import Vocabulary
 
 MOST_CLASSES = 65_535
+_RELEASE = "PNG and JSON are not of one release; fetch both again"
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ def read_image(record: Record) -> np.ndarray:
     stated = (record.height or pixels.shape[0], record.width or pixels.shape[1])
     if pixels.shape[:2] != stated and not (turned >= 5 and stated == stored):
         told = f" (stored turned, EXIF orientation {turned})" if turned > 1 else ""
-        raise ValueError(f"{record.image}: is {_size(pixels)} pixels{told}, but its annotation says {stated[1]}x{stated[0]}")
+        what = f"{record.image}: is {_size(pixels)} pixels{told}, but its annotation says {stated[1]}x{stated[0]}"
+        raise refuse(what, "use the pictures that were annotated; others of the same name, or resized ones, do not fit")
     return pixels
 
 
@@ -70,16 +73,14 @@ def _is_drawn_upright(record: Record, stored: tuple[int, int], displayed: tuple[
         return True
     if stored != displayed and (record.height, record.width) == displayed:
         return True
-    if record.turn != "told":
+    if record.turn in ("stored", "displayed"):
         return record.turn == "displayed"
-    reached = _extent(record)
+    reached = _extent(record) if record.turn == "told" else (0.0, 0.0)
     fits_stored, fits_displayed = (all(r <= s + 1 for r, s in zip(reached, size, strict=True)) for size in (stored, displayed))
     if fits_stored == fits_displayed:
         size = f"of {stored[1]}x{stored[0]} pixels"
-        raise ValueError(
-            f"{record.image}: is stored turned (EXIF orientation {turned}), {size}, and nothing tells which way up its "
-            "annotations are; save it upright"
-        )
+        what = f"{record.image}: is stored turned (EXIF orientation {turned}), {size}, and nothing tells which way up its"
+        raise refuse(f"{what} annotations are; save it upright", "save such pictures upright and look where their outlines are")
     return fits_displayed
 
 
@@ -131,10 +132,10 @@ def _panoptic(record: Record, path: Path, size: tuple[int, int]) -> np.ndarray:
     numbers = number_of.take(ids)
     void = ids[numbers == 0]
     if void.any():
-        raise ValueError(f"{path}: holds id {void[void != 0][0]}, which its JSON's segments_info does not list")
+        raise refuse(f"{path}: holds id {void[void != 0][0]}, which its JSON's segments_info does not list", _RELEASE)
     absent = listed[np.bincount(numbers.ravel(), minlength=len(listed) + 1)[1:] == 0]
     if len(absent):
-        raise ValueError(f"{path}: holds no pixel of id {absent[0]}, which its JSON's segments_info lists")
+        raise refuse(f"{path}: holds no pixel of id {absent[0]}, which its JSON's segments_info lists", _RELEASE)
     classed = np.array([region.label >= 0 for region in record.regions or ()], dtype=bool)
     if not classed.all():  # what is called background becomes void
         numbers = np.concatenate([[0], np.where(classed, np.cumsum(classed), 0)]).astype(numbers.dtype)[numbers]
@@ -158,7 +159,8 @@ def _label_image(path: Path, spec: DatasetSpec, vocabulary: Vocabulary, size: tu
     wrong = found[~known & ~ignored]
     if len(wrong) and spec.ignore_value != "others":
         also = f", or {' or '.join(map(str, sorted(none)))}, which is unlabelled" if none else ""
-        raise ValueError(f"{path}: holds value {wrong[0]}; expected {min(label_of)} to {max(label_of)}{also}")
+        what = f"{path}: holds value {wrong[0]}; expected {min(label_of)} to {max(label_of)}{also}"
+        raise refuse(what, "the labels are of another class list or numbering; compare them with the set's classes")
     number_of = np.zeros(int(found[-1]) + 1, dtype=np.uint8 if known.sum() < 256 else np.int32)
     number_of[found] = np.where(known, np.cumsum(known), 0)
     kept = labels[known].astype(np.int64)
@@ -176,7 +178,8 @@ def _label_values(path: Path, spec: LabelImageKeys, size: tuple[int, int]) -> np
     if values.ndim == 3 and (values[..., :3] == values[..., :1]).all():
         values = values[..., 0]  # grey that was saved as colours
     if values.ndim != 2:
-        raise ValueError(f"{path}: has {values.shape[2]} channels; a label image has one, of class numbers")
+        what = f"{path}: has {values.shape[2]} channels; a label image has one, of class numbers"
+        raise refuse(what, "store class numbers as a grey or palette PNG, not colours")
     if values.dtype == bool:
         return values.astype(np.uint8)
     if values.dtype.kind not in "iu" or values.min() < 0 or values.max() > MOST_CLASSES:
@@ -212,7 +215,8 @@ def _decoded(source: Path | Encoded, what: str) -> Image.Image:
 
 def _check_size(path: Path, pixels: np.ndarray, size: tuple[int, int]) -> None:
     if pixels.shape[:2] != size:
-        raise ValueError(f"{path}: is {_size(pixels)} pixels, but its picture is {size[1]}x{size[0]}")
+        what = f"{path}: is {_size(pixels)} pixels, but its picture is {size[1]}x{size[0]}"
+        raise refuse(what, "picture and label image must be of one size; make or fetch the labels again")
 
 
 def _size(pixels: np.ndarray) -> str:

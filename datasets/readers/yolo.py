@@ -101,15 +101,16 @@ class _Lines:
 
     def record(self, key: str, picture: Path, text: Path | None) -> Record:
         try:
-            width, height = read_header(picture).upright
+            header = read_header(picture)
         except ValueError:
-            return Record(id=key, image=picture, regions=(), turn="told")  # whoever decodes it is told the same
+            return Record(id=key, image=picture, regions=())  # whoever decodes it is told the same
+        width, height = header.upright
         regions = []
         for number, line in self._lines(text):
             region = self._region(line, f"{text}: line {number}", width, height)
             if region is not None:
                 regions.append(region)
-        return Record(id=key, image=picture, regions=tuple(regions), turn="told")
+        return Record(id=key, image=picture, regions=tuple(regions), turn="unknown")
 
     def _lines(self, text: Path | None) -> list[tuple[int, str]]:
         try:

@@ -1,4 +1,4 @@
-"""Sets as people have them, made here: six pictures of a box and a disc, each set with one thing about it that is not as usual."""
+"""Sets as people have them, made here: six pictures of a box and a disc, and one thing about each set that is not as usual."""
 
 from __future__ import annotations
 

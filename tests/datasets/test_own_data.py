@@ -182,7 +182,9 @@ def _no_mask(folder: Path) -> Path:
 
 
 def _coloured(folder: Path) -> Path:
-    image(masks_folder(folder) / "masks/1.png")
+    colours = np.zeros((20, 30, 3), dtype=np.uint8)
+    colours[5:] = (200, 0, 0)
+    Image.fromarray(colours).save(masks_folder(folder) / "masks/1.png")
     return folder
 
 
@@ -225,14 +227,20 @@ MISTAKES: dict[str, tuple[Callable[[Path], Path], str]] = {
     "boxes only": (_boxes, "all.json: its annotations are boxes only; each needs a 'segmentation'"),
     "no annotations": (lambda f: coco_file(f, annotations=[]), "an object with a list 'annotations' that is not empty"),
     "two JSONs": (_two_files, "hold instances both; name one of them with data.own=FILE"),
-    "pictures elsewhere": (_elsewhere, "its first picture 'b.jpg' lies neither"),
+    "pictures elsewhere": (_elsewhere, "its first picture 'b.jpg' is not there; looked for in .*/mine"),
     "unknown category": (_other_category, "picture 1 has category 1, which is none of the set's classes"),
     "no class list": (lambda f: masks_folder(f, classes=None), "classes.txt: no such file; write the class of value 0"),
-    "background": (lambda f: masks_folder(f, classes="background\ncrack\n"), "'background' is what the network calls"),
+    "background": (
+        lambda f: masks_folder(f, classes="background\ncrack\n"),
+        "its only class beside 'background' would be right everywhere",
+    ),
     "black and white": (lambda f: masks_folder(f, (0, 255)), "its masks are black and white .* paint class k"),
     "twice": (lambda f: masks_folder(f, classes="crack\ncrack\n"), "class names must differ"),
     "no mask": (_no_mask, r"2\.png: no such file"),
-    "value out of range": (lambda f: masks_folder(f, (0, 2)), r"png: holds value 2; expected 0 to 1, or 255 to ignore"),
+    "value out of range": (
+        lambda f: masks_folder(f, (0, 2)),
+        r"png: holds value 2; expected 0 to 1, or 255, which is unlabelled",
+    ),
     "colours": (_coloured, "1.png: has 3 channels; a label image has one"),
     "other size": (_resized, "1.png: is 15x10 pixels, but its picture is 30x20"),
     "no labels": (_no_labels, "labels: holds no .txt file"),
@@ -244,7 +252,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], Path], str]] = {
     "words": (lambda f: yolo_folder(f, "crack 0.1 0.1"), "should hold a class number and coordinates, not 'crack 0.1 0.1'"),
     "no names": (lambda f: yolo_folder(f, names="nc: 2\n"), "data.yaml: expected 'names', a list of the class names"),
     "gap in names": (lambda f: yolo_folder(f, names="names: {0: a, 2: b}\n"), "a mapping from 0, 1, 2, … to them"),
-    "no YAML": (lambda f: yolo_folder(f, names="names: [a\n"), "data.yaml: not valid YAML"),
+    "no YAML": (lambda f: yolo_folder(f, names="names: [a\n"), "data.yaml: line 2: not valid YAML"),
     "turned": (_turned, r"1.jpg: is stored turned \(EXIF orientation 6\)"),
 }
 

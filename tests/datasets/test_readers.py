@@ -132,7 +132,7 @@ def test_instances(root: Path) -> None:
 def test_overlapping_polygons_are_united() -> None:
     twice = outline_mask([[0, 0, 4, 0, 4, 4, 0, 4], [2, 2, 6, 2, 6, 6, 2, 6]], 8, 8, "x")
     assert twice.dtype == bool and twice.sum() == 16 + 16 - 4
-    with pytest.raises(ValueError, match="picture 3: its segmentation"):
+    with pytest.raises(ValueError, match="picture 3: its RLE's size"):
         outline_mask({"size": [2, 2], "counts": [4]}, 8, 8, "picture 3")
 
 
@@ -142,7 +142,7 @@ def test_label_images(root: Path) -> None:
     regions = _decode(root, LABELS)
     assert regions.labels.tolist() == [0, 1] and regions.masks().sum((1, 2)).tolist() == [12, 24]
     Image.fromarray(values + 1).save(root / "maps/one.png")
-    with pytest.raises(ValueError, match=r"one.png: holds value 3; expected 1 to 2, or 0 to ignore"):
+    with pytest.raises(ValueError, match=r"one.png: holds value 3; expected 1 to 2, or 0, which is unlabelled"):
         _decode(root, LABELS)
     (root / "maps/one.png").unlink()
     with pytest.raises(ValueError, match="every picture of .* needs its label image"):
@@ -252,7 +252,7 @@ def _no_folder(root: Path) -> None:
         (_unlisted_id, r"one.png: holds id 70000, which its JSON's segments_info does not list"),
         (_absent_id, r"one.png: holds no pixel of id 77"),
         (_twice, r"p.json: class names must differ, but 'dog'"),
-        (_no_segments, r"p.json: an annotation lacks 'segments_info'"),
+        (_no_segments, r"p.json: entry 0 of 'annotations' lacks 'segments_info'"),
         (_a_list, r"p.json: expected a COCO JSON"),
         (_grey_map, r"one.png: is a L image; a panoptic PNG is RGB"),
         (_small_map, r"one.png: is 4x3 pixels, but its picture is 8x6"),
