@@ -55,6 +55,11 @@ def is_sed(weights: Mapping[str, Tensor]) -> bool:
     return all(any(name.startswith(part) for name in weights) for part in (_CLIP, _DECODER))
 
 
+def whole_name(name: str) -> str:
+    """The published name, in the whole network, of a weight in a file of open_clip's."""
+    return name if name.startswith(PREDICTOR) else _CLIP + name
+
+
 def convert(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A published state dictionary under our names; what SED does not have keeps its own."""
     return {translate(name, _TO_OURS): value for name, value in weights.items()}

@@ -69,6 +69,16 @@ class ImageFeatures:
     dense: Tensor  # (B, C, H/32, W/32) in the space shared with texts, of any length
     maps: tuple[Tensor, ...]  # of strides 4, 8, 16 and 32
 
+    @property
+    def skips(self) -> tuple[Tensor, ...]:
+        """The maps that join the decoder's stages, of strides 16, 8 and 4."""
+        return self.maps[2::-1]
+
+    def of(self, image: int) -> ImageFeatures:
+        """One image's, as a batch of one."""
+        part = slice(image, image + 1)
+        return ImageFeatures(self.dense[part], tuple(x[part] for x in self.maps))
+
 
 class Clip(nn.Module):
     """open_clip's model, asked for every place of an image rather than for the whole.
