@@ -51,7 +51,7 @@ _TO_PUBLISHED = compile_names((ours, published) for published, ours in _PAIRS)
 
 
 def is_sed(weights: Mapping[str, Tensor]) -> bool:
-    """Whether these are names of a whole SED: CLIP and the decoder."""
+    """Whether these weights, of any shapes, have the names of a whole SED: CLIP and the decoder."""
     return all(any(name.startswith(part) for name in weights) for part in (_CLIP, _DECODER))
 
 
@@ -61,12 +61,12 @@ def whole_name(name: str) -> str:
 
 
 def convert(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A published state dictionary under our names; what SED does not have keeps its own."""
+    """A published state dictionary under our names, shapes unchanged; what SED does not have keeps its own."""
     return {translate(name, _TO_OURS): value for name, value in weights.items()}
 
 
 def to_published_state(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`Sed.state_dict()` under the published names."""
+    """`Sed.state_dict()` under the published names, shapes unchanged."""
     return {translate(name, _TO_PUBLISHED): value for name, value in weights.items()}
 
 

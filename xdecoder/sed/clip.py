@@ -71,7 +71,7 @@ class ImageFeatures:
 
     @property
     def skips(self) -> tuple[Tensor, ...]:
-        """The maps that join the decoder's stages, of strides 16, 8 and 4."""
+        """The maps that join the decoder's stages, of strides 16, 8 and 4: (B, ·, H/16, W/16) and so on."""
         return self.maps[2::-1]
 
     def of(self, image: int) -> ImageFeatures:

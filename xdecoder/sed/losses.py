@@ -30,6 +30,6 @@ def pixel_loss(logits: Tensor, labels: Tensor, ignored: Ignored = "negative") ->
 
 
 def terms(labels: Tensor, classes: int, ignored: Ignored = "negative") -> int:
-    """How many there are of what `pixel_loss` sums."""
+    """How many there are of what `pixel_loss` sums; labels: (H, W)."""
     pixels = labels.numel() if ignored == "negative" else int((labels != IGNORED).sum())
     return pixels * classes

@@ -237,7 +237,7 @@ def vocabulary_of(batch: Batch) -> Vocabulary:
 
 
 def labels_of(sample: Sample, source: str) -> Tensor:
-    """The class of each pixel of the image as the network gets it, (h, w) int64; where regions overlap, the later one's.
+    """The class of each pixel of the image as the network gets it, (H, W) int64; where regions overlap, the later one's.
 
     Raises:
         ValueError: for a sample without regions.
