@@ -33,6 +33,9 @@ class ClipConfig(Config):
     """What training starts from: a file, an address (`xdecoder.download.fetch`), or open_clip's tag of published weights."""
     trunk: str | None = None
     """timm's name of another ConvNeXt for the images, such as "convnext_atto"; for networks trained from scratch."""
+    layer_scale: float | None = Field(None, gt=0)
+    """What the image encoder's branches are multiplied with at first; null: as timm has it, 1e-6, which suits deep networks and
+    long trainings."""
     joint_width: int | None = Field(None, gt=0)
     """Size of the space shared by images and texts, if not the model's."""
     text_width: int | None = Field(None, gt=0)
@@ -100,6 +103,10 @@ class Clip(nn.Module):
         vision |= {"timm_model_name": config.trunk or vision["timm_model_name"], "timm_model_pretrained": False}
         vision |= {"timm_drop": config.dropout, "timm_drop_path": config.drop_path}
         self.model: Any = CLIP(config.joint_width or settings["embed_dim"], vision, text)
+        if config.layer_scale is not None:
+            for stage in self.model.visual.trunk.stages:
+                for block in stage.blocks:
+                    nn.init.constant_(block.gamma, config.layer_scale)
         if config.weights is not None:
             self.start_from(config.weights, config.model)
 
