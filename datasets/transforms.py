@@ -117,6 +117,8 @@ class RandomCrop(Config):
     min_scale: Factor = 0.5
     max_scale: Factor = 2.0
     """Range of the scale, relative to the picture's own size."""
+    shorter_side: Pixels | None = None
+    """Relative to the picture at this shorter side instead."""
     flip: Probability = 0.5
     """Chance of mirroring left and right."""
     colour: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -130,6 +132,8 @@ class RandomCrop(Config):
     def view(self, size: tuple[int, int], rng: np.random.Generator) -> View:
         mirrored = bool(rng.random() < self.flip)
         scale = rng.uniform(self.min_scale, self.max_scale)
+        if self.shorter_side is not None:
+            scale *= self.shorter_side / min(size)
         resized = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
         top = int(rng.integers(max(resized[0] - self.size[0], 0) + 1))
         left = int(rng.integers(max(resized[1] - self.size[1], 0) + 1))

@@ -48,7 +48,7 @@ SMALL = (
 def test_every_config_builds(path: Path) -> None:
     config = load(ExperimentConfig, path)
     with torch.device("meta"):
-        XDecoder(config.model)
+        config.model.empty()
     for entry in (*config.data.train, *config.data.evaluate):
         assert [task.name for task in config.tasks.build(entry.tasks)] == list(entry.tasks)
     assert config.data.evaluate

@@ -169,6 +169,7 @@ def build_trainer(
     model.protocol = protocol_of(config.tasks, config.data)
     for task in (task for stream in config.data.train for task in stream.tasks):
         model.require(task)
+    model.keep_texts(config.output / "texts")
     if config.weights and not checkpointing.states(config.output / "checkpoints"):
         started = initialise(model, config.weights)
         if world.is_main:
@@ -235,7 +236,9 @@ def load_model(config: ExperimentConfig, source: str | Path | None, device: torc
         raise ConfigError(
             f"{found.path}: checkpoint of another architecture than the experiment's (they differ in model.{key})"
         )
-    return replace(found, protocol=protocol_of(config.tasks, config.data)).build(device)
+    model = replace(found, protocol=protocol_of(config.tasks, config.data)).build(device)
+    model.keep_texts(config.output / "texts")
+    return model
 
 
 def _open(stream: StreamConfig, config: ExperimentConfig, world: World, bad: BadSamples, start: int) -> Iterator[Batch]:

@@ -10,6 +10,7 @@ import typing
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -25,7 +26,11 @@ from xdecoder.postprocessing import Evidence
 from xdecoder.protocol import Protocol
 from xdecoder.types import Batch
 
-NETWORKS = {"xdecoder": "xdecoder.model:XDecoderConfig", "seem": "xdecoder.seem.network:SeemConfig"}
+NETWORKS = {
+    "xdecoder": "xdecoder.model:XDecoderConfig",
+    "seem": "xdecoder.seem.network:SeemConfig",
+    "sed": "xdecoder.sed.model:SedConfig",
+}
 """Where the settings of each network are. Those from elsewhere are found by their import path, or as an entry point."""
 
 
@@ -184,6 +189,9 @@ class Network(nn.Module, ABC):
     def repeated_layers(self) -> list[RepeatedLayer]:
         """What is sharded and recomputed one at a time."""
         return []
+
+    def keep_texts(self, folder: Path) -> None:
+        """Where the network may keep what it works out of texts, so that it need not be worked out again."""
 
     def for_inference(self, dtype: torch.dtype = torch.float32, compile: bool = False) -> None:
         """Get ready to be asked: weights that read images in `dtype`; `compile` lets torch make encoding faster."""

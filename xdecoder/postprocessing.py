@@ -87,6 +87,11 @@ class Evidence:
         """The masks at an output size (height, width), resized as they are read."""
         return ResizedMasks(self.masks, self.padded, self.size, output)
 
+    def semantic(self, output: tuple[int, int], threshold: float = 0.0) -> Tensor:
+        """Each pixel's likeliest class as numbered in the vocabulary, (H, W) int64; -1 where it is below the threshold."""
+        found = semantic_map(self.probabilities, self.resized(output), threshold)
+        return torch.where(found < 0, found, self.labels[found.clamp(min=0)])
+
 
 Masks = Tensor | ResizedMasks
 """Mask logits (N, H, W) at the size of the result, whether they are there already or come part by part."""

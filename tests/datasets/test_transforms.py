@@ -96,6 +96,12 @@ def test_crop_offset_is_one_share_of_both_axes() -> None:
     assert all(top == left for top, left in corners) and len(set(corners)) > 10
 
 
+def test_crop_of_a_picture_at_a_given_shorter_side() -> None:
+    config = RandomCrop(size=(32, 32), min_scale=1, max_scale=1, shorter_side=64)
+    views = [config.view(size, np.random.default_rng(0)) for size in ((128, 256), (30, 20))]
+    assert [view.resized for view in views] == [(64, 128), (96, 64)] and all(view.size == (32, 32) for view in views)
+
+
 def test_flip_chance() -> None:
     for chance, low, high in ((0.0, 0, 0), (1.0, 200, 200), (0.5, 70, 130)):
         config = RandomCrop(size=(8, 8), flip=chance)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,7 +16,7 @@ from torch import Tensor
 from xdecoder.published import sed as published
 from xdecoder.sed.decoder import Decoder, DecoderConfig, cost_map
 from xdecoder.sed.inference import ROOM, Decoded, Picture, decode
-from xdecoder.sed.losses import IGNORED, losses
+from xdecoder.sed.losses import IGNORED, pixel_loss, terms
 from xdecoder.sed.model import Sed, SedConfig
 from xdecoder.sed.vocabulary import embed, templates
 
@@ -27,9 +26,8 @@ DECODER = "sem_seg_head.predictor.transformer."
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _as_recorded() -> Iterator[None]:
+def _as_recorded() -> None:
     """Unlike X-Decoder's masks, nothing here flips with rounding: the fast ways are what is compared."""
-    yield
 
 
 @pytest.fixture(scope="module")
@@ -219,12 +217,12 @@ class TestSedB:
 
     def test_all_classes(self, model: Sed, features: Any, text: Tensor, values: dict[str, Any]) -> None:
         (found,) = model.segment(features, text)
-        logits = found.decoded.logits
+        logits = found.masks
         close(logits[:, ::4, ::4], values["logits_s4"])
         assert (logits.argmax(0) == values["argmax192"]).float().mean() >= AGREEMENT
         size = (values["height"], values["width"])
-        close(found.resized(size)[:, ::8, ::8], values["sem_seg_s8"])
-        assert (found.label_map(size) == values["argmax"]).float().mean() >= AGREEMENT
+        close(found.pixels(size)[:, ::8, ::8], values["sem_seg_s8"])
+        assert (found.semantic(size) == values["argmax"]).float().mean() >= AGREEMENT
 
     @pytest.mark.parametrize("keep", [1, 2, 8])
     def test_early_rejection(self, model: Sed, features: Any, text: Tensor, values: dict[str, Any], keep: int) -> None:
@@ -244,10 +242,15 @@ def test_training(model: Sed, text: Tensor, inputs: ModuleType) -> None:
     learner = Sed(SedConfig(resolution=384)).train()
     learner.load_state_dict(model.state_dict())
     logits = learner(learner.encode(images), text)
-    found = losses(logits.final, logits.auxiliary, torch.stack(labels).masked_fill(torch.stack(labels) == 255, IGNORED))
+    wanted = [own.masked_fill(own == 255, IGNORED) for own in labels]
+    total = sum(terms(own, len(text)) for own in wanted)
+    found = [
+        torch.stack([pixel_loss(own, target) for own, target in zip(head, wanted, strict=True)]).sum() / total
+        for head in (logits.final, *logits.auxiliary)
+    ]
     expected = (1.0556043, 0.6893405, 0.6853228, 0.8204705)
-    assert [loss.item() for loss in found.values()] == pytest.approx(expected, abs=TOLERANCE)
-    torch.stack(list(found.values())).sum().backward()
+    assert [loss.item() for loss in found] == pytest.approx(expected, abs=TOLERANCE)
+    torch.stack(found).sum().backward()
     gradients = [parameter.grad for parameter in learner.parameters() if parameter.grad is not None]
     assert len(gradients) == len([p for p in learner.parameters() if p.requires_grad]) == 458
     assert torch.stack([gradient.norm() for gradient in gradients]).norm().item() == pytest.approx(11.466385, rel=1e-4)

@@ -74,10 +74,7 @@ class Picture:
         check_number(threshold, "threshold")
 
         def ask(picture: Picture) -> Semantic:
-            found, masks = picture._evidence(vocabulary)
-            result = SegmentationResult(postprocessing.semantic_map(found.probabilities, masks, threshold), None, None)
-            labels = postprocessing.relabelled(result, found.labels).semantic
-            assert labels is not None
+            labels = picture._evidence(vocabulary).semantic((picture.image.height, picture.image.width), threshold)
             return Semantic(picture.image, vocabulary.names, labels.cpu())
 
         return self._in_tiles(ask, tile, tiling.join_semantic)
@@ -103,7 +100,8 @@ class Picture:
             config = config.model_copy(update={"object_threshold": threshold})
 
         def ask(picture: Picture) -> Panoptic:
-            found, masks = picture._evidence(vocabulary)
+            found = picture._evidence(vocabulary)
+            masks = found.resized((picture.image.height, picture.image.width))
             is_thing = torch.tensor(vocabulary.is_thing, device=found.labels.device)[found.labels]
             result = postprocessing.panoptic(found.probabilities, masks, is_thing, config)
             named = postprocessing.relabelled(SegmentationResult(None, None, result), found.labels).panoptic
@@ -117,7 +115,8 @@ class Picture:
         """Things one by one, the surest first; those that score less than the threshold are left out."""
         vocabulary = _vocabulary(checked(names, "names"))
         check_number(threshold, "threshold")
-        found, masks = self._evidence(vocabulary)
+        found = self._evidence(vocabulary)
+        masks = found.resized((self.image.height, self.image.width))
         is_thing = torch.tensor(vocabulary.is_thing, device=found.labels.device)[found.labels]
         detections = self._predictor.tasks.segmentation.postprocessing.detections
         rows, labels, scores = postprocessing.instance_scores(found.probabilities, masks, is_thing, detections)
@@ -231,11 +230,12 @@ class Picture:
         self._predictor.look([self], task)
         return self.views[self._predictor.shown(task)]
 
-    def _evidence(self, vocabulary: Vocabulary) -> tuple[Evidence, ResizedMasks]:
-        """Class probabilities and masks of all queries."""
+    def _evidence(self, vocabulary: Vocabulary) -> Evidence:
+        """What the network knows of the classes."""
         settings = self._predictor.tasks.segmentation
-        found = self._predictor.model.evidence(self.view(segmentation.DESCRIPTOR), vocabulary.prompts, settings)
-        return found, found.resized((self.image.height, self.image.width))
+        return self._predictor.able(segmentation.DESCRIPTOR).evidence(
+            self.view(segmentation.DESCRIPTOR), vocabulary.prompts, settings
+        )
 
     @torch.inference_mode()
     def _in_tiles(

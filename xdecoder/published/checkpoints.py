@@ -16,9 +16,8 @@ from xdecoder import checkpoint
 from xdecoder.checkpoint import Checkpoint
 from xdecoder.download import fetch
 from xdecoder.limits import check_weights
-from xdecoder.model import EncoderDecoder, XDecoder
-from xdecoder.network import Network
-from xdecoder.published import detect
+from xdecoder.network import Network, NetworkConfig
+from xdecoder.published import detect, sed
 from xdecoder.published.names import BUFFERS, convert, strip_prefixes, to_published_state
 
 logger = logging.getLogger(__name__)
@@ -105,8 +104,11 @@ def interpret(
         ValueError: for another network, a part of one, or missing weights.
     """
     weights = _weights_in(content, path)
-    config = detect.architecture(weights, path, answers, version)
-    converted = convert(weights)
+    config: NetworkConfig
+    if sed.is_sed(weights):
+        config, converted = sed.architecture(weights, path), sed.convert(weights)
+    else:
+        config, converted = detect.architecture(weights, path, answers, version), convert(weights)
     names = checkpoint.outline(config, path)
     missing = [name for name in names if name not in converted]
     if missing:
@@ -119,19 +121,22 @@ def interpret(
     return Checkpoint(config, {name: converted[name] for name in names}, path, inferred=True)
 
 
-def save(model: EncoderDecoder, path: str | Path) -> None:
+def save(model: Network, path: str | Path) -> None:
     """Write what the original's trainer would have written: its names, its constants, nothing else.
 
     Raises:
         ValueError: for a network that the original cannot build.
     """
-    if model.config.backbone.name == "timm":
+    if model.config.name not in ("xdecoder", "seem", "sed"):
+        raise ValueError(f"{path}: {model.cannot('be written in a published format')}; use xdecoder.checkpoint.save")
+    if getattr(getattr(model.config, "backbone", None), "name", "") == "timm":
         known = "the published format knows Focal and DaViT backbones, not timm's"
         raise ValueError(f"{path}: {known}; use xdecoder.checkpoint.save")
-    if isinstance(model, XDecoder) and model.config.answers is not None and model.config.answers.masked_latents:
+    if getattr(getattr(model.config, "answers", None), "masked_latents", False):
         known = "answers that share their latent queries with segmentation have no published form"
         raise ValueError(f"{path}: {known}; use xdecoder.checkpoint.save")
-    state = {name: value.detach().cpu() for name, value in to_published_state(model.state_dict()).items()}
+    published = sed.to_published_state if model.config.name == "sed" else to_published_state
+    state = {name: value.detach().cpu() for name, value in published(model.state_dict()).items()}
     checkpoint.write({"model": state} if Path(path).suffix == ".safetensors" else state, path)
 
 
@@ -148,7 +153,7 @@ def initialise(model: Network, source: str | Path) -> Initialised:
     content = _read(path)
     weights = _weights_in(content, path)
     ours = "format" in content
-    found = weights if ours else convert({_whole_name(name): value for name, value in weights.items()})
+    found = weights if ours else _as_ours(weights, model.config.name)
     own = model.state_dict()
     fitting = {name: _fit(value, own[name]) for name, value in found.items() if name in own}
     filled = {name: value for name, value in fitting.items() if value.shape == own[name].shape}
@@ -166,6 +171,13 @@ def initialise(model: Network, source: str | Path) -> Initialised:
     )
     logger.info("%s: %s", path, done)
     return done
+
+
+def _as_ours(weights: Mapping[str, Tensor], network: str) -> dict[str, Tensor]:
+    """A published file's weights under our names, be it of a whole network of this kind or of a part."""
+    if network == "sed":
+        return sed.convert({sed.whole_name(name): value for name, value in weights.items()})
+    return convert({_whole_name(name): value for name, value in weights.items()})
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -51,8 +51,13 @@ _TO_PUBLISHED = compile_names((ours, published) for published, ours in _PAIRS)
 
 
 def is_sed(weights: Mapping[str, Tensor]) -> bool:
-    """Whether these are names, of weights of any shape, of a whole SED: CLIP and the decoder."""
+    """Whether these weights, of any shapes, have the names of a whole SED: CLIP and the decoder."""
     return all(any(name.startswith(part) for name in weights) for part in (_CLIP, _DECODER))
+
+
+def whole_name(name: str) -> str:
+    """The published name, in the whole network, of a weight in a file of open_clip's."""
+    return name if name.startswith(PREDICTOR) else _CLIP + name
 
 
 def convert(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -33,6 +33,9 @@ class ClipConfig(Config):
     """What training starts from: a file, an address (`xdecoder.download.fetch`), or open_clip's tag of published weights."""
     trunk: str | None = None
     """timm's name of another ConvNeXt for the images, such as "convnext_atto"; for networks trained from scratch."""
+    layer_scale: float | None = Field(None, gt=0)
+    """What the image encoder's branches are multiplied with at first; null: as timm has it, 1e-6, which suits deep networks and
+    long trainings."""
     joint_width: int | None = Field(None, gt=0)
     """Size of the space shared by images and texts, if not the model's."""
     text_width: int | None = Field(None, gt=0)
@@ -69,6 +72,16 @@ class ImageFeatures:
     dense: Tensor  # (B, C, H/32, W/32) in the space shared with texts, of any length
     maps: tuple[Tensor, ...]  # of strides 4, 8, 16 and 32
 
+    @property
+    def skips(self) -> tuple[Tensor, ...]:
+        """The maps that join the decoder's stages, of strides 16, 8 and 4: (B, ·, H/16, W/16) and so on."""
+        return self.maps[2::-1]
+
+    def of(self, image: int) -> ImageFeatures:
+        """One image's, as a batch of one."""
+        part = slice(image, image + 1)
+        return ImageFeatures(self.dense[part], tuple(x[part] for x in self.maps))
+
 
 class Clip(nn.Module):
     """open_clip's model, asked for every place of an image rather than for the whole.
@@ -90,6 +103,10 @@ class Clip(nn.Module):
         vision |= {"timm_model_name": config.trunk or vision["timm_model_name"], "timm_model_pretrained": False}
         vision |= {"timm_drop": config.dropout, "timm_drop_path": config.drop_path}
         self.model: Any = CLIP(config.joint_width or settings["embed_dim"], vision, text)
+        if config.layer_scale is not None:
+            for stage in self.model.visual.trunk.stages:
+                for block in stage.blocks:
+                    nn.init.constant_(block.gamma, config.layer_scale)
         if config.weights is not None:
             self.start_from(config.weights, config.model)
 

@@ -127,7 +127,7 @@ class Decoder(nn.Module):
         return Logits(self.head(x).unflatten(0, (batch, classes))[:, :, 0], tuple(auxiliary))
 
     def skips(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """What joins each stage of the encoder's maps (B, C, h, w); no gradient leads back to the encoder from here."""
+        """What joins each stage of the encoder's maps (B, ·, h, w): (B, G, h, w); no gradient leads back to the encoder."""
         return [F.relu(project(x.detach())) for project, x in zip(self.image_skips, maps, strict=True)]
 
 
@@ -165,7 +165,7 @@ class SpatialBlock(nn.Module):
         self.scale = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) → the same shape."""
+        """x: (N, C, h, w); the result has its shape."""
         y = self.norm(self.depthwise(x).permute(0, 2, 3, 1))
         y = self.scale * self.linear2(F.gelu(self.linear1(y)))
         return x + y.permute(0, 3, 1, 2)
@@ -180,7 +180,7 @@ class ChannelNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(…, C) → the same shape."""
+        """x: (…, C); the result has its shape."""
         return F.layer_norm(x, self.weight.shape, self.weight, self.bias, eps=1e-6)
 
 

@@ -1,10 +1,10 @@
 """The decoder when no gradient is asked for: a few classes at a time, with early rejection.
 
 Only the class attention needs all classes, and being linear it needs of them no more than sums. So classes pass through the
-convolutions in chunks, whose intermediate maps stay in the processor's cache; what is handed from stage to stage is kept as long
-as it is small, and beyond that computed again. Three more things save work and change rounding only: the encoder's skip
-features are the same for all classes, hence convolved once; the transposed convolution and the convolution behind it are one
-linear map; and the first rejection needs no embedding (`xdecoder.sed.rejection`).
+convolutions in chunks, whose intermediate maps stay in the processor's cache; what is handed from stage to stage is kept while
+it is small, and beyond that computed again. Three more things save work and change rounding only: the encoder's skip features
+are the same for all classes, hence convolved once; the transposed convolution and the convolution behind it are one linear
+map; and the first rejection needs no embedding (`xdecoder.sed.rejection`).
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -14,26 +13,23 @@ IGNORED = -1  # the label of pixels of no class
 
 
 def pixel_loss(logits: Tensor, labels: Tensor, ignored: Ignored = "negative") -> Tensor:
-    """Mean binary cross-entropy over images, classes and pixels.
+    """Sum over classes and pixels of the binary cross-entropy of one image; the loss is its mean, see `terms`.
 
     Args:
-        logits: (B, T, h, w), resized to the labels' size.
-        labels: (B, H, W) int64 numbers of classes; `IGNORED` where there is none.
+        logits: (T, h, w), resized to the labels' size.
+        labels: (H, W) int64 numbers of classes; `IGNORED` where there is none.
         ignored: whether pixels of no class count as negatives of every class, as published, or not at all.
     """
-    height, width = labels.shape[-2:]
-    resized = F.interpolate(logits, size=(height, width), mode="bilinear", align_corners=False)
+    resized = F.interpolate(logits[None].float(), size=labels.shape, mode="bilinear", align_corners=False)[0]
     known = labels != IGNORED
-    targets = torch.zeros_like(resized).scatter_(1, labels.clamp(min=0)[:, None], known[:, None].to(resized.dtype))
+    targets = torch.zeros_like(resized).scatter_(0, labels.clamp(min=0)[None], known[None].to(resized.dtype))
     if ignored == "negative":
-        return F.binary_cross_entropy_with_logits(resized, targets)
+        return F.binary_cross_entropy_with_logits(resized, targets, reduction="sum")
     each = F.binary_cross_entropy_with_logits(resized, targets, reduction="none")
-    return (each * known[:, None]).sum() / (known.sum() * logits.shape[1]).clamp(min=1)
+    return (each * known).sum()
 
 
-def losses(final: Tensor, auxiliary: Sequence[Tensor], labels: Tensor, ignored: Ignored = "negative") -> dict[str, Tensor]:
-    """The published names and scalar values, all of weight 1.
-
-    `loss_sem_seg_0` is the final head's, the others are auxiliary heads'.
-    """
-    return {f"loss_sem_seg_{i}": pixel_loss(logits, labels, ignored) for i, logits in enumerate((final, *auxiliary))}
+def terms(labels: Tensor, classes: int, ignored: Ignored = "negative") -> int:
+    """How many there are of what `pixel_loss` sums; labels: (H, W)."""
+    pixels = labels.numel() if ignored == "negative" else int((labels != IGNORED).sum())
+    return pixels * classes

@@ -26,7 +26,7 @@ _SYNONYMS = ", "  # between the names of one class
 
 
 def templates(kind: Templates) -> tuple[str, ...]:
-    """Sentences with {} for the name: CLIP's 80 of ImageNet in their order (their number and order belong to the weights), or one."""
+    """Sentences with {} for the name: CLIP's 80 of ImageNet, in the order that belongs to the weights, or one."""
     if kind == "single":
         return ("a photo of a {}.",)
     from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
@@ -85,7 +85,10 @@ class TextEmbeddings:
             raise ValueError(f"{file}: text embeddings that cannot be read; delete the file, it will be made anew") from None
 
     def _made(self, names: Sequence[str], key: str, progress: Callable[[int, int], None] | None) -> Tensor:
-        vectors = embed(self.clip, names, self.templates, progress)
+        device = self.clip.model.logit_scale.device.type
+        # Remembered vectors must serve in training too, hence never as tensors of inference mode.
+        with torch.inference_mode(False), torch.no_grad(), torch.autocast(device, enabled=False):
+            vectors = embed(self.clip, names, self.templates, progress)
         file = self._file(key)
         if file is not None:
             with atomic(file) as out:
@@ -103,10 +106,11 @@ class TextEmbeddings:
         return self._digest
 
 
+@torch.no_grad()
 def embed(
     clip: Clip, names: Sequence[str], sentences: Sequence[str], progress: Callable[[int, int], None] | None = None
 ) -> Tensor:
-    """Unit vectors (T, P, C) of names in sentences; a class of synonyms gets the mean of their unit vectors, made unit again."""
+    """Unit vectors (T, P, C) of names in sentences; of synonyms, the mean of their unit vectors, made unit again."""
     words = [_synonyms(name) for name in names]
     every = list(dict.fromkeys(word for each in words for word in each))
     place = {word: i for i, word in enumerate(every)}
@@ -140,12 +144,11 @@ def _encode(
     texts = [sentence.replace("{}", word) for word in words]
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     result = clip.model.text_projection.new_empty(len(texts), clip.joint_width)
-    with torch.no_grad():
-        for start in range(0, len(order), _BATCH):
-            some = order[start : start + _BATCH]
-            result[some] = F.normalize(clip.encode_texts([texts[i] for i in some]), dim=-1)
-            if progress is not None:
-                progress(number * len(texts) + start + len(some), count * len(texts))
+    for start in range(0, len(order), _BATCH):
+        some = order[start : start + _BATCH]
+        result[some] = F.normalize(clip.encode_texts([texts[i] for i in some]), dim=-1)
+        if progress is not None:
+            progress(number * len(texts) + start + len(some), count * len(texts))
     return result
 
 
