@@ -18,7 +18,7 @@ from xdecoder.backbones.davit import BlockPair
 from xdecoder.backbones.focal import FocalBlock
 from xdecoder.backbones.sam import SamBlock
 from xdecoder.decoder.attention import AttentionTable, TokenGroup
-from xdecoder.decoder.decoder import Decoder, DecoderConfig
+from xdecoder.decoder.decoder import DecoderConfig
 from xdecoder.decoder.heads import AnswerConfig, AnswerHead, Prediction
 from xdecoder.encoded import Encoded
 from xdecoder.language.encoder import LanguageConfig, LanguageEncoder
@@ -102,12 +102,12 @@ class EncoderDecoder(Network):
     config: EncoderDecoderConfig
     lr_multipliers: ClassVar[Mapping[str, float]] = {"backbone": 0.1, "language": 0.1}
 
-    def __init__(self, config: EncoderDecoderConfig, decoder: Decoder) -> None:
+    def __init__(self, config: EncoderDecoderConfig) -> None:
         super().__init__()
         self.config = config
         self.backbone = config.backbone.build()
         self.pixel_decoder = config.pixel_decoder.build(config.backbone.widths)
-        self.decoder = decoder
+        self.decoder = config.decoder.build(config.published_quirks)
         self.language = LanguageEncoder(config.language)
         self.strokes = StrokeEncoder(config.strokes, config.decoder.width) if config.strokes else None
 
@@ -242,7 +242,7 @@ class XDecoder(EncoderDecoder):
     config: XDecoderConfig
 
     def __init__(self, config: XDecoderConfig) -> None:
-        super().__init__(config, config.decoder.build(config.published_quirks))
+        super().__init__(config)
         decoder = config.decoder
         self.backbone_proj = nn.Parameter(torch.empty(config.backbone.widths[-1], decoder.joint_width))
         nn.init.trunc_normal_(self.backbone_proj, std=config.backbone.widths[-1] ** -0.5)

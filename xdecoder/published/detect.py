@@ -46,11 +46,11 @@ def architecture(
             "and xdecoder.checkpoint.save writes both"
         )
     refuse_others(weights, path)
-    is_seem = SEEM in weights
-    if version is not None and not is_seem:
+    if version is not None and SEEM not in weights:
         raise ValueError(f"{path}: is no SEEM, so there is no version {version!r} of it")
+    seem = version_of(path, version) if SEEM in weights else None
     try:
-        settings = _seem_settings(weights, version_of(path, version)) if is_seem else _settings(weights)
+        settings = _seem_settings(weights, seem) if seem else _settings(weights)
     except KeyError as error:
         name = error.args[0]
         raise ValueError(f"{path}: the checkpoint lacks {name!r}, without which its architecture is unknown") from None
@@ -59,7 +59,7 @@ def architecture(
     outputs = weights.get(ANSWERS)
     if outputs is not None:
         settings["answers"] = {"answers": _answers(outputs.shape[0], answers, path), "masked_latents": False}
-    return parse(SeemConfig if is_seem else XDecoderConfig, settings, where=str(path))
+    return parse(SeemConfig if seem else XDecoderConfig, settings, where=str(path))
 
 
 def _answers(outputs: int, given: Sequence[str] | None, path: str | Path) -> tuple[str, ...]:
@@ -71,9 +71,9 @@ def _answers(outputs: int, given: Sequence[str] | None, path: str | Path) -> tup
 
 
 def refuse_others(weights: Mapping[str, Tensor], path: str | Path) -> None:
-    """Raises ValueError, in a sentence that says what it is, for a file without a whole X-Decoder; names and shapes tell."""
+    """Raises ValueError, in a sentence that says what it is, for a file without a whole X-Decoder or SEEM; names tell."""
     other = other_network(lambda part: any(part in name for name in weights))
-    if other:
+    if other and SEEM not in weights:
         raise ValueError(f"{path}: {other}; {EXPECTED}")
     has = {part: any(name.startswith(part) for name in weights) for part in ("backbone.", PIXELS, DECODER, TEXT)}
     if all(has.values()):

@@ -18,6 +18,10 @@ class SeemDecoderConfig(DecoderConfig):
     caption_length: int | None = None
     attention: AttentionTable = V1
 
+    def build(self, published_quirks: bool = False) -> Decoder:
+        """SEEM's weights have none of X-Decoder's quirks but one: masks are made at full size."""
+        return Decoder(self, self.attention.model_copy(update={"full_size_masks": published_quirks}))
+
 
 class SeemConfig(EncoderDecoderConfig):
     """SEEM; the defaults are the published Focal-T of version v1."""
@@ -36,9 +40,3 @@ class Seem(EncoderDecoder):
     config: SeemConfig
     strokes: StrokeEncoder
     tasks: ClassVar[tuple[str, ...] | None] = ("segmentation", "referring", "interactive")
-
-    def __init__(self, config: SeemConfig) -> None:
-        table = config.decoder.attention
-        if config.published_quirks:
-            table = table.model_copy(update={"full_size_masks": True})
-        super().__init__(config, Decoder(config.decoder, table))

@@ -108,7 +108,7 @@ def test_other_networks_are_told_by_their_names(tmp_path: Path) -> None:
     strokes = weights | {decoder + "pn_indicator.weight": torch.zeros(2, 4)}
     costs = {f"model.{decoder}clip_model.visual.stem.weight": torch.zeros(1), f"model.{decoder}transformer.x": torch.zeros(1)}
     cases: dict[str, tuple[object, str]] = {
-        "seem": (strokes, "a SEEM checkpoint, whose decoder reads strokes and a memory too; expected"),
+        "seem": (strokes, "SEEM's v0 and v1 files look alike inside; say which it is"),
         "sed": ({"model": costs}, "a SED checkpoint, whose decoder reads a cost map on CLIP features; expected"),
         "mask2former": (mask2former, "a Mask2Former checkpoint, whose decoder knows no texts; expected"),
         "ported": ({"model.pixel_level_module.encoder.x": torch.zeros(1)}, "a Mask2Former checkpoint"),
