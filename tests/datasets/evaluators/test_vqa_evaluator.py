@@ -7,8 +7,9 @@ import math
 import pytest
 import torch
 
+from datasets.answers import normalised
 from datasets.evaluators import VqaEvaluator
-from datasets.evaluators.vqa import accuracy, normalised
+from datasets.evaluators.vqa import accuracy
 from xdecoder.types import AnswerResult, Question, Sample
 
 
