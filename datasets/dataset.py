@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from datasets.answers import mirrored_question, normalised
 from datasets.check.leaks import Images
 from datasets.marking import draw_objects
 from datasets.nouns import nouns_of
@@ -40,7 +41,7 @@ from xdecoder.language.stems import stem
 from xdecoder.rng import seed_of
 from xdecoder.seem.strokes import KINDS, SMALLEST, Kind
 from xdecoder.tasks import descriptor_of
-from xdecoder.types import Objects, Phrases, Sample, Segments
+from xdecoder.types import Objects, Phrases, Question, Sample, Segments
 
 
 class ImageDataset(Dataset[Sample]):
@@ -159,7 +160,8 @@ class ImageDataset(Dataset[Sample]):
         planes = [] if regions is None else [regions.planes]
         marked = self._objects(record, pixels)
         files = [] if marked is None else [marked.masks.numpy()]
-        image, maps = self.transform(pixels, planes + files + ([outlines] if len(outlines) else []), rng)
+        view = self.transform.view(pixels, rng)
+        image, maps = self.transform(pixels, planes + files + ([outlines] if len(outlines) else []), rng, view)
         segments, phrases, objects = None, None, None
         if regions is not None:
             numbers = np.flatnonzero(regions.in_view(maps[0]) & ~regions.crowd)
@@ -177,7 +179,14 @@ class ImageDataset(Dataset[Sample]):
             segments=segments if "regions" in self._needs else None,
             phrases=phrases,
             objects=objects,
+            questions=self._questions(record, view.mirrored, rng) if "questions" in self._needs else (),
         )
+
+    def _questions(self, record: Record, mirrored: bool, rng: np.random.Generator) -> tuple[Question, ...]:
+        """All questions in random order, as they are about the view; answers in one spelling."""
+        drawn = [record.questions[i] for i in rng.permutation(len(record.questions))]
+        asked = [replace(question, answers=tuple(normalised(answer) for answer in question.answers)) for question in drawn]
+        return tuple(mirrored_question(question) for question in asked) if mirrored else tuple(asked)
 
     def _with_caption(self, sample: Sample, record: Record, key: Key) -> Sample:
         """The sample with one caption: another one in each epoch, in random order, until all have been seen.

@@ -120,6 +120,58 @@ def _only(scene: Scene, fits: Fits) -> bool:
     return sum(fits(thing) for thing in scene.things) == 1
 
 
+ANSWERS: tuple[str, ...] = ("yes", "no", *"012345", "left", "right", *COLOURS, *SHAPES)
+"""What the questions about a scene can be answered with."""
+
+
+def questions(scene: Scene, rng: np.random.Generator) -> list[tuple[str, str, str]]:
+    """Up to six questions that have one right answer each: (text, answer, kind), in random order."""
+    shapes = [thing.shape for thing in scene.things]
+    things = [thing for thing in scene.things if shapes.count(thing.shape) == 1]
+    asked = [_count(scene, rng), _presence(scene, rng, True), _presence(scene, rng, False)]
+    if things:
+        thing = things[rng.integers(len(things))]
+        asked.append((f"what colour is the {thing.shape}?", thing.colour, "colour"))
+    pairs = [(a, b) for a in things for b in things if a is not b]
+    beside = [(a, b) for a, b in pairs if abs(a.x - b.x) >= 2 * _CLEARANCE * scene.side]
+    if beside:
+        a, b = beside[rng.integers(len(beside))]
+        asked.append((f"is the {a.shape} left or right of the {b.shape}?", "left" if a.x < b.x else "right", "side"))
+    unlike = [(a, b) for a, b in pairs if max(a.radius, b.radius) >= 1.25 * min(a.radius, b.radius)]
+    if unlike:
+        a, b = unlike[rng.integers(len(unlike))]
+        larger = a if a.radius > b.radius else b
+        asked.append((f"which is larger, the {a.shape} or the {b.shape}?", larger.shape, "size"))
+    return [asked[i] for i in rng.permutation(len(asked))]
+
+
+def _count(scene: Scene, rng: np.random.Generator) -> tuple[str, str, str]:
+    """How many there are of all things, of a colour or of a shape; half of the latter are there."""
+    kind = rng.integers(3)
+    if kind == 0:
+        return "how many things are there?", str(len(scene.things)), "count"
+    attribute, words = ("colour", COLOURS) if kind == 1 else ("shape", SHAPES)
+    there = [getattr(thing, attribute) for thing in scene.things]
+    word = there[rng.integers(len(there))] if rng.random() < 0.7 else words[rng.integers(len(words))]
+    name = f"{word} things" if kind == 1 else _plural(word)
+    return f"how many {name} are there?", str(there.count(word)), "count"
+
+
+def _presence(scene: Scene, rng: np.random.Generator, there: bool) -> tuple[str, str, str]:
+    """Whether there is a thing of a colour and a shape; what is not there differs in one of them from what is."""
+    pairs = {thing.pair for thing in scene.things}
+    colour, shape = sorted(pairs)[rng.integers(len(pairs))]
+    if not there:
+        near = [*((other, shape) for other in COLOURS), *((colour, other) for other in SHAPES)]
+        absent = [pair for pair in near if pair not in pairs]
+        colour, shape = absent[rng.integers(len(absent))]
+    return f"is there {_with_article(f'{colour} {shape}')}?", "yes" if there else "no", "presence"
+
+
+def _plural(shape: str) -> str:
+    return f"{shape}es" if shape.endswith("s") else f"{shape}s"
+
+
 def captions(scene: Scene, rng: np.random.Generator) -> list[str]:
     """Three to five captions. Each names every thing with colour and shape, from left to right; some say sizes, relations."""
     things = sorted(scene.things, key=lambda thing: thing.x)
@@ -152,4 +204,8 @@ def _name(thing: Thing, before: Sequence[Thing], with_size: bool) -> str:
     words = f"{thing.size} {thing.colour} {thing.shape}" if with_size else f"{thing.colour} {thing.shape}"
     if any(other.pair == thing.pair and (not with_size or other.size == thing.size) for other in before):
         return f"another {words}"
+    return _with_article(words)
+
+
+def _with_article(words: str) -> str:
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"

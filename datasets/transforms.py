@@ -140,16 +140,33 @@ class RandomCrop(Config):
         return View(resized, self.size, (top, left), mirrored)
 
 
-TransformConfig = Annotated[LargeScaleJitter | RandomCrop | ShortestEdge | ShortestSide | Stretch, Field(discriminator="name")]
+class Square(Config):
+    """Resize to a square whatever the aspect, bicubic, as published for questions."""
+
+    name: Literal["square"] = "square"
+    size: Pixels = 640
+    flip: Probability = 0.0
+    """Chance of mirroring left and right; in questions and their answers these words then change places."""
+    blank: bool = False
+    """Show grey in place of every picture: what can be told without looking."""
+
+    def view(self, size: tuple[int, int], rng: np.random.Generator) -> View:
+        mirrored = self.flip > 0 and bool(rng.random() < self.flip)
+        return View((self.size, self.size), (self.size, self.size), mirrored=mirrored, bicubic=True)
+
+
+TransformConfig = Annotated[
+    LargeScaleJitter | RandomCrop | Square | ShortestEdge | ShortestSide | Stretch, Field(discriminator="name")
+]
 
 
 def view_of(
-    config: LargeScaleJitter | RandomCrop | ShortestEdge | ShortestSide | Stretch,
+    config: LargeScaleJitter | RandomCrop | Square | ShortestEdge | ShortestSide | Stretch,
     size: tuple[int, int],
     rng: np.random.Generator,
 ) -> View:
     """What is to be seen of a picture of this height and width."""
-    if isinstance(config, (LargeScaleJitter, RandomCrop)):
+    if isinstance(config, (LargeScaleJitter, RandomCrop, Square)):
         return config.view(size, rng)
     height, width = config.shape(size)
     crop = config.crop if isinstance(config, ShortestSide) else None
@@ -168,24 +185,33 @@ class Transform:
     """
 
     def __init__(
-        self, config: LargeScaleJitter | RandomCrop | ShortestEdge | ShortestSide | Stretch, exact: bool = True
+        self, config: LargeScaleJitter | RandomCrop | Square | ShortestEdge | ShortestSide | Stretch, exact: bool = True
     ) -> None:
         self.config, self.exact = config, exact
 
-    def __call__(self, pixels: np.ndarray, maps: list[np.ndarray], rng: np.random.Generator) -> tuple[Tensor, list[np.ndarray]]:
+    def view(self, pixels: np.ndarray, rng: np.random.Generator) -> View:
+        """The geometry of one random view of a picture (H, W, 3)."""
+        return view_of(self.config, (pixels.shape[0], pixels.shape[1]), rng)
+
+    def __call__(
+        self, pixels: np.ndarray, maps: list[np.ndarray], rng: np.random.Generator, view: View | None = None
+    ) -> tuple[Tensor, list[np.ndarray]]:
         """Transform a picture and its maps alike.
 
         Args:
             pixels: (H, W, 3) uint8 RGB.
             maps: arrays (N, H, W) of any type; none at evaluation, where labels stay at the original size.
             rng: where everything random comes from.
+            view: the geometry, if it was drawn already.
 
         Returns:
             (3, h, w) uint8 picture and the maps at its size.
         """
-        view = view_of(self.config, (pixels.shape[0], pixels.shape[1]), rng)
+        view = view or self.view(pixels, rng)
         if isinstance(self.config, (LargeScaleJitter, RandomCrop)) and self.config.colour:
             pixels = _jitter(pixels, self.config.colour, rng)
+        if isinstance(self.config, Square) and self.config.blank:
+            pixels = np.full_like(pixels, PADDING)
         return _planes(view.image(pixels, self.exact)), [view.maps(each) for each in maps]
 
 

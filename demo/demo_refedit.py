@@ -28,7 +28,7 @@ def ask(predictor: Predictor, question: Question) -> Image.Image:
     inpainter = editing.load_inpainter(question.options.inpainter, str(predictor.model.device))
     anywhere = editing.EditConfig(cosine=-1)  # whoever runs this has looked at the picture
     step = editing.Step(operation="replace", target=phrase, prompt=wish)
-    return editing.edit(predictor, question.images[0], [step], inpainter, anywhere).image
+    return predictor.encode(question.images[0]).edit([step], inpainter, anywhere).image
 
 
 def options(parser: argparse.ArgumentParser) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from xdecoder.editing import Edited, edit
 from xdecoder.images import open_image
 from xdecoder.inference.results import Answer, Instances, Regions
 from xdecoder.postprocessing import ResizedMasks
@@ -34,6 +35,12 @@ def painted_scene(height: int = 60, width: int = 90) -> Image.Image:
 class PaintedPicture:
     image: Image.Image
     views: dict[str, Any] = field(default_factory=dict)
+
+    def with_image(self, image: Image.Image) -> PaintedPicture:
+        return PaintedPicture(image)
+
+    def edit(self, instruction: Any, inpainter: Any = None, config: Any = None) -> Edited:
+        return edit(self, instruction, inpainter, config)
 
     def caption(self, region: np.ndarray | None = None) -> str:
         seen = [name for name in COLOURS if (self._mask(name) if region is None else self._mask(name) & region).any()]

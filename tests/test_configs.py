@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from trainer.trainer import Learner, Stream
 from xdecoder.config import load
 from xdecoder.model import XDecoder
 from xdecoder.published.architectures import ARCHITECTURES
+from xdecoder.types import Question
 
 pytestmark = pytest.mark.slow
 
@@ -111,3 +113,28 @@ def test_the_published_command_has_its_file(root: Path) -> None:
     evaluated = load(ExperimentConfig, root / "configs/xdecoder/svlp_focalt_lang.yaml")
     assert evaluated.model == load(ExperimentConfig, root / "configs/xdecoder/focal_t.yaml").model
     assert [entry.dataset for entry in evaluated.data.evaluate] == ["coco_2017_val_panoptic", "ade20k_panoptic_val"]
+
+
+def test_two_steps_of_answering(root: Path) -> None:
+    """The recipe made small, on questions whose answers it knows: all of the network learns, at the paper's three rates."""
+    small = [setting for setting in SMALL if not setting.startswith("tasks")]
+    config = load(ExperimentConfig, root / "configs/finetune/vqav2.yaml", ["model.backbone.width=16", *small])
+    assert config.model.answers is not None and len(config.model.answers.answers) == 3129
+    torch.manual_seed(0)
+    model, trainer = XDecoder(config.model).train(), config.trainer
+    optimizer = build_optimizer(model, trainer.learning_rate, trainer.weight_decay, trainer.lr_multipliers)
+    assert {round(group["lr"], 9) for group in optimizer.param_groups} == {1e-5, 1e-4, 1e-3}
+    asked = tuple(Question(i, f"what is in picture {i}?", ("yes",) * 7 + ("dog",) * 3) for i in range(10))
+    samples = tuple(replace(sample, questions=asked) for sample in tiny_batch().samples)
+    batch = replace(tiny_batch(), samples=samples)
+    learner = Learner(model, [Stream(config.tasks.build(("vqa",)), lambda start: iter(()), 1.0)])
+    seen = []
+    for _ in range(2):
+        optimizer.zero_grad()
+        terms = learner([batch], [None])
+        assert set(terms) == {"vqa/answer"}
+        terms["vqa/answer"].backward()
+        assert model.answers is not None and model.answers.query_content.weight.grad is not None
+        optimizer.step()
+        seen.append(terms["vqa/answer"].item())
+    assert seen[1] < seen[0]

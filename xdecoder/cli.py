@@ -253,7 +253,7 @@ def _edit(model: Predictor, picture: Path, options: argparse.Namespace) -> Answe
     from xdecoder import editing
 
     inpainter = editing.load_inpainter(options.inpainter, str(model.model.device)) if options.inpainter else None
-    result = editing.edit(model, picture, options.instruction, inpainter, editing.EditConfig(cosine=options.threshold))
+    result = model.encode(picture).edit(options.instruction, inpainter, editing.EditConfig(cosine=options.threshold))
     return Answer({"instruction": options.instruction, **result.to_json()}, lambda overlay_only: result.image)
 
 

@@ -69,6 +69,7 @@ class Question:
     id: int | str
     text: str
     answers: tuple[str, ...] = ()
+    kind: str = ""  # of answer, such as "yes/no", for scores by kind
 
 
 @dataclass(frozen=True)

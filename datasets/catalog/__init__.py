@@ -29,6 +29,8 @@ def _shapes(split: str, evaluators: tuple[EvaluatorName, ...]) -> DatasetSpec:
         phrases=f"shapes/annotations/phrases_{split}.json",
         captions=f"shapes/annotations/captions_{split}.json",
         scenes=f"shapes/annotations/scenes_{split}.json",
+        questions=f"shapes/annotations/questions_{split}.json",
+        answers=f"shapes/annotations/answers_{split}.json",
         evaluators=evaluators,
         protocol=SHAPES_PROTOCOL,
     )

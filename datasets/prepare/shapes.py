@@ -1,4 +1,4 @@
-"""Writing the generated set in the field's formats: COCO panoptic, COCO instances, RefCOCO's merged form, COCO captions."""
+"""Writing the generated set in the field's formats: COCO panoptic, instances and captions, RefCOCO's merged form, VQA."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from pycocotools import mask as rle
 from tqdm import tqdm
 
 from datasets.prepare.painting import Painting, compose, paint
-from datasets.shapes import HELD_OUT, SEEN, SHAPES, STUFF, Thing, captions, phrases
+from datasets.shapes import HELD_OUT, SEEN, SHAPES, STUFF, Thing, captions, phrases, questions
 from xdecoder.files import read_json
 
-VERSION = 4  # of the pictures: another number when the same seed draws something else
+VERSION = 5  # of the files: another number when the same seed makes something else
+PEOPLE = 4  # who gave an answer: as many as make it wholly right
 SPLITS = ("train", "val", "novel")
 
 Json = dict[str, Any]
@@ -103,6 +104,8 @@ class _Files:
     phrases: list[Json] = field(default_factory=list)
     captions: list[Json] = field(default_factory=list)
     scenes: list[Json] = field(default_factory=list)
+    questions: list[Json] = field(default_factory=list)
+    answers: list[Json] = field(default_factory=list)
     sentences: int = 0
 
     def write(self, folder: Path, split: str) -> None:
@@ -111,6 +114,8 @@ class _Files:
             content = {"images": self.images, "annotations": getattr(self, kind)}
             _dump(folder / f"{kind}_{split}.json", content | ({"categories": categories} if categories else {}))
         _dump(folder / f"scenes_{split}.json", {"images": self.scenes})
+        _dump(folder / f"questions_{split}.json", {"data_subtype": split, "questions": self.questions})
+        _dump(folder / f"answers_{split}.json", {"data_subtype": split, "annotations": self.answers})
 
 
 def _write_split(folder: Path, split: str, count: int, side: int, seed: int, progress: tqdm[Any]) -> None:
@@ -127,12 +132,12 @@ def _write_split(folder: Path, split: str, count: int, side: int, seed: int, pro
         red = np.zeros_like(painting.pixels)
         red[..., 2] = painting.ids  # ids below 256 are in the red channel, which OpenCV counts last
         _write_image_file(maps / f"{number:06d}.png", red, [cv2.IMWRITE_PNG_COMPRESSION, 3])
-        _annotate(files, painting, number, split, rng)
+        _annotate(files, painting, number, split, seed, rng)
         progress.update()
     files.write(folder / "annotations", split)
 
 
-def _annotate(files: _Files, painting: Painting, number: int, split: str, rng: np.random.Generator) -> None:
+def _annotate(files: _Files, painting: Painting, number: int, split: str, seed: int, rng: np.random.Generator) -> None:
     scene, side = painting.scene, painting.scene.side
     files.images.append({"id": number, "file_name": f"{number:06d}.jpg", "height": side, "width": side})
     names = [*(thing.shape for thing in scene.things), scene.upper, scene.lower]
@@ -150,6 +155,7 @@ def _annotate(files: _Files, painting: Painting, number: int, split: str, rng: n
     files.panoptic.append({"image_id": number, "file_name": f"{number:06d}.png", "segments_info": segments})
     for text in captions(scene, rng):
         files.captions.append({"id": len(files.captions) + 1, "image_id": number, "caption": text})
+    _ask(files, painting, number, np.random.default_rng((seed, SPLITS.index(split), number, 1)))
     boxes = [row["bbox"] for row in segments[: len(scene.things)]]
     objects = [_attributes(thing, box) for thing, box in zip(scene.things, boxes, strict=True)]
     files.scenes.append({"image_id": number, "stuff": {"upper": scene.upper, "lower": scene.lower}, "objects": objects})
@@ -168,6 +174,15 @@ def _refer(files: _Files, painting: Painting, thing: Thing, instance: Json, spli
     reference = {"ann_id": instance["id"], "ref_id": len(files.phrases), "split": split}
     sent_ids = [sentence["sent_id"] for sentence in sentences]
     files.phrases.append(instance | reference | {"sent_ids": sent_ids, "sentences": sentences})
+
+
+def _ask(files: _Files, painting: Painting, number: int, rng: np.random.Generator) -> None:
+    """Questions draw from numbers of their own, so that they change nothing else of the set."""
+    for text, answer, kind in questions(painting.scene, rng):
+        key = len(files.questions) + 1
+        files.questions.append({"question_id": key, "image_id": number, "question": text})
+        given = {"answers": [{"answer": answer}] * PEOPLE, "answer_type": kind, "multiple_choice_answer": answer}
+        files.answers.append({"question_id": key, "image_id": number} | given)
 
 
 def _outline(mask: np.ndarray) -> Json:

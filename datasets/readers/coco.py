@@ -20,6 +20,7 @@ from datasets import outlines
 from datasets.findings import Findings, fatal, refuse
 from datasets.readers.classes import LabelImageKeys, VocabularyKeys, checked_names, is_background, numbers, renamed
 from datasets.readers.names import Names
+from datasets.readers.vqa import read_questions
 from datasets.records import Contents, Record, Reference, Region, Turn
 from datasets.spec import DatasetSpec, Part, Rename, needs
 from xdecoder.files import read_json, shown
@@ -112,7 +113,7 @@ _CAPTIONS, _PHRASES, _REFS = TypeAdapter(list[_Caption]), TypeAdapter(list[_Phra
 class CocoSpec(LabelImageKeys, VocabularyKeys, DatasetSpec):
     """COCO-style JSONs: at least one of panoptic, instances, phrases and captions."""
 
-    file_keys: ClassVar[tuple[str, ...]] = (*KINDS, "scenes")
+    file_keys: ClassVar[tuple[str, ...]] = (*KINDS, "scenes", "questions", "answers")
     folder_keys: ClassVar[tuple[str, ...]] = ("images", "panoptic_images", "labels")
 
     reader: Literal["coco"] = "coco"
@@ -131,6 +132,12 @@ class CocoSpec(LabelImageKeys, VocabularyKeys, DatasetSpec):
 
     captions: str | None = None
     """COCO captions JSON."""
+
+    questions: str | None = None
+    """JSON of questions in VQA's form."""
+
+    answers: str | None = None
+    """JSON of what people answered, in VQA's form."""
 
     scenes: str | None = None
     """JSON of the attributes of each object (generated sets only), for the attribute evaluator."""
@@ -159,6 +166,7 @@ class CocoSpec(LabelImageKeys, VocabularyKeys, DatasetSpec):
             "references": self.phrases,
             "captions": self.captions,
             "texts": self.captions,
+            "questions": self.questions,
         }
         return frozenset(part for part, there in parts.items() if there)
 
@@ -187,6 +195,8 @@ class CocoSpec(LabelImageKeys, VocabularyKeys, DatasetSpec):
             vocabulary, regions = _instances(files[main], self, found)
         references = _references(files["phrases"], found) if "phrases" in files else {}
         captions, nouns = _captions(files["captions"], found) if "captions" in files else ({}, {})
+        answers = root / self.answers if self.answers else None
+        asked = read_questions(root / self.questions, answers)[1] if self.questions else {}
         names = Names(root / self.images) if self.loose_names else None
 
         def record(picture: _Picture) -> Record:
@@ -205,6 +215,7 @@ class CocoSpec(LabelImageKeys, VocabularyKeys, DatasetSpec):
                 references=references.get(key, ()),
                 captions=captions.get(key, ()),
                 nouns=nouns.get(key, ()),
+                questions=asked.get(key, ()),
                 label_map=root / self.labels / renamed(name, self.label_rename) if main == "panoptic" and self.labels else None,
                 turn=self.turn,
             )

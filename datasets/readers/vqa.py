@@ -33,35 +33,46 @@ class VqaSpec(DatasetSpec):
 
     def read(self, root: Path) -> Contents:
         """Records of the pictures that are asked about; a test split has questions without answers."""
-        path = root / self.questions
-        answers = _answers(root / self.answers) if self.answers else None
-        asked: dict[int, list[Question]] = defaultdict(list)
-        content = read_json(path)
-        try:
-            subset = content["data_subtype"]
-            for row in content["questions"]:
-                key = row["question_id"]
-                if answers is not None and key not in answers:
-                    raise ValueError(f"{root / str(self.answers)}: has no answers to question {key}, which {path.name} asks")
-                asked[row["image_id"]].append(Question(key, row["question"], answers[key] if answers else ()))
-        except (KeyError, TypeError) as error:
-            raise ValueError(
-                f"{path}: expected VQA's questions, with their ids, image ids and texts (missing: {error})"
-            ) from None
+        subset, asked = read_questions(root / self.questions, root / self.answers if self.answers else None)
         # "test-dev2015" asks about pictures of test2015.
         stem = "COCO_" + subset.replace("test-dev", "test")
         return Contents(
             None,
             [
-                Record(id=key, image=root / self.images / f"{stem}_{key:012d}.jpg", questions=tuple(questions))
+                Record(id=key, image=root / self.images / f"{stem}_{key:012d}.jpg", questions=questions)
                 for key, questions in asked.items()
             ],
         )
 
 
-def _answers(path: Path) -> dict[Any, tuple[str, ...]]:
+def read_questions(path: Path, answers: Path | None) -> tuple[str, dict[Any, tuple[Question, ...]]]:
+    """Which pictures are asked about, in words such as "val2014", and the questions about each.
+
+    Raises:
+        ValueError: naming the file that is missing or wrong, or lacks the answers to a question.
+    """
+    given = _answers(answers) if answers else None
+    asked: dict[Any, list[Question]] = defaultdict(list)
     content = read_json(path)
     try:
-        return {row["question_id"]: tuple(given["answer"] for given in row["answers"]) for row in content["annotations"]}
+        for row in content["questions"]:
+            key = row["question_id"]
+            if given is not None and key not in given:
+                raise ValueError(f"{answers}: has no answers to question {key}, which {path.name} asks")
+            said, kind = given[key] if given else ((), "")
+            asked[row["image_id"]].append(Question(key, row["question"], said, kind))
+        return content["data_subtype"], {image: tuple(questions) for image, questions in asked.items()}
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path}: expected VQA's questions, with their ids, image ids and texts (missing: {error})") from None
+
+
+def _answers(path: Path) -> dict[Any, tuple[tuple[str, ...], str]]:
+    """What people answered to each question, and of which kind that is."""
+    content = read_json(path)
+    try:
+        return {
+            row["question_id"]: (tuple(given["answer"] for given in row["answers"]), row.get("answer_type", ""))
+            for row in content["annotations"]
+        }
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path}: expected VQA's annotations, with the answers to each question (missing: {error})") from None

@@ -20,7 +20,10 @@ from datasets.prepare.__main__ import main
 from datasets.prepare.painting import RGB, compose, outline, paint, stencil_of, stuff_texture
 from datasets.prepare.shapes import prepare
 from datasets.readers import read
-from datasets.shapes import COLOURS, HELD_OUT, SEEN, SHAPES, SIZES, STUFF, Scene, Thing, captions, phrases
+from datasets.shapes import ANSWERS, COLOURS, HELD_OUT, SEEN, SHAPES, SIZES, STUFF, Scene, Thing, captions, phrases, questions
+from datasets.transforms import Square
+from trainer.experiment import ExperimentConfig
+from xdecoder.config import load
 from xdecoder.resizing import ShortestEdge
 
 
@@ -242,3 +245,76 @@ def test_readers_read_it(root: Path) -> None:
 
 def test_attribute_evaluator_reads_the_scenes(root: Path) -> None:
     AttributeEvaluator(root / "shapes/annotations/scenes_val.json", COLOURS, SHAPES)
+
+
+def _answered(scene: Scene, text: str) -> str:
+    """The answer to a question, by reading it anew."""
+    by_shape = {thing.shape: thing for thing in scene.things}
+    if found := re.fullmatch(r"what colour is the (\w+)\?", text):
+        return by_shape[found[1]].colour
+    if found := re.fullmatch(r"is the (\w+) left or right of the (\w+)\?", text):
+        return "left" if by_shape[found[1]].x < by_shape[found[2]].x else "right"
+    if found := re.fullmatch(r"which is larger, the (\w+) or the (\w+)\?", text):
+        return max(found[1], found[2], key=lambda shape: by_shape[shape].radius)
+    if found := re.fullmatch(r"is there an? (\w+) (\w+)\?", text):
+        return "yes" if (found[1], found[2]) in {thing.pair for thing in scene.things} else "no"
+    found = re.fullmatch(r"how many (?:(\w+) )?(\w+) are there\?", text)
+    assert found, text
+    shape = None if found[2] == "things" else found[2].removesuffix("es") if found[2] == "crosses" else found[2][:-1]
+    return str(sum((not found[1] or found[1] == t.colour) and (not shape or shape == t.shape) for t in scene.things))
+
+
+def test_questions_have_one_right_answer() -> None:
+    kinds: dict[str, list[str]] = {}
+    for number in range(200):
+        scene, _ = compose(np.random.default_rng(number), 128, SEEN, SEEN)
+        asked = questions(scene, np.random.default_rng(number))
+        assert 3 <= len(asked) <= 6
+        for text, answer, kind in asked:
+            assert _answered(scene, text) == answer and answer in ANSWERS, text
+            kinds.setdefault(kind, []).append(answer)
+    assert kinds.keys() == {"presence", "count", "colour", "side", "size"}
+    assert kinds["presence"].count("yes") == kinds["presence"].count("no")
+    assert 0.4 < kinds["side"].count("left") / len(kinds["side"]) < 0.6
+    assert set(kinds["count"]) == set("012345") and set(kinds["colour"]) == set(COLOURS)
+
+
+def test_questions_are_read_and_learnt_from_in_another_order_each_time(root: Path) -> None:
+    dataset = ImageDataset(find("shapes_train"), root, ShortestEdge(size=64), ["vqa"], training=True)
+    record = dataset.records[0]
+    assert all(len(set(question.answers)) == 1 and len(question.answers) == 4 for question in record.questions)
+    epochs = [dataset[(0, epoch)].questions for epoch in range(6)]
+    assert all({q.id for q in epoch} == {q.id for q in record.questions} for epoch in epochs)
+    assert len({tuple(q.id for q in epoch) for epoch in epochs}) > 1
+    assert dataset[(0, 3)].questions == epochs[3]
+
+
+def test_a_mirrored_picture_is_asked_about_the_other_side(root: Path) -> None:
+    straight, mirrored = (
+        ImageDataset(find("shapes_train"), root, Square(size=64, flip=flip), ["vqa"], training=True) for flip in (0.0, 1.0)
+    )
+    sides = 0
+    for index in range(20):
+        before, after = straight[(index, 0)], mirrored[(index, 0)]
+        assert (before.image.flip(2).int() - after.image.int()).abs().max() <= 3
+        asked = {question.id: question for question in before.questions}
+        for question in after.questions:
+            there = asked[question.id]
+            if there.kind == "side":
+                sides += 1
+                assert {there.answers[0], question.answers[0]} == {"left", "right"}
+                assert question.text == there.text.replace("left or right", "right or left")
+            else:
+                assert question == there
+    assert sides
+
+
+def test_a_blank_picture_says_nothing(root: Path) -> None:
+    dataset = ImageDataset(find("shapes_val"), root, Square(size=64, blank=True), ["vqa"], training=False)
+    assert len({tuple(dataset[i].image.flatten().tolist()) for i in range(3)}) == 1
+    assert dataset[0].questions
+
+
+def test_an_experiments_answers_are_those_of_the_questions() -> None:
+    experiment = load(ExperimentConfig, Path(__file__).resolve().parents[2] / "configs/shapes/quickstart.yaml")
+    assert experiment.model.answers is not None and set(experiment.model.answers.answers) == set(ANSWERS)

@@ -53,7 +53,7 @@ def read(model: Any, oracle: dict[str, Any], tokens: Tensor, rows: slice = slice
     """The token at the end of each question, and the classifier's logits."""
     features, texts = encoded(model, oracle, rows), questions(tokens[rows], oracle["end"][rows])
     past = features.unmasked_latents.tokens.continued()
-    end = vqa.at_the_end(features.ask(vqa.question_tokens(model, texts), past=past), texts)
+    end = vqa.at_the_end(features.ask(vqa.question_tokens(model, texts), past=past)["question"].tokens, texts)
     return end, model.answers(end)
 
 
@@ -88,4 +88,4 @@ def test_latents_that_segmentation_uses_answer_otherwise(model: Any, oracle: dic
     """The setting matters: published weights read from masked latent queries would answer something else."""
     features, texts = encoded(model, oracle), questions(oracle["question_tokens"], oracle["end"])
     prediction = features.ask(vqa.question_tokens(model, texts), past=features.latents.tokens.continued())
-    assert (model.answers(vqa.at_the_end(prediction, texts)) - oracle["logits_first64"]).abs().max() > 1e-3
+    assert (model.answers(vqa.at_the_end(prediction["question"].tokens, texts)) - oracle["logits_first64"]).abs().max() > 1e-3

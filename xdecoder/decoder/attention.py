@@ -23,7 +23,7 @@ class Relation(StrEnum):
     """Which tokens of a group a token of another group, or of its own, looks at."""
 
     EVERY = "every token"
-    EARLIER = "itself and earlier"
+    EARLIER = "itself and earlier"  # of the same object, where tokens have owners
     ITSELF = "itself"
     SAME_OBJECT = "of the same object"
 
@@ -220,6 +220,8 @@ def _block(relation: Relation | None, row: TokenGroup, column: TokenGroup) -> Te
             seen = seen.tril()
         if relation is Relation.ITSELF:
             seen = seen.triu()
+        if relation is Relation.EARLIER and row.owner is not None and column.owner is not None:
+            seen = seen & (row.owner[:, :, None] == column.owner[:, None])
     if column.present is not None:
         seen = seen & column.present[:, None]
     return seen

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from xdecoder.config import Config
+from xdecoder.language import vocabularies
 from xdecoder.layers import Mlp
 
 
@@ -103,12 +105,17 @@ class AnswerConfig(Config):
     """Answering questions by choosing among known answers (section 4 of the paper)."""
 
     answers: tuple[str, ...] = Field(min_length=2)
-    """What can be answered, "" where a place has no answer; published: the 3129 most common answers of VQAv2."""
+    """What can be answered, "" where a place has no answer; or "vqav2" for the 3129 answers of the published head."""
     masked_latents: bool = True
     """Whether questions look at the latent queries that segmentation uses, so that an image is decoded once for both; published
     weights learnt with latent queries that look everywhere."""
     image_size: int = 640
     """Side of the square pictures that it answers best about."""
+
+    @field_validator("answers", mode="before")
+    @classmethod
+    def _published(cls, value: Any) -> Any:
+        return [answer or "" for answer in vocabularies.answers()] if value == "vqav2" else value
 
 
 class AnswerHead(nn.Module):

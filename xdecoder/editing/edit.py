@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from PIL import Image
@@ -16,8 +16,22 @@ from xdecoder.editing import painters
 from xdecoder.editing.grammar import parse_instruction
 from xdecoder.editing.painters import Inpainter, Mask, Painter
 from xdecoder.editing.plan import COLOURS, Place, Step, checked
-from xdecoder.images import ImageLike
-from xdecoder.inference.predictor import Picture, Predictor
+from xdecoder.inference.results import Instances, Regions
+
+
+class Editable(Protocol):
+    """What editing asks of a picture; `xdecoder.inference.predictor.Picture` is one."""
+
+    @property
+    def image(self) -> Image.Image: ...
+
+    def refer(self, phrases: Sequence[str]) -> Regions: ...
+
+    def instances(self, names: Sequence[str], threshold: float = 0.0) -> Instances: ...
+
+    def with_image(self, image: Image.Image) -> Editable:
+        """Another image, asked of the same network."""
+        ...
 
 
 class EditConfig(Config):
@@ -75,8 +89,7 @@ class Edited:
 
 
 def edit(
-    predictor: Predictor,
-    image: ImageLike | Picture,
+    picture: Editable,
     instruction: str | Sequence[Step],
     inpainter: Inpainter | None = None,
     config: EditConfig | None = None,
@@ -95,28 +108,26 @@ def edit(
     for step in steps:
         if inpainter is None and step.operation in ("replace", "restyle", "add"):
             raise ValueError(f"{str(step)!r} needs an in-painting network; name a folder or a network on the Hub (--inpainter)")
-    picture, edits = predictor.encode(image), []
+    edits = []
     for step in steps:
-        done, picture = _do(predictor, picture, step, inpainter, config)
+        done, picture = _do(picture, step, inpainter, config)
         edits.append(done)
     return Edited(picture.image, tuple(edits))
 
 
-def _do(
-    predictor: Predictor, picture: Picture, step: Step, inpainter: Inpainter | None, config: EditConfig
-) -> tuple[Edit, Picture]:
+def _do(picture: Editable, step: Step, inpainter: Inpainter | None, config: EditConfig) -> tuple[Edit, Editable]:
     before = ground(picture, step, config)
     _require(step, before, config)
     mask = _where_to_paint(step, before.mask, config)
     seam = 0.0 if step.operation == "keep_only" else painters.SEAM
     image = painters.compose(picture.image, _painter(step, inpainter)(picture.image, mask), mask, seam)
     differs = (np.asarray(image) != np.asarray(picture.image)).any(axis=2)
-    result = predictor.encode(image)
+    result = picture.with_image(image)
     after = ground(result, _wanted(step), config)
     return Edit(step, before, after, mask, int((differs & mask).sum()), int((differs & ~mask).sum())), result
 
 
-def ground(picture: Picture, step: Step, config: EditConfig) -> Grounded:
+def ground(picture: Editable, step: Step, config: EditConfig) -> Grounded:
     """The region that a step's target means."""
     if step.every:
         found = picture.instances([step.target], threshold=config.score)

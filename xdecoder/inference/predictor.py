@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from xdecoder import postprocessing
 from xdecoder.config import parse
+from xdecoder.editing import EditConfig, Edited, Inpainter, Step, edit
 from xdecoder.files import shown
 from xdecoder.images import ImageLike, images_in, open_image, pixels, png, shorter_side
 from xdecoder.inference import tiling
@@ -28,9 +29,6 @@ from xdecoder.tasks import TasksConfig, captioning, interactive, names, referrin
 from xdecoder.tasks.descriptor import Descriptor
 from xdecoder.texts import check_number, checked
 from xdecoder.types import SegmentationResult, StrokeMaps, Vocabulary
-
-if TYPE_CHECKING:
-    from xdecoder.editing import EditConfig, Edited, Inpainter, Step
 
 BATCH = 8  # images that are encoded at a time
 OPEN_VOCABULARY = TasksConfig(
@@ -221,9 +219,11 @@ class Picture:
         self, instruction: str | Sequence[Step], inpainter: Inpainter | None = None, config: EditConfig | None = None
     ) -> Edited:
         """Change the image as an instruction says, such as "remove the left cup"; see `xdecoder.editing.edit`."""
-        from xdecoder.editing import edit  # which builds on this module
+        return edit(self, instruction, inpainter, config)
 
-        return edit(self._predictor, self, instruction, inpainter, config)
+    def with_image(self, image: Image.Image) -> Picture:
+        """Another image, to be asked of the same network in the same way."""
+        return Picture(self._predictor, image)
 
     def view(self, task: Descriptor) -> Any:
         """The image, encoded, as the network looks at it when a task is asked."""

@@ -16,7 +16,7 @@ def soft_targets(given: Sequence[Sequence[str]], answers: Sequence[str]) -> Tens
     """How right each answer is to each question, (Q, A) in 0…1.
 
     Args:
-        given: what people said to each question, in the spelling of `answers`; one person alone counts as all of them.
+        given: what people said to each question, in the spelling of `answers`.
         answers: what can be answered; what people said beside it counts for nothing.
     """
     place = {answer: i for i, answer in enumerate(answers) if answer}
@@ -24,7 +24,7 @@ def soft_targets(given: Sequence[Sequence[str]], answers: Sequence[str]) -> Tens
     for row, said in enumerate(given):
         for answer, people in Counter(said).items():
             if answer in place:
-                targets[row, place[answer]] = 1.0 if len(said) == 1 else AGREEMENT[min(people, len(AGREEMENT) - 1)]
+                targets[row, place[answer]] = AGREEMENT[min(people, len(AGREEMENT) - 1)]
     return targets
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from xdecoder.backbones.sam import PATCH
 from xdecoder.config import parse
-from xdecoder.language import vocabularies
+from xdecoder.decoder.heads import AnswerConfig
 from xdecoder.model import EncoderDecoderConfig, XDecoderConfig
 from xdecoder.published.seem import Version, version_of
 from xdecoder.seem.network import SeemConfig
@@ -63,7 +63,7 @@ def architecture(
 
 
 def _answers(outputs: int, given: Sequence[str] | None, path: str | Path) -> tuple[str, ...]:
-    known = tuple(answer or "" for answer in vocabularies.answers()) if given is None else tuple(given)
+    known = AnswerConfig.model_validate({"answers": "vqav2"}).answers if given is None else tuple(given)
     if len(known) != outputs:
         whose = f"the published list has {len(known)}; give its own as answers" if given is None else f"{len(known)} are given"
         raise ValueError(f"{path}: its answer head chooses from {outputs} answers, but {whose}")

@@ -15,7 +15,7 @@ import anyio
 from PIL import Image
 from pydantic import Field, create_model
 
-from xdecoder import editing, rle
+from xdecoder import rle
 from xdecoder.config import Config, parse
 from xdecoder.editing import EditConfig, Inpainter, Step
 from xdecoder.inference.results import Drawable
@@ -224,7 +224,7 @@ class Tools:
         if (instruction is None) == (steps is None):
             raise ValueError("edit: give an instruction or steps, one of the two")
         asked = instruction if instruction is not None else steps or []
-        result = editing.edit(self.session.predictor, self.session.picture(image), asked, self._inpainter, self._config)
+        result = self.session.picture(image).edit(asked, self._inpainter, self._config)
         handle = self.session.add(result.image, f"edit of {image}")
         told = result.to_json()
         return Reply(Edited(image=handle, width=told["width"], height=told["height"], edits=told["edits"]), result.image)

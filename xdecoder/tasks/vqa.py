@@ -41,6 +41,8 @@ class VqaConfig(Config):
     """How answers are learnt; which there are is the network's (`model.answers`)."""
 
     weight: float = Field(1.0, ge=0)
+    questions: int = Field(1, ge=1)
+    """Of those about an image, how many are learnt from at a time; they share its latent queries and do not see each other."""
 
     descriptor: ClassVar[Descriptor] = DESCRIPTOR
 
@@ -50,7 +52,7 @@ class VqaConfig(Config):
 
 @dataclass(frozen=True)
 class QuestionPrompt(Prompt):
-    texts: Texts | None = None  # one a sample
+    texts: Texts | None = None  # of the first image, then of the second …
 
 
 class Answered(NamedTuple):
@@ -59,7 +61,7 @@ class Answered(NamedTuple):
 
 
 class Vqa:
-    """Learns what people answered to one question about each image; answers all questions about it."""
+    """Learns what people answered to some questions about each image; answers all questions about it."""
 
     name = DESCRIPTOR.name
     compares = False
@@ -72,8 +74,17 @@ class Vqa:
         return {"questions": int(self._targets(model, batch).any(dim=1).sum())}
 
     def prompt(self, model: XDecoder, features: Encoded, batch: Batch, texts: TextReader) -> QuestionPrompt:
-        read = texts([question.text for question in questions_of(batch)])
-        return QuestionPrompt((question_tokens(model, read),), read)
+        read = texts([question.text for question in self._questions(batch)])
+        group = question_tokens(model, read)
+        shape = (len(batch), self.config.questions, *group.content.shape[1:])
+        owner = torch.arange(self.config.questions, device=read.tokens.device).repeat_interleave(shape[2])
+        beside = TokenGroup(
+            "question",
+            group.content.reshape(shape).flatten(1, 2),
+            group.position.reshape(shape).flatten(1, 2),
+            owner=owner.expand(len(batch), -1),
+        )
+        return QuestionPrompt((beside,), read)
 
     def loss(
         self,
@@ -86,14 +97,26 @@ class Vqa:
     ) -> dict[str, Tensor]:
         """Of the last layer alone."""
         assert prompt.texts is not None
-        logits = head_of(model)(at_the_end(layers[0], prompt.texts))
+        tokens = layers[0]["question"].tokens
+        one_by_one = tokens.reshape(len(prompt.texts), -1, tokens.shape[-1])
+        logits = head_of(model)(at_the_end(one_by_one, prompt.texts))
         targets = self._targets(model, batch).to(logits.device)
         return {"answer": self.config.weight * answer_loss(logits, targets, context.totals["vqa/questions"])}
 
     def _targets(self, model: XDecoder, batch: Batch) -> Tensor:
-        """(B, A): how right each answer is."""
+        """How right each answer is to each question, (B · questions, A)."""
         answers = head_of(model).config.answers
-        return soft_targets([question.answers for question in questions_of(batch)], answers)
+        return soft_targets([question.answers for question in self._questions(batch)], answers)
+
+    def _questions(self, batch: Batch) -> list[Question]:
+        """So many questions about each image; where it has fewer, some are empty, have no answer and teach nothing."""
+        asked: list[Question] = []
+        for sample in batch.samples:
+            if not sample.questions:
+                raise ValueError(f"picture {sample.id} of {batch.source} has no question, which task 'vqa' needs")
+            some = sample.questions[: self.config.questions]
+            asked += [*some, *[Question("", "")] * (self.config.questions - len(some))]
+        return asked
 
     def predict(self, model: XDecoder, features: Encoded, batch: Batch) -> list[AnswerResult]:
         head_of(model)
@@ -103,14 +126,6 @@ class Vqa:
             found = answer(model, features.of(b), model.language.encode(texts)) if texts else []
             results.append(AnswerResult(tuple(each.text for each in found)))
         return results
-
-
-def questions_of(batch: Batch) -> list[Question]:
-    """The one question about each image; raises ValueError for an image that has none."""
-    for sample in batch.samples:
-        if not sample.questions:
-            raise ValueError(f"picture {sample.id} of {batch.source} has no question, which task 'vqa' needs")
-    return [sample.questions[0] for sample in batch.samples]
 
 
 def head_of(model: XDecoder) -> AnswerHead:
@@ -129,9 +144,8 @@ def question_tokens(model: XDecoder, questions: Texts) -> TokenGroup:
     return TokenGroup("question", content[:length].expand(len(questions), -1, -1), questions.tokens)
 
 
-def at_the_end(prediction: Prediction, questions: Texts) -> Tensor:
-    """The decoder's token at the end of each question (Q, C), which has seen all of it."""
-    tokens = prediction["question"].tokens
+def at_the_end(tokens: Tensor, questions: Texts) -> Tensor:
+    """Of the decoder's tokens (Q, n, C) that at the end of each question (Q, C), which has seen all of it."""
     return tokens[torch.arange(len(questions), device=tokens.device), questions.lengths - 1]
 
 
@@ -145,7 +159,8 @@ def answer(model: XDecoder, features: Encoded, questions: Texts) -> list[Answere
     head = head_of(model)
     latents = features.latents if head.config.masked_latents else features.unmasked_latents
     past = latents.tokens.continued(rows=len(questions) // len(features))
-    end = at_the_end(features.ask(question_tokens(model, questions), past=past), questions)
+    tokens = features.ask(question_tokens(model, questions), past=past)["question"].tokens
+    end = at_the_end(tokens, questions)
     logits = head(end.to(head.query_content.weight.dtype)).float()
     nameless = torch.tensor([not text for text in head.config.answers], device=logits.device)
     likely, best = logits.masked_fill(nameless, -torch.inf).softmax(dim=-1).max(dim=-1)

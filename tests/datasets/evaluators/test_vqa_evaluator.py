@@ -7,8 +7,9 @@ import math
 import pytest
 import torch
 
+from datasets.answers import normalised
 from datasets.evaluators import VqaEvaluator
-from datasets.evaluators.vqa import accuracy, normalised
+from datasets.evaluators.vqa import accuracy
 from xdecoder.types import AnswerResult, Question, Sample
 
 
@@ -51,6 +52,16 @@ def test_right_to_the_degree_that_people_agree() -> None:
     assert accuracy("2", ("two",) * 10) == 0
     assert accuracy("two\n", ("two ",) * 10) == 1
     assert accuracy("two", ("two",)) == 0  # nobody else said so
+
+
+def test_kinds_of_answers_have_scores_of_their_own() -> None:
+    yes, two = ("yes",) * 10, ("2",) * 10
+    facts = ((yes, "yes/no"), (two, "number"), (yes, "yes/no"))
+    asked = tuple(Question(number, "what?", given, kind) for number, (given, kind) in enumerate(facts))
+    evaluator = VqaEvaluator()
+    evaluator.update(AnswerResult(("yes", "3", "no")), Sample(1, torch.zeros(3, 2, 2), (2, 2), questions=asked))
+    expected = {"vqa_accuracy": 100 / 3, "vqa_accuracy_number": 0.0, "vqa_accuracy_yes_no": 50.0}
+    assert evaluator.compute() == pytest.approx(expected)
 
 
 def test_the_mean_is_over_questions_and_parts_merge() -> None:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.painted import COLOURS, PaintedPredictor, painted_scene
+from tests.painted import COLOURS, PaintedPicture, painted_scene
 from tests.tiny import tiny_model
 from xdecoder.editing import EditConfig, Edited, Step, edit
 from xdecoder.editing.edit import beside
 from xdecoder.inference.predictor import Predictor
-
-
-@pytest.fixture
-def predictor() -> Predictor:
-    return cast(Predictor, PaintedPredictor())
 
 
 def lime(image: Image.Image, mask: np.ndarray, prompt: str) -> Image.Image:
@@ -29,9 +24,9 @@ def pixels(result: Edited) -> np.ndarray:
     return np.asarray(result.image).astype(int)
 
 
-def test_what_is_removed_is_gone(predictor: Predictor) -> None:
+def test_what_is_removed_is_gone() -> None:
     scene = painted_scene()
-    result = edit(predictor, scene, "remove the red square")
+    result = edit(PaintedPicture(scene), "remove the red square")
     (done,) = result.edits
     assert done.before.score > 0.5 > done.after.score and not done.after.mask.any()
     assert np.abs(pixels(result)[12:23, 10:26] - (210, 205, 190)).max() < 60, "filled from around it"
@@ -52,50 +47,50 @@ INSTRUCTIONS = [
 
 
 @pytest.mark.parametrize("instruction", INSTRUCTIONS)
-def test_no_pixel_changes_outside_of_the_mask(predictor: Predictor, instruction: str) -> None:
+def test_no_pixel_changes_outside_of_the_mask(instruction: str) -> None:
     scene = painted_scene()
-    result = edit(predictor, scene, instruction, inpainter=lime)
+    result = edit(PaintedPicture(scene), instruction, inpainter=lime)
     (done,) = result.edits
     differs = (np.asarray(result.image) != np.asarray(scene)).any(axis=2)
     assert differs.any() and not differs[~done.mask].any()
     assert (done.changed, done.changed_outside) == (int(differs.sum()), 0)
 
 
-def test_each_operation_does_what_it_says(predictor: Predictor) -> None:
+def test_each_operation_does_what_it_says() -> None:
     scene = np.asarray(painted_scene()).astype(int)
-    white = pixels(edit(predictor, painted_scene(), "make the red square white"))
+    white = pixels(edit(PaintedPicture(painted_scene()), "make the red square white"))
     assert white[15:20, 12:24].min() > 190
-    kept = pixels(edit(predictor, painted_scene(), "keep only the green square"))
+    kept = pixels(edit(PaintedPicture(painted_scene()), "keep only the green square"))
     green = np.zeros((60, 90), bool)
     green[35:50, 50:70] = True
     assert (kept[green] == scene[green]).all() and (kept[~green] == 255).all()
-    grey = pixels(edit(predictor, painted_scene(), "grey out everything but the red square"))
+    grey = pixels(edit(PaintedPicture(painted_scene()), "grey out everything but the red square"))
     assert (np.ptp(grey[40:50, 55:65], axis=2) == 0).all() and (grey[12:23, 10:26] == scene[12:23, 10:26]).all()
-    both = edit(predictor, painted_scene(), "make all blue things black")
+    both = edit(PaintedPicture(painted_scene()), "make all blue things black")
     assert both.edits[0].before.kind == "score"
     assert pixels(both)[6:12, 72:82].max() < 80 and pixels(both)[42:52, 10:20].max() < 80
 
 
-def test_steps_follow_each_other(predictor: Predictor) -> None:
+def test_steps_follow_each_other() -> None:
     instruction = "replace the red square with a green ball, then grey out everything but the green things"
-    result = edit(predictor, painted_scene(), instruction, inpainter=lime)
+    result = edit(PaintedPicture(painted_scene()), instruction, inpainter=lime)
     first, second = result.edits
     assert first.after.score > first.before.score, "the new thing was found"
     assert second.before.mask[17, 18], "it counts among the green things"
     assert result.to_json()["edits"][0]["prompt"] == "a green ball"
 
 
-def test_what_is_not_there_is_said_and_nothing_is_changed(predictor: Predictor) -> None:
+def test_what_is_not_there_is_said_and_nothing_is_changed() -> None:
     with pytest.raises(ValueError, match=r"'the zebra' was not found in this picture \(cosine 0\.00, at least 0\.10 is needed"):
-        edit(predictor, painted_scene(), "remove the zebra")
+        edit(PaintedPicture(painted_scene()), "remove the zebra")
     with pytest.raises(ValueError, match=r"'zebra' was not found in this picture \(score 0\.00, at least 0\.30"):
-        edit(predictor, painted_scene(), "remove all zebras")
+        edit(PaintedPicture(painted_scene()), "remove all zebras")
 
 
-def test_new_things_need_a_network_that_paints(predictor: Predictor) -> None:
+def test_new_things_need_a_network_that_paints() -> None:
     sentence = "'replace the red square → a cat' needs an in-painting network; name a folder"
     with pytest.raises(ValueError, match=sentence):
-        edit(predictor, painted_scene(), "make the red square blue and replace the red square with a cat")
+        edit(PaintedPicture(painted_scene()), "make the red square blue and replace the red square with a cat")
 
 
 @pytest.mark.parametrize(

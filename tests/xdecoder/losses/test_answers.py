@@ -13,7 +13,7 @@ ANSWERS = ("yes", "no", "", "red")
 
 
 def test_an_answer_is_as_right_as_people_agree_on_it() -> None:
-    given = [["yes"] * 7 + ["no"] * 2 + ["maybe"], ["red", "yes", *["no"] * 3, *["blue"] * 5], ["blue"] * 10, ["no"]]
+    given = [["yes"] * 7 + ["no"] * 2 + ["maybe"], ["red", "yes", *["no"] * 3, *["blue"] * 5], ["blue"] * 10, ["no"] * 4]
     expected = [[1.0, 0.6, 0.0, 0.0], [0.3, 0.9, 0.0, 0.3], [0.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]]
     torch.testing.assert_close(soft_targets(given, ANSWERS), torch.tensor(expected))
 

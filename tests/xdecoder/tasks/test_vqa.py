@@ -12,6 +12,7 @@ from xdecoder.config import parse
 from xdecoder.decoder.heads import AnswerConfig
 from xdecoder.inference.predictor import Predictor
 from xdecoder.model import XDecoder, XDecoderConfig
+from xdecoder.tasks.vqa import VqaConfig, question_tokens
 from xdecoder.types import Batch, Question
 
 
@@ -65,13 +66,19 @@ def test_learning_sees_what_answering_sees() -> None:
     """The logits of the joint decode are those of the decode behind kept latent queries."""
     for masked in (True, False):
         model = answering_model(masked_latents=masked)
-        task, batch = tiny_tasks().build(["vqa"])[0], asked()
+        task, batch = VqaConfig(questions=2).build(), asked()
         features = model.encode(batch.images)
         prompt = task.prompt(model, features, batch, model.language.encode)
         together = model.decode(features, prompt.groups, model._table([task]))[-1]["question"].tokens
+        texts = model.language.encode([question.text for sample in batch.samples for question in padded(sample.questions)])
         latents = features.latents if masked else features.unmasked_latents
-        behind = features.ask(*prompt.groups, past=latents.tokens.continued())["question"].tokens
-        torch.testing.assert_close(together, behind, atol=1e-5, rtol=1e-5)
+        group = question_tokens(model, texts)
+        behind = features.ask(group, past=latents.tokens.continued(rows=2))["question"].tokens
+        torch.testing.assert_close(together.reshape(behind.shape), behind, atol=1e-5, rtol=1e-5)
+
+
+def padded(questions: tuple[Question, ...]) -> tuple[Question, ...]:
+    return (*questions, *[Question("", "")] * (2 - len(questions)))
 
 
 def test_unmasked_latents_want_a_stream_of_their_own() -> None:
