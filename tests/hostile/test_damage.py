@@ -122,7 +122,7 @@ DAMAGES: dict[str, Damage] = {
 }
 
 
-class PowerCut(Exception):
+class PowerCutError(Exception):
     pass
 
 
@@ -141,9 +141,9 @@ def train(folder: Path, world: World, engine: str, until: int = STEPS) -> list[f
 
     def step_done() -> None:
         if trainer.step == until < STEPS:
-            raise PowerCut
+            raise PowerCutError
 
-    with suppress(PowerCut):
+    with suppress(PowerCutError):
         trainer.train(step_done)
     weights: dict[str, torch.Tensor] = trainer.weights()
     return [weight.double().sum().item() for weight in weights.values()]
