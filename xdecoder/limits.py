@@ -21,6 +21,7 @@ MAX_PLAIN = 10_000  # values in an architecture that is written out
 
 _ANY_AMOUNT = (b"cbuiltins\nbytearray\n", b"c__builtin__\nbytearray\n")
 """What torch lets a pickle call with any number; nothing that it writes does."""
+_LONGEST_HEAD = 30 + 2 * (1 << 16)  # bytes of a zip member before its content
 _REPEATED = ("depth", "depths", "layers", "levels")
 """Keys that say how often something is built."""
 _KINDS = (
@@ -38,10 +39,13 @@ def check_archive(path: Path) -> None:
     if path.stat().st_size == 0:
         raise ValueError(f"{path}: truncated or not a checkpoint (it is empty)")
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        if any(content.find(each) >= 0 for each in _ANY_AMOUNT):
+        pickles = _members_of(path) if content[:4] == b"PK\x03\x04" else [(0, len(content))]
+        if any(content.find(each, start, end) >= 0 for start, end in pickles for each in _ANY_AMOUNT):
             raise ValueError(f"{path}: refused, it asks for memory and does not say what for")
-        if content[:4] != b"PK\x03\x04":
-            return
+
+
+def _members_of(path: Path) -> list[tuple[int, int]]:
+    """Where the pickles of an archive lie, which is checked: first byte and one beyond the last."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
@@ -51,6 +55,8 @@ def check_archive(path: Path) -> None:
         raise ValueError(f"{path}: refused, its members are compressed; torch.save writes none that are")
     if sum(each.file_size for each in members) > path.stat().st_size:
         raise ValueError(f"{path}: refused, its members claim more bytes than the file has")
+    found = [each for each in members if each.filename.endswith(".pkl")]
+    return [(each.header_offset, each.header_offset + each.file_size + _LONGEST_HEAD) for each in found]
 
 
 def check_weights(weights: Mapping[Any, Any], path: str | Path) -> None:

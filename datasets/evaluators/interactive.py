@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from datasets.evaluators.evaluator import Evaluator, ImageId, Table, percent
+from datasets.evaluators.evaluator import Evaluator, ImageId, Table, check_finite, percent
 from xdecoder.types import InteractiveResult, Sample
 
 THRESHOLDS = (50, 80, 85, 90)
@@ -26,6 +26,7 @@ class InteractiveEvaluator(Evaluator[InteractiveResult, tuple[Ious, float, int]]
         objects = 0 if sample.objects is None else len(sample.objects.masks)
         if len(result.ious) != objects:
             raise ValueError(f"picture {sample.id}: {len(result.ious)} rows of IoUs for {objects} objects")
+        check_finite(result.ious, sample, "an IoU")
         ious = tuple(tuple(float(iou) for iou in row) for row in result.ious.tolist())
         self._records[sample.id] = (ious, result.seconds, result.passes)
 

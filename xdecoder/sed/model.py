@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from xdecoder.losses.context import StepContext
-from xdecoder.network import Network, NetworkConfig, RepeatedLayer, Task
+from xdecoder.network import Network, NetworkConfig, RepeatedLayer, Task, check_finite
 from xdecoder.postprocessing import Evidence
 from xdecoder.sed.clip import PIXEL_MEAN, PIXEL_STD, ClipConfig, ImageFeatures
 from xdecoder.sed.decoder import Decoder, DecoderConfig, Logits
@@ -178,6 +178,7 @@ class Sed(Network):
 
     def predict(self, tasks: Sequence[Task], batch: Batch) -> dict[str, list[Any]]:
         features = self.encode(batch.images)
+        check_finite(features.dense, batch)
         return {task.name: self._segmented(task, features, batch) for task in tasks}
 
     def _segmented(self, task: Any, features: ImageFeatures, batch: Batch) -> list[SegmentationResult]:
