@@ -44,7 +44,7 @@ def write_record(run_folder: str | Path, content: Mapping[str, Any]) -> Path:
 
 def versions() -> dict[str, str | None]:
     """Of Python, of this project and of the packages on which scores depend; None where one is not installed."""
-    found: dict[str, str | None] = {"python": platform.python_version(), "torch": torch.__version__}
+    found: dict[str, str | None] = {"python": platform.python_version(), "torch": str(torch.__version__)}
     for name in ("xdecoder", *PACKAGES):
         try:
             found[name] = importlib.metadata.version(name)
