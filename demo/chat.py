@@ -4,7 +4,7 @@ python demo/chat.py --llm http://127.0.0.1:8000/v1 --model NAME [--checkpoint FI
 
 Any server that speaks OpenAI's protocol with tools will do (vLLM, llama.cpp, Ollama, LM Studio, OpenAI); its key, if it wants
 one, is read from OPENAI_API_KEY. Type what you want to know; `/open FILE` hands over another picture, `/quit` ends. Drawings,
-edited pictures and the transcript go to --out. Removing things needs `pip install 'xdecoder[edit]'`.
+edited pictures and the transcript go to --out. Removing things needs `pip install '.[edit]'`.
 """
 
 from __future__ import annotations

@@ -15,18 +15,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the rooms beside this one are not installed
 
-import numpy as np
 from PIL import Image
 
 import xdecoder
-from datasets.prepare.painting import compose, paint
-from datasets.shapes import SEEN
 from trainer import distributed, published
 from trainer.commands import guarded
 from trainer.experiment import load_model
 from xdecoder.config import ConfigError
 from xdecoder.inference.predictor import Predictor, open_image
 from xdecoder.published import commands
+
+PHOTO = Path(__file__).resolve().parent / "photos/coffee.jpg"
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def main(
 
 def _main(ask: Ask, output: str, texts: Sequence[str], arguments: Sequence[str], parser: argparse.ArgumentParser) -> int:
     parser.add_argument("--checkpoint", metavar="FILE", help="a network of ours or a published one, a path or an address")
-    parser.add_argument("--images", nargs="+", metavar="FILE", help="what to look at (default: a generated scene)")
+    parser.add_argument("--images", nargs="+", metavar="FILE", help="what to look at (default: a photograph of a cup)")
     known = ", ".join(texts)
     parser.add_argument("--texts", nargs="+", default=list(texts), metavar="TEXT", help=f"what to ask about (default: {known})")
     parser.add_argument("--output", type=Path, default=Path("output") / output, metavar="FILE", help="(default: %(default)s)")
@@ -82,7 +81,7 @@ def _main(ask: Ask, output: str, texts: Sequence[str], arguments: Sequence[str],
         if options.checkpoint is None:
             raise ConfigError("no network is named; add --checkpoint FILE")
         predictor = xdecoder.load(options.checkpoint, device)
-    images = tuple(open_image(path) for path in options.images) if options.images else (_scene(),)
+    images = tuple(open_image(path) for path in options.images) if options.images else (open_image(PHOTO),)
     answer = ask(predictor, Question(images, tuple(options.texts), options))
     if isinstance(answer, str):
         print(answer)
@@ -91,9 +90,3 @@ def _main(ask: Ask, output: str, texts: Sequence[str], arguments: Sequence[str],
         answer.save(options.output)
         print(options.output)
     return 0
-
-
-def _scene() -> Image.Image:
-    rng = np.random.default_rng(0)
-    scene, stencils = compose(rng, 256, SEEN, SEEN)
-    return Image.fromarray(paint(rng, scene, stencils).pixels)

@@ -2,7 +2,7 @@
 
 python demo/demo_refedit.py --checkpoint FILE --images photo.jpg --texts "the left cup" "a vase of tulips"
 
-The first text says what is to go, the second what shall be there. It needs `pip install 'xdecoder[edit]'`; the in-painting
+The first text says what is to go, the second what shall be there. It needs `pip install '.[edit]'`; the in-painting
 network is fetched from the Hugging Face Hub once, as safetensors, unless --inpainter names a folder. `xdecoder edit` takes
 whole instructions.
 """

@@ -2,7 +2,7 @@
 
 python demo/web.py [--checkpoint FILE] [--host 127.0.0.1] [--port 7860]
 
-Without --checkpoint it takes the network of `make quickstart`. It needs `pip install 'xdecoder[web]'`.
+Without --checkpoint it takes the network of `make quickstart`. It needs `pip install '.[web]'`.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def build(predictor: Predictor, name: str, folder: Path) -> Any:
     try:
         import gradio as gr
     except ImportError:
-        raise ConfigError("the web page needs the package gradio: pip install 'xdecoder[web]'") from None
+        raise ConfigError("the web page needs the package gradio: pip install '.[web]'") from None
 
     tasks = {name: entry for name, entry in TASKS.items() if can_do(predictor, entry[2])}
     with gr.Blocks(title="X-Decoder", analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as page:

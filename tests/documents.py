@@ -17,6 +17,7 @@ import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -51,7 +52,7 @@ PUBLISHED = {
 """The smallest network that can be written as a published one is."""
 PROGRAMS = {  # what stands after `python` or `python -m`: the module whose `main` it runs, and what makes it short
     "train.py": ("train", ("trainer.steps=2", "trainer.save_every=2", "trainer.device=cpu", "data.train.0.batch_size=2")),
-    "eval.py": ("eval", ()),
+    "eval.py": ("eval", ("trainer.steps=2", "trainer.device=cpu")),
     "datasets.prepare": ("datasets.prepare.__main__", ()),
     "datasets.check": ("datasets.check.__main__", ()),
 }
@@ -136,7 +137,7 @@ def work_folder(folder: Path) -> None:
     for path in (ROOT / "configs").rglob("*.yaml"):
         settings = yaml.safe_load(path.read_text())
         if "model" in settings:
-            settings["model"] = PUBLISHED if path.parent.name == "xdecoder" else SMALL
+            settings["model"] = small_model(path)
         copy = folder / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_text(yaml.safe_dump(settings))
@@ -145,9 +146,18 @@ def work_folder(folder: Path) -> None:
         (folder / name).parent.mkdir(exist_ok=True)
         scene.save(folder / name)
     torch.manual_seed(0)
+    quickstart = parse(XDecoderConfig, small_model(ROOT / "configs/shapes/quickstart.yaml"))
     for name in ("model.pt", "runs/quickstart/model.pt"):
-        checkpoint.save(XDecoder(parse(XDecoderConfig, SMALL)), folder / name)
+        checkpoint.save(XDecoder(quickstart), folder / name)
     checkpoints.save(XDecoder(parse(XDecoderConfig, PUBLISHED)), folder / "xdecoder_focalt_last.pt")
+
+
+def small_model(path: Path) -> dict[str, Any]:
+    """A network as the experiment's, only smaller: it can do the same."""
+    if path.parent.name == "xdecoder":
+        return PUBLISHED
+    model = yaml.safe_load(path.read_text())["model"]
+    return SMALL | ({"strokes": {"points": 16, "memory": 4}} if "strokes" in model else {})
 
 
 def data_folder(folder: Path) -> None:

@@ -32,7 +32,7 @@ def test_from_data_to_a_report(data: str, checkout: Path, capsys: pytest.Capture
     assert cli.main(["train", data, "--output", "runs/mine", *few]) == 0, capsys.readouterr().err
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if line.startswith("== ")] == ["== check", "== train", "== measure", "== report"]
-    assert lines[-1].startswith(f"{checkout}/runs/mine/report.html: ") and "--weights focal-t" in lines[-1]
+    assert lines[-1].startswith(f"{checkout}/runs/mine/report.html: ") and ". Next, " in lines[-1]
     assert (checkout / "runs/mine/report.html").is_file() and (checkout / "runs/mine/model.pt").is_file()
 
 

@@ -206,7 +206,7 @@ def _agreed_by_mpi(world: World) -> str:
     except (ImportError, RuntimeError):
         raise ConfigError(
             f"{world.launcher} announces processes on several machines; set MASTER_ADDR to the first one's address, "
-            "or pip install 'xdecoder[mpi]'"
+            "or pip install '.[mpi]'"
         ) from None
     everybody = MPI.COMM_WORLD
     if (everybody.Get_rank(), everybody.Get_size()) != (world.rank, world.size):

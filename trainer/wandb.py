@@ -33,7 +33,7 @@ class WeightsAndBiases:
         try:
             import wandb
         except ImportError:
-            raise ConfigError("trainer.wandb: the package is missing; pip install 'xdecoder[wandb]'") from None
+            raise ConfigError("trainer.wandb: the package is missing; pip install '.[wandb]'") from None
         remembered, settings = folder / "wandb_id.txt", folder / "config.yaml"
         try:
             self._run: Any = wandb.init(

@@ -27,12 +27,15 @@ if TYPE_CHECKING:  # torch takes seconds to import; `xdecoder --help` does witho
     from PIL.Image import Image
 
     from xdecoder.inference.predictor import Predictor
+    from xdecoder.inference.results import Drawable
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
 
 NAMING = ("--classes", "--things", "--names", "--labels", "--phrases", "--texts", "--prompts")
 """What commands call the names that they are to look for, here and elsewhere."""
+SAVED = ("json", "png", "coco", "yolo", "labelstudio", "geojson")
+"""What --save writes for each picture; of COCO one file for all, and of YOLO the names besides."""
 SIMILARITY = "least similarity, -1 to 1, of a phrase and a region that counts as found"
 
 EXAMPLES = """\
@@ -56,6 +59,8 @@ class Answer:
 
     content: dict[str, Any]
     draw: Callable[..., Image] | None = None
+    result: Drawable | None = None  # what other formats are made of
+    names: Sequence[str] = ()  # what was asked for: YOLO's numbers of classes
 
 
 @dataclass(frozen=True)
@@ -100,16 +105,35 @@ def _meant(option: str, options: argparse.Namespace) -> str:
 def _each_image(options: argparse.Namespace) -> int:
     """Ask about the pictures one by one. One that cannot be read is told of and does not keep the others from their answers."""
     photos = images_of(_images(options))
+    if options.resume and options.out is not None:
+        photos = [photo for photo in photos if not _file(options, photo, "json").is_file()]
+    if not photos:
+        return 0
     model = _load(options)
-    status = 0
+    status, saved = 0, []
     for photo in _progress(photos):
         try:
-            _tell(photo, options.ask(model, photo.path, options), options)
+            answer = options.ask(model, photo.path, options)
+            _tell(photo, answer, options)
         except ValueError as error:
             if len(photos) == 1:
                 raise
             status = _complain(error)
+            continue
+        if answer.result is not None and "coco" in options.save:
+            saved.append((str(photo.path), answer.result))
+    if saved and options.out is not None:
+        from xdecoder.inference import formats
+
+        write_json(options.out / "coco.json", formats.coco(saved))
+        print(options.out / "coco.json", flush=True)
     return status
+
+
+def _file(options: argparse.Namespace, photo: Photo, suffix: str) -> Path:
+    """Where an answer goes below --out."""
+    target: Path = options.out / photo.name
+    return target.with_name(f"{target.name}.{suffix}")
 
 
 def _images(options: argparse.Namespace) -> list[str]:
@@ -139,14 +163,34 @@ def _tell(photo: Photo, answer: Answer, options: argparse.Namespace) -> None:
     if options.out is None:
         print(json.dumps(content), flush=True)
         return
-    target = options.out / photo.name
-    files = [target.with_name(f"{target.name}.json")]
+    files = [_file(options, photo, "json")]
     write_json(files[0], content)
-    if answer.draw is not None:
-        files.append(target.with_name(f"{target.name}.png"))
-        with atomic(files[1]) as file:
+    if answer.draw is not None and "png" in options.save:
+        files.append(_file(options, photo, "png"))
+        with atomic(files[-1]) as file:
             answer.draw(overlay_only=options.overlay).save(file, "PNG")
+    if answer.result is not None:
+        files += _other_formats(photo, answer.result, answer.names, options)
     print(*files, sep="\n", flush=True)
+
+
+def _other_formats(photo: Photo, result: Drawable, names: Sequence[str], options: argparse.Namespace) -> list[Path]:
+    """Write what --save names besides our own; the files."""
+    from xdecoder.inference import formats
+
+    files = []
+    if "geojson" in options.save:
+        files.append(_file(options, photo, "geojson"))
+        write_json(files[-1], formats.geojson(result))
+    if "labelstudio" in options.save:
+        files.append(_file(options, photo, "labelstudio.json"))
+        write_json(files[-1], formats.label_studio(str(photo.path), result))
+    if "yolo" in options.save:
+        files += [_file(options, photo, "txt"), options.out / "classes.txt"]
+        for path, text in zip(files[-2:], (formats.yolo(result, names), "".join(f"{name}\n" for name in names)), strict=True):
+            with atomic(path, "w") as file:
+                file.write(text)
+    return files
 
 
 def _retrieve(options: argparse.Namespace) -> int:
@@ -221,22 +265,22 @@ def _inspect(options: argparse.Namespace) -> int:
 
 def _segment(model: Predictor, picture: Path, options: argparse.Namespace) -> Answer:
     result = model.segment(picture, options.classes, threshold=options.threshold, tile=options.tile)
-    return Answer(result.to_json(), result.draw)
+    return Answer(result.to_json(), result.draw, result, options.classes)
 
 
 def _panoptic(model: Predictor, picture: Path, options: argparse.Namespace) -> Answer:
     result = model.panoptic(picture, options.things, options.stuff, threshold=options.threshold, tile=options.tile)
-    return Answer(result.to_json(), result.draw)
+    return Answer(result.to_json(), result.draw, result, [*options.things, *options.stuff])
 
 
 def _instances(model: Predictor, picture: Path, options: argparse.Namespace) -> Answer:
     result = model.instances(picture, options.classes, threshold=options.threshold)
-    return Answer(result.to_json(), partial(result.draw, threshold=options.threshold))
+    return Answer(result.to_json(), partial(result.draw, threshold=options.threshold), result, options.classes)
 
 
 def _refer(model: Predictor, picture: Path, options: argparse.Namespace) -> Answer:
     result = model.refer(picture, options.phrases)
-    return Answer(result.to_json(), result.draw)
+    return Answer(result.to_json(), result.draw, result, options.phrases)
 
 
 def _caption(model: Predictor, picture: Path, options: argparse.Namespace) -> Answer:
@@ -409,6 +453,9 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("images", nargs="*", metavar="IMAGE", help="files, folders, or patterns like 'photos/**/*.jpg'")
         added.add_argument("--out", type=Path, metavar="FOLDER", help="write JSON and drawings there (default: print JSON)")
         _device(added)
+        listed = ", ".join(SAVED)
+        added.add_argument("--save", type=_formats, default=SAVED[:2], metavar="A,B", help=f"what --out gets, of {listed}")
+        added.add_argument("--resume", action="store_true", help="leave out pictures whose JSON is in --out already")
         added.add_argument("--overlay", action="store_true", help="draw on a transparent ground, without the picture")
         return added
 
@@ -540,6 +587,14 @@ def _number(least: float, most: float) -> Callable[[str], float]:
 def _inpainter(parser: argparse.ArgumentParser) -> None:
     painting = "a diffusers network that paints new things: a folder, or a name on the Hub (default: only fill and filters)"
     parser.add_argument("--inpainter", metavar="NAME", help=painting)
+
+
+def _formats(text: str) -> tuple[str, ...]:
+    names = tuple(text.split(","))
+    unknown = [name for name in names if name not in SAVED]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"unknown format {unknown[0]!r}; known are {', '.join(SAVED)}")
+    return names
 
 
 def _threshold(parser: argparse.ArgumentParser, default: float | None, help: str, least: float = 0.0) -> None:

@@ -96,7 +96,7 @@ def _jar(name: str) -> Path:
         raise MissingToolError("Java is not installed")
     found = importlib.util.find_spec("pycocoevalcap")
     if found is None or not found.submodule_search_locations:
-        raise MissingToolError("pycocoevalcap, which carries the program, is not installed (pip install 'xdecoder[metrics]')")
+        raise MissingToolError("pycocoevalcap, which carries the program, is not installed (pip install '.[metrics]')")
     path = Path(found.submodule_search_locations[0]) / name
     if not path.is_file():
         raise MissingToolError(f"{path} is not there; pycocoevalcap downloads it when its Spice() is first made")

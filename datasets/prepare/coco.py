@@ -91,7 +91,7 @@ def prepare_arrows(root: Path, workers: int = 1) -> list[Path]:
     try:
         import pyarrow as arrow
     except ImportError:
-        raise ValueError("arrow files need pyarrow; pip install 'xdecoder[data]'") from None
+        raise ValueError("arrow files need pyarrow; pip install '.[data]'") from None
     source = root / "coco/annotations/dataset_coco.json"
     rows: dict[str, list[Json]] = {}
     try:

@@ -167,5 +167,5 @@ def _pyarrow() -> ModuleType:
         import pyarrow
         import pyarrow.ipc
     except ImportError:
-        raise ValueError("reading arrow and parquet files needs pyarrow: pip install 'xdecoder[data]'") from None
+        raise ValueError("reading arrow and parquet files needs pyarrow: pip install '.[data]'") from None
     return pyarrow

@@ -19,7 +19,7 @@ from PIL import Image
 from tests.tiny import tiny_model
 from xdecoder.inference.predictor import Predictor
 
-gradio = pytest.importorskip("gradio", reason="the page needs gradio (pip install 'xdecoder[web]')")
+gradio = pytest.importorskip("gradio", reason="the page needs gradio (pip install '.[web]')")
 playwright = pytest.importorskip("playwright.sync_api", reason="a browser is led by playwright, which is not installed")
 
 import httpx  # noqa: E402 (gradio brings it)

@@ -58,7 +58,7 @@ def load_inpainter(source: str, device: str = "cpu", **settings: Any) -> Diffusi
     try:
         from diffusers import AutoPipelineForInpainting
     except ImportError:
-        raise ValueError("painting something new needs the package diffusers: pip install 'xdecoder[edit]'") from None
+        raise ValueError("painting something new needs the package diffusers: pip install '.[edit]'") from None
     try:
         pipeline = AutoPipelineForInpainting.from_pretrained(source, use_safetensors=True).to(device)
     except (OSError, ValueError) as error:
@@ -72,7 +72,7 @@ def fill(image: Image.Image, mask: Mask) -> Image.Image:
     try:
         import cv2
     except ImportError:
-        raise ValueError("filling a region needs the package OpenCV: pip install 'xdecoder[edit]'") from None
+        raise ValueError("filling a region needs the package OpenCV: pip install '.[edit]'") from None
     return Image.fromarray(cv2.inpaint(np.asarray(image), mask.astype(np.uint8), FILL_RADIUS, cv2.INPAINT_TELEA))
 
 

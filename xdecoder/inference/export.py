@@ -122,7 +122,7 @@ def _to_onnx(program: ExportedProgram, image_size: int) -> bytes:
         try:
             importlib.import_module(package)
         except ImportError:
-            raise ValueError(f"writing ONNX needs the package {package}: pip install 'xdecoder[export]'") from None
+            raise ValueError(f"writing ONNX needs the package {package}: pip install '.[export]'") from None
     with _quiet():
         exported = torch.onnx.export(program, (), dynamo=True, verbose=False, input_names=INPUTS, output_names=OUTPUTS)
     assert exported is not None

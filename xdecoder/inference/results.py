@@ -17,7 +17,7 @@ from torch import Tensor
 from xdecoder import rle
 from xdecoder.files import atomic, write_json
 from xdecoder.images import png
-from xdecoder.inference import drawing
+from xdecoder.inference import drawing, formats
 from xdecoder.postprocessing import ResizedMasks
 from xdecoder.types import InstanceResult, PanopticResult, PanopticSegment, Vocabulary
 
@@ -55,9 +55,20 @@ class Drawable:
         """What `save` writes into a .json file: the picture's size and its regions."""
         return {"width": self.image.width, "height": self.image.height, "regions": self.to_coco()}
 
+    def to_geojson(self) -> dict[str, Any]:
+        """A FeatureCollection of polygons in pixels, y downwards."""
+        return formats.geojson(self)
+
+    def to_supervision(self) -> Any:
+        """`supervision.Detections`; raises ValueError if that package is not installed."""
+        return formats.supervision(self)
+
     def save(self, path: str | Path) -> None:
-        """Write the drawing, or JSON if the path ends in .json; raises ValueError for a format that Pillow does not know."""
+        """Write the drawing, JSON or GeoJSON, as the path ends; raises ValueError for a format that Pillow does not know."""
         path = Path(path)
+        if path.suffix == ".geojson":
+            write_json(path, self.to_geojson())
+            return
         if path.suffix == ".json":
             write_json(path, self.to_json())
             return

@@ -29,7 +29,7 @@ try:
     from fastapi.responses import JSONResponse, PlainTextResponse
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 except ImportError:
-    raise ValueError("the HTTP server needs FastAPI and more: pip install 'xdecoder[serve]'") from None
+    raise ValueError("the HTTP server needs FastAPI and more: pip install '.[serve]'") from None
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ try:
     from fastmcp.tools import Tool, ToolResult
     from mcp.types import ImageContent, TextContent
 except ImportError:
-    raise ValueError("the tool server needs the package fastmcp: pip install 'xdecoder[serve]'") from None
+    raise ValueError("the tool server needs the package fastmcp: pip install '.[serve]'") from None
 
 INSTRUCTIONS = """\
 Look at pictures with these tools instead of imagining what they show. `open` or `upload` gives a handle such as img_1, which

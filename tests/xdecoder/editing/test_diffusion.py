@@ -17,8 +17,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # diffusers and transformers 
 @pytest.fixture(scope="module")
 def inpainter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the smallest network of Stable Diffusion's in-painting kind."""
-    diffusers = pytest.importorskip("diffusers", reason="editing needs diffusers (pip install 'xdecoder[edit]')")
-    transformers = pytest.importorskip("transformers", reason="editing needs transformers (pip install 'xdecoder[edit]')")
+    diffusers = pytest.importorskip("diffusers", reason="editing needs diffusers (pip install '.[edit]')")
+    transformers = pytest.importorskip("transformers", reason="editing needs transformers (pip install '.[edit]')")
     folder = tmp_path_factory.mktemp("inpainter")
     letters = [f"{letter}{end}" for letter in "abcdefghijklmnopqrstuvwxyz" for end in ("", "</w>")]
     words = ["<|startoftext|>", "<|endoftext|>", *letters]

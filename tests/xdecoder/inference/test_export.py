@@ -54,7 +54,7 @@ def eager(model: XDecoder, images: Tensor, texts: Tensor) -> tuple[Tensor, Tenso
 
 
 def onnx_answer(path: Path, images: Tensor, texts: Tensor) -> list[Tensor]:
-    runtime = pytest.importorskip("onnxruntime", reason="running ONNX needs onnxruntime (pip install 'xdecoder[export]')")
+    runtime = pytest.importorskip("onnxruntime", reason="running ONNX needs onnxruntime (pip install '.[export]')")
     session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return [torch.from_numpy(array) for array in session.run(None, {"images": images.numpy(), "texts": texts.numpy()})]
 
@@ -65,7 +65,7 @@ def agree(found: object, wanted: tuple[Tensor, Tensor]) -> None:
 
 def need_onnx() -> None:
     for package in ("onnx", "onnxscript"):
-        pytest.importorskip(package, reason=f"writing ONNX needs {package} (pip install 'xdecoder[export]')")
+        pytest.importorskip(package, reason=f"writing ONNX needs {package} (pip install '.[export]')")
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def test_davit_and_the_deformable_pixel_decoder(tmp_path: Path) -> None:
 def test_the_lines_of_the_serving_page(
     root: Path, model: XDecoder, onnx_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    pytest.importorskip("onnxruntime", reason="running ONNX needs onnxruntime (pip install 'xdecoder[export]')")
+    pytest.importorskip("onnxruntime", reason="running ONNX needs onnxruntime (pip install '.[export]')")
     export.write_classes(model, Vocabulary(("car", "sky"), (True, False)), tmp_path / "model.classes.npz")
     (tmp_path / "model.onnx").write_bytes(onnx_file.read_bytes())
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 130, 3), dtype=np.uint8)).save(tmp_path / "photo.jpg")

@@ -15,8 +15,8 @@ from PIL import Image
 from tests.tiny import tiny_model
 from xdecoder.inference.predictor import Predictor
 
-pytest.importorskip("fastapi", reason="the HTTP server needs FastAPI (pip install 'xdecoder[serve]')")
-pytest.importorskip("prometheus_client", reason="the HTTP server needs prometheus_client (pip install 'xdecoder[serve]')")
+pytest.importorskip("fastapi", reason="the HTTP server needs FastAPI (pip install '.[serve]')")
+pytest.importorskip("prometheus_client", reason="the HTTP server needs prometheus_client (pip install '.[serve]')")
 
 from fastapi.testclient import TestClient
 

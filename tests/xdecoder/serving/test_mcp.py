@@ -25,7 +25,7 @@ from xdecoder.inference.predictor import Picture, Predictor
 from xdecoder.serving.session import Limits, Session
 from xdecoder.serving.tools import TOOLS, Reply, Tools
 
-fastmcp = pytest.importorskip("fastmcp", reason="the tool server needs fastmcp (pip install 'xdecoder[serve]')")
+fastmcp = pytest.importorskip("fastmcp", reason="the tool server needs fastmcp (pip install '.[serve]')")
 
 from fastmcp.exceptions import ToolError  # noqa: E402
 
