@@ -165,7 +165,7 @@ class Sed(Network):
         for task in tasks:
             self.require(task.name)
         context = context or StepContext(self.counts(tasks, batch))
-        logits = self(self.encode(batch.images), self.embed(vocabulary_of(batch).prompts))
+        logits = self(self.encode(batch.images), self.embed(vocabulary_of(batch).names))
         labels = [labels_of(sample, batch.source) for sample in batch.samples]
         total = max(context.totals["segmentation/pixels"], 1)
         return {
@@ -183,7 +183,7 @@ class Sed(Network):
 
     def _segmented(self, task: Any, features: ImageFeatures, batch: Batch) -> list[SegmentationResult]:
         self.require(task.name)
-        prompts, results = vocabulary_of(batch).prompts, []
+        prompts, results = vocabulary_of(batch).names, []
         for i, sample in enumerate(batch.samples):
             found = self.evidence(features, prompts, task.config, i)
             results.append(SegmentationResult(found.semantic(sample.output_size), None, None))
