@@ -16,6 +16,7 @@ from datasets.transforms import TransformConfig
 from xdecoder.config import Config
 from xdecoder.plugins import find
 from xdecoder.resizing import ShortestEdge
+from xdecoder.seem.clicks import ClickRule
 
 EvaluatorName = Literal[
     "panoptic",
@@ -95,6 +96,9 @@ class Protocol(Config):
 
     together: bool = False
     """Referring: whether all phrases of a picture are read in one pass, in which they see each other, or each as if alone."""
+
+    rule: ClickRule = "euclid"
+    """Interactive: by which distance the next click is chosen; published numbers use "published"."""
 
     fold: int | None = None
     """Semantic: predicted labels from this one on count as it: the classes that Pascal VOC calls background."""

@@ -68,7 +68,7 @@ class InteractiveConfig(Config):
     """Measuring: what is marked at first; all later marks are clicks."""
     limit: int = Field(20, gt=0)
     """Measuring: clicks on an object, at most."""
-    together: int = Field(5, gt=0)
+    at_a_time: int = Field(5, gt=0)
     """Measuring: objects of an image that are decoded at a time."""
 
     def build(self) -> Interactive:
@@ -144,7 +144,7 @@ class Interactive:
         for b, (sample, objects) in enumerate(zip(batch.samples, objects_of(batch), strict=True)):
             parts = [
                 self._play(encoder, features.of(b), sample, replace(objects, masks=masks), number)
-                for number, masks in enumerate(objects.masks.split(self.config.together))
+                for number, masks in enumerate(objects.masks.split(self.config.at_a_time))
                 if len(masks)
             ]
             ious = torch.cat([part.ious for part in parts]) if parts else torch.zeros(0, self.config.limit)

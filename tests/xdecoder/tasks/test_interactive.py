@@ -110,7 +110,7 @@ def test_every_first_mark(first: str) -> None:
 
 def test_objects_are_decoded_a_few_at_a_time() -> None:
     batch = replace(measured_batch(), samples=measured_batch().samples[:1])
-    together, apart = (tiny_seem().predict([task(together=n)], batch)["interactive"][0] for n in (2, 1))
+    together, apart = (tiny_seem().predict([task(at_a_time=n)], batch)["interactive"][0] for n in (2, 1))
     assert together.ious.shape == apart.ious.shape and apart.passes > together.passes
 
 
