@@ -11,7 +11,7 @@ from xdecoder.tasks import names
 
 MOST = 3
 OTHERS = {"evaluators", "reader", "EVALUATORS", "READERS", "_EVALUATORS", "tasks"}
-"""Variables, arguments and keys whose values are other things that are called like tasks, or (`tasks`) say what a network can."""
+"""Variables, arguments and keys whose values are called like tasks but are others, or (`tasks`) say what a network can."""
 
 
 def named(path: Path, tasks: tuple[str, ...]) -> Iterator[str]:
