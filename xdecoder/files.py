@@ -25,7 +25,7 @@ class FileError(ValueError):
     """A file that cannot be used, in one sentence; `kind` says why in one word: missing, damaged, page, special or large."""
 
     def __init__(self, message: str, kind: str) -> None:
-        super().__init__(message)
+        super().__init__(printable(message))
         self.kind = kind
 
 
@@ -132,6 +132,11 @@ def shown(value: object, length: int = 80) -> str:
     if isinstance(value, int) and value.bit_length() > 256:
         return f"a number of {value.bit_length()} bits"
     return short.repr(value)[: 4 * length]
+
+
+def printable(text: str) -> str:
+    """The text with what cannot be shown, such as control characters in a file's name, written as escapes."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def write_json(path: str | Path, content: Any) -> None:
