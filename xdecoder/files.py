@@ -208,7 +208,12 @@ def hidden(name: str) -> bool:
 
 def files_below(folder: Path) -> Iterator[str]:
     """Paths, relative to a folder, of the files in it and in its folders, without hidden ones; none if it is not there."""
-    for home, folders, names in os.walk(folder):
+    seen: set[str] = set()
+    for home, folders, names in os.walk(folder, followlinks=True):
+        if os.path.realpath(home) in seen:  # a link that leads back
+            folders.clear()
+            continue
+        seen.add(os.path.realpath(home))
         folders[:] = sorted(name for name in folders if not hidden(name))
         inner = PurePosixPath(Path(home).relative_to(folder).as_posix())
         yield from (str(inner / name) for name in sorted(names) if not hidden(name))
