@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from xdecoder.files import FileError
+from xdecoder.files import FileError, printable
 
 MEND = "mend it as the message says"
 
@@ -34,7 +34,7 @@ class DataError(ValueError):
 
     def __init__(self, findings: Sequence[Finding]) -> None:
         more = f" (and {len(findings) - 1} other findings; `python -m datasets.check` tells all)" if len(findings) > 1 else ""
-        super().__init__(findings[0].what + more)
+        super().__init__(printable(findings[0].what) + more)
         self.findings = tuple(findings)
 
 

@@ -25,7 +25,7 @@ class FileError(ValueError):
     """A file that cannot be used, in one sentence; `kind` says why in one word: missing, damaged, page, special or large."""
 
     def __init__(self, message: str, kind: str) -> None:
-        super().__init__(message)
+        super().__init__(printable(message))
         self.kind = kind
 
 
@@ -134,6 +134,11 @@ def shown(value: object, length: int = 80) -> str:
     return short.repr(value)[: 4 * length]
 
 
+def printable(text: str) -> str:
+    """The text with what cannot be shown, such as control characters in a file's name, written as escapes."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def write_json(path: str | Path, content: Any) -> None:
     """Write `content` as indented JSON, atomically."""
     with atomic(path, "w") as file:
@@ -203,7 +208,12 @@ def hidden(name: str) -> bool:
 
 def files_below(folder: Path) -> Iterator[str]:
     """Paths, relative to a folder, of the files in it and in its folders, without hidden ones; none if it is not there."""
-    for home, folders, names in os.walk(folder):
+    seen: set[str] = set()
+    for home, folders, names in os.walk(folder, followlinks=True):
+        if os.path.realpath(home) in seen:  # a link that leads back
+            folders.clear()
+            continue
+        seen.add(os.path.realpath(home))
         folders[:] = sorted(name for name in folders if not hidden(name))
         inner = PurePosixPath(Path(home).relative_to(folder).as_posix())
         yield from (str(inner / name) for name in sorted(names) if not hidden(name))

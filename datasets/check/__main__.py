@@ -84,7 +84,7 @@ def chosen(names: list[str], root: Path | None) -> list[tuple[DatasetSpec, Path,
     for name in names:
         if name in settings:
             continue
-        if name.endswith((".yaml", ".yml")):
+        if name.endswith((".yaml", ".yml")) and not own.is_data_yaml(Path(name)):
             data = load(Experiment, name, settings).data
             home = root or data.root
             sets = [(each, True) for stream in data.train for each in stream.datasets]

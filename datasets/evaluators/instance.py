@@ -183,6 +183,8 @@ def read_annotations(
         ValueError: naming the file.
     """
     path, found = file.path, Findings()
+    if not file.listed:
+        raise ValueError(f"{path}: expected COCO instances, but the key 'images' is missing")
     objects = file.rows(OBJECTS)
     file.check_pictures(found, strict=True)
     file.check_joins(objects, found, strict=True)

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NotRequired
 
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, TypeAdapter, model_validator
 from typing_extensions import TypedDict
 
 from datasets import outlines
 from datasets.findings import Findings, fatal, refuse
 from datasets.readers.classes import LabelImageKeys, VocabularyKeys, checked_names, is_background, numbers, renamed
 from datasets.readers.names import Names
+from datasets.readers.schema import MEND, Id, rows_of
 from datasets.readers.vqa import read_questions
 from datasets.records import Contents, Record, Reference, Region, Turn
 from datasets.spec import DatasetSpec, Part, Rename, needs
@@ -32,14 +33,12 @@ MOST_CATEGORIES = 100_000
 
 _MEND_IDS = "fetch all annotation files of one release again, or mend the ids"
 _MEND_OUTLINES = "mend these annotations, or leave them out of the JSON"
-_SCHEMA = "mend the JSON, or export it again as COCO"
 
 
 def _named(name: Any) -> Any:
     return str(name) if isinstance(name, (int, float)) and not isinstance(name, bool) else name
 
 
-Id = int | str
 Side = Annotated[int, Field(gt=0, le=1_000_000)]
 Name = Annotated[str, BeforeValidator(_named)]  # some exporters write numbers
 
@@ -202,7 +201,7 @@ class CocoSpec(LabelImageKeys, VocabularyKeys, DatasetSpec):
         def record(picture: _Picture) -> Record:
             key = picture["id"]
             if "file_name" not in picture:
-                raise refuse(f"{files[main].path}: picture {shown(key)} lacks 'file_name'", _SCHEMA)
+                raise refuse(f"{files[main].path}: picture {shown(key)} lacks 'file_name'", MEND)
             named = maps[key].name if main == "panoptic" and self.image_rename else picture["file_name"]
             name = renamed(named, self.image_rename)
             return Record(
@@ -240,7 +239,7 @@ class File:
         """Raises ValueError if it is no COCO JSON, or its pictures are not listed as they should be."""
         content = read_json(path)
         if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
-            raise refuse(f"{path}: expected a COCO JSON, an object with a list 'annotations'", _SCHEMA)
+            raise refuse(f"{path}: expected a COCO JSON, an object with a list 'annotations'", MEND)
         listed = "images" in content
         rows = rows_of(_PICTURES, content["images"], path, "images") if listed else _pictures_of_pngs(content, path)
         pictures: dict[Id, _Picture] = {row["id"]: row for row in rows}
@@ -289,32 +288,6 @@ class File:
             seen.add(key)
 
 
-def rows_of(schema: TypeAdapter[Any], rows: Any, path: Path, key: str) -> list[Any]:
-    """A list checked against a schema; raises ValueError for the first fault, with how many entries have one."""
-    try:
-        checked: list[Any] = schema.validate_python(rows)
-    except ValidationError as error:
-        raise refuse(f"{path}: {_explained(error, key, rows)}", _SCHEMA) from None
-    return checked
-
-
-def _explained(error: ValidationError, key: str, rows: Any) -> str:
-    if not isinstance(rows, list):
-        return f"expected {key!r} to be a list, not {shown(rows)}"
-    fault = next(iter(error.errors(include_url=False, include_context=False)))
-    place, *inner = fault["loc"] or (0,)
-    names = [part for part in inner if not (isinstance(part, str) and part in ("int", "str", "float"))]
-    row = rows[place] if isinstance(place, int) and place < len(rows) else None
-    called = f" (id {shown(row['id'])})" if isinstance(row, dict) and "id" in row else ""
-    where = f"entry {place} of {key!r}{called}"
-    if fault["type"] == "missing":
-        return f"{where} lacks {names[-1]!r}"
-    if not names:
-        return f"{where} should be an object, not {shown(fault['input'])}"
-    message = fault["msg"][0].lower() + fault["msg"][1:]
-    return f"{where}: {'.'.join(map(str, names))!r} is {shown(fault['input'])}; {message}"
-
-
 @dataclass(frozen=True)
 class Categories:
     """The classes of a file by their category ids, in ascending order."""
@@ -336,7 +309,7 @@ class Categories:
         """
         rows = rows_of(_CATEGORIES, file.content.get("categories"), file.path, "categories")
         if not 0 < len(rows) <= MOST_CATEGORIES:
-            raise refuse(f"{file.path}: has {len(rows)} categories; expected 1 to {MOST_CATEGORIES}", _SCHEMA)
+            raise refuse(f"{file.path}: has {len(rows)} categories; expected 1 to {MOST_CATEGORIES}", MEND)
         twice = [key for key, count in Counter(str(row["id"]) for row in rows).items() if count > 1]
         if twice:
             raise refuse(f"{file.path}: categories have the id {twice[0]} more than once", _MEND_IDS)

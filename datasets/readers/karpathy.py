@@ -6,11 +6,31 @@ Format: https://cs.stanford.edu/people/karpathy/deepimagesent/ (`images`, each w
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NotRequired
 
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
+
+from datasets.readers.schema import Id, rows_of
 from datasets.records import Contents, Record
 from datasets.spec import DatasetSpec, Part
 from xdecoder.files import read_json
+
+
+class _Sentence(TypedDict):
+    raw: str
+
+
+class _Picture(TypedDict):
+    filename: str
+    split: str
+    sentences: list[_Sentence]
+    filepath: NotRequired[str]
+    cocoid: NotRequired[Id]
+    imgid: NotRequired[Id]
+
+
+_PICTURES = TypeAdapter(list[_Picture])
 
 
 class KarpathySpec(DatasetSpec):
@@ -37,18 +57,14 @@ class KarpathySpec(DatasetSpec):
         if not isinstance(rows, list):
             raise ValueError(f"{path}: expected Karpathy's JSON, an object with a list 'images'")
         records = []
-        for row in rows:
-            try:
-                if row["split"] != self.subset:
-                    continue
-                captions = tuple(str(sentence["raw"]).strip() for sentence in row["sentences"])
-                image = root / self.images / row.get("filepath", "") / row["filename"]
-                records.append(Record(id=row.get("cocoid", row.get("imgid", row["filename"])), image=image, captions=captions))
-            except (KeyError, TypeError, AttributeError) as error:
-                raise ValueError(
-                    f"{path}: each of 'images' needs a split, a filename and sentences with a raw text (missing: {error})"
-                ) from None
+        pictures: list[_Picture] = rows_of(_PICTURES, rows, path, "images")
+        for row in pictures:
+            if row["split"] != self.subset:
+                continue
+            captions = tuple(sentence["raw"].strip() for sentence in row["sentences"])
+            image = root / self.images / row.get("filepath", "") / row["filename"]
+            records.append(Record(id=row.get("cocoid", row.get("imgid", row["filename"])), image=image, captions=captions))
         if not records:
-            found = sorted({str(row["split"]) for row in rows})
+            found = sorted({row["split"] for row in pictures})
             raise ValueError(f"{path}: holds no picture of split {self.subset!r}; its splits are {', '.join(found) or 'none'}")
         return Contents(None, records)

@@ -84,7 +84,7 @@ def _listed(spec: LabelImagesSpec, root: Path) -> list[tuple[str, str]]:
         if len(names) != 2:
             raise ValueError(f"{path}: line {number} should hold two paths, the picture's and its label image's")
         pairs.append((names[0], names[1]))
-    return pairs
+    return list(dict.fromkeys(pairs))
 
 
 def _paired(spec: LabelImagesSpec, images: Path, labels: Path) -> list[tuple[str, str]]:

@@ -9,14 +9,48 @@ from __future__ import annotations
 import pickle
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NotRequired, Required
+
+from pydantic import ConfigDict, TypeAdapter
+from typing_extensions import TypedDict
 
 from datasets.readers.classes import renamed
+from datasets.readers.schema import Id, rows_of
 from datasets.records import Contents, Record, Reference
 from datasets.spec import DatasetSpec, Part, Rename
-from xdecoder.files import read_json
+from xdecoder.files import FileError, read_json, regular
 
 Json = dict[str, Any]
+
+
+class _Sentence(TypedDict):
+    raw: NotRequired[str | None]
+    sent: NotRequired[str | None]
+
+
+class _Ref(TypedDict, total=False):
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+
+    ann_id: Required[Id]
+    sentences: Required[list[_Sentence]]
+    split: Required[str]
+    ref_id: Id | None
+
+
+class _Image(TypedDict):
+    id: Id
+    file_name: str
+    height: NotRequired[int | None]
+    width: NotRequired[int | None]
+
+
+class _Annotation(TypedDict):
+    id: Id
+    image_id: Id
+    segmentation: Any
+
+
+_REFS, _IMAGES, _ANNOTATIONS = TypeAdapter(list[_Ref]), TypeAdapter(list[_Image]), TypeAdapter(list[_Annotation])
 
 
 class ReferSpec(DatasetSpec):
@@ -50,13 +84,13 @@ class ReferSpec(DatasetSpec):
             if ref["ann_id"] not in annotations:
                 raise ValueError(f"{path}: lacks annotation {ref['ann_id']}, which {self.phrases} refers to")
             annotation = annotations[ref["ann_id"]]
-            texts = tuple(str(sentence.get("raw") or sentence.get("sent", "")).strip().lower() for sentence in ref["sentences"])
+            texts = tuple((each.get("raw") or each.get("sent") or "").strip().lower() for each in ref["sentences"])
             references[annotation["image_id"]].append(
                 Reference(annotation["segmentation"], tuple(text for text in texts if text), ref.get("ref_id") or ref["ann_id"])
             )
         lost = set(references) - set(images)
         if lost:
-            raise ValueError(f"{path}: lacks image {min(lost)}, which one of its annotations names")
+            raise ValueError(f"{path}: lacks image {min(lost, key=str)}, which one of its annotations names")
         return Contents(
             None,
             [
@@ -79,11 +113,7 @@ def refs(path: Path, split: str) -> list[Json]:
     Raises:
         ValueError: if the file is no plain pickled list of expressions, or has none of that split.
     """
-    rows = _plain_pickle(path)
-    if not isinstance(rows, list) or not all(
-        isinstance(row, dict) and {"ann_id", "sentences", "split"} <= row.keys() for row in rows
-    ):
-        raise ValueError(f"{path}: expected a list of expressions with an ann_id, sentences and a split each")
+    rows: list[Json] = rows_of(_REFS, _plain_pickle(path), path, "expressions")
     letter = split.removeprefix("test")
     wanted = [
         row
@@ -104,19 +134,18 @@ class _PlainUnpickler(pickle.Unpickler):
 
 def _plain_pickle(path: Path) -> Any:
     try:
-        with open(path, "rb") as file:
+        with open(regular(path), "rb") as file:
             return _PlainUnpickler(file, encoding="utf-8", errors="replace").load()  # written by Python 2
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
+    except FileError:
+        raise
     except Exception as error:  # a damaged pickle fails in every way there is
         raise ValueError(f"{path}: expected a pickle of plain lists and texts, as RefCOCO's authors made ({error})") from None
 
 
 def _instances(path: Path) -> tuple[dict[Any, Json], dict[Any, Json]]:
     content = read_json(path)
-    try:
-        images = {row["id"]: row for row in content["images"] if row["file_name"]}
-        annotations = {row["id"]: row for row in content["annotations"] if row["segmentation"] and row["image_id"] is not None}
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path}: expected COCO instances, with 'images' and 'annotations' (missing: {error})") from None
-    return images, annotations
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected COCO instances, an object with 'images' and 'annotations'")
+    images: list[Json] = rows_of(_IMAGES, content.get("images"), path, "images")
+    annotations: list[Json] = rows_of(_ANNOTATIONS, content.get("annotations"), path, "annotations")
+    return {row["id"]: row for row in images}, {row["id"]: row for row in annotations}

@@ -7,12 +7,35 @@ from __future__ import annotations
 
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NotRequired
 
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
+
+from datasets.readers.schema import Id, rows_of
 from datasets.records import Contents, Record
 from datasets.spec import DatasetSpec, Part
 from xdecoder.files import read_json
 from xdecoder.types import Question
+
+
+class _Question(TypedDict):
+    question_id: Id
+    image_id: int
+    question: str
+
+
+class _Answer(TypedDict):
+    answer: str
+
+
+class _Answered(TypedDict):
+    question_id: Id
+    answers: list[_Answer]
+    answer_type: NotRequired[str]
+
+
+_QUESTIONS, _ANSWERED = TypeAdapter(list[_Question]), TypeAdapter(list[_Answered])
 
 
 class VqaSpec(DatasetSpec):
@@ -52,27 +75,26 @@ def read_questions(path: Path, answers: Path | None) -> tuple[str, dict[Any, tup
         ValueError: naming the file that is missing or wrong, or lacks the answers to a question.
     """
     given = _answers(answers) if answers else None
-    asked: dict[Any, list[Question]] = defaultdict(list)
+    asked: dict[Id, list[Question]] = defaultdict(list)
     content = read_json(path)
-    try:
-        for row in content["questions"]:
-            key = row["question_id"]
-            if given is not None and key not in given:
-                raise ValueError(f"{answers}: has no answers to question {key}, which {path.name} asks")
-            said, kind = given[key] if given else ((), "")
-            asked[row["image_id"]].append(Question(key, row["question"], said, kind))
-        return content["data_subtype"], {image: tuple(questions) for image, questions in asked.items()}
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path}: expected VQA's questions, with their ids, image ids and texts (missing: {error})") from None
+    if not isinstance(content, dict) or not isinstance(content.get("data_subtype"), str):
+        raise ValueError(f"{path}: expected VQA's questions, an object with a 'data_subtype' such as \"val2014\"")
+    rows: list[_Question] = rows_of(_QUESTIONS, content.get("questions"), path, "questions")
+    for row in rows:
+        key = row["question_id"]
+        if given is not None and key not in given:
+            raise ValueError(f"{answers}: has no answers to question {key}, which {path.name} asks")
+        said, kind = given[key] if given else ((), "")
+        asked[row["image_id"]].append(Question(key, row["question"], said, kind))
+    return content["data_subtype"], {image: tuple(questions) for image, questions in asked.items()}
 
 
-def _answers(path: Path) -> dict[Any, tuple[tuple[str, ...], str]]:
+def _answers(path: Path) -> dict[Id, tuple[tuple[str, ...], str]]:
     """What people answered to each question, and of which kind that is."""
     content = read_json(path)
-    try:
-        return {
-            row["question_id"]: (tuple(given["answer"] for given in row["answers"]), row.get("answer_type", ""))
-            for row in content["annotations"]
-        }
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path}: expected VQA's annotations, with the answers to each question (missing: {error})") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected VQA's annotations, with the answers to each question")
+    rows: list[_Answered] = rows_of(_ANSWERED, content.get("annotations"), path, "annotations")
+    return {
+        row["question_id"]: (tuple(given["answer"] for given in row["answers"]), row.get("answer_type", "")) for row in rows
+    }

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -149,6 +150,52 @@ def two_yamls(folder: Path) -> Path:
     return folder
 
 
+def supervisely(folder: Path) -> Path:
+    save(folder / "ds0/img", "p0.jpg", 0)
+    (folder / "ds0/ann").mkdir()
+    (folder / "ds0/ann/p0.jpg.json").write_text("{}")
+    (folder / "meta.json").write_text('{"classes": []}')
+    return folder
+
+
+def panoptic(folder: Path) -> Path:
+    """A panoptic set whose categories do not say which are things."""
+    coco(folder)
+    content = json.loads((folder / "annotations.json").read_text())
+    content["annotations"] = []
+    for i in range(6):
+        colours = np.zeros((48, 64, 3), dtype=np.uint8)
+        colours[9:19, 16:28, 0] = 7
+        path = folder / f"annotations/p{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(colours).save(path)
+        segments = [{"id": 7, "category_id": 1, "iscrowd": 0}]
+        content["annotations"].append({"image_id": i + 1, "file_name": f"p{i}.png", "segments_info": segments})
+    (folder / "annotations.json").write_text(json.dumps(content))
+    return folder
+
+
+def panoptic_things(folder: Path) -> Path:
+    content = json.loads((panoptic(folder) / "annotations.json").read_text())
+    each("categories", isthing=1)(content)
+    content["categories"][1]["name"] = "background"
+    (folder / "annotations.json").write_text(json.dumps(content))
+    return folder
+
+
+def linked(folder: Path) -> Path:
+    """Folders that are links, one of them back to where it lies."""
+    masks(folder.with_name("elsewhere"))
+    folder.mkdir()
+    (folder / "images").mkdir()
+    (folder / "images/all").symlink_to(folder.with_name("elsewhere") / "images")
+    (folder / "images/back").symlink_to(folder / "images")
+    (folder / "masks").mkdir()
+    (folder / "masks/all").symlink_to(folder.with_name("elsewhere") / "masks")
+    (folder / "classes.txt").write_text("floor\nbox\ndisc\n")
+    return folder
+
+
 def files(name: Callable[[str], str]) -> Callable[[dict[str, Any]], None]:
     def change(content: dict[str, Any]) -> None:
         for row in content["images"]:
@@ -251,6 +298,8 @@ READ: dict[str, tuple[Case, int]] = {
     "mmsegmentation": (lambda f: masks(f, images="img_dir/train", labels="ann_dir/train"), 6),
     "Pascal VOC": (voc, 6),
     "CVAT's Pascal VOC": (lambda f: voc(f, "# label:color_rgb\nbackground:0,0,0::\nbox:200,0,0::\ndisc:0,0,200::\n"), 6),
+    "panoptic": (panoptic_things, 6),
+    "linked folders": (linked, 6),
     "LabelMe": (labelme, 6),
     "LabelMe rectangles": (lambda f: labelme(f, "rectangle"), 6),
     "class folders": (class_folders, 8),
@@ -303,6 +352,8 @@ REFUSED: dict[str, tuple[Case, str]] = {
     "masks as JPEG": (lambda f: masks(f, suffix=".jpg"), "save masks as PNG"),
     "one class and background": (lambda f: masks(f, b"background\nbox\n", mode="1"), "would be right everywhere"),
     "mmsegmentation without classes": (lambda f: masks(f, None, "img_dir/train", "ann_dir/train"), "classes.txt: no such file"),
+    "Supervisely": (supervisely, "is a Supervisely project, which is not read here; export it as COCO"),
+    "panoptic without isthing": (panoptic, "category 'box' lacks 'isthing'"),
     "pipe as class list": (lambda f: pipe(masks(f) / "classes.txt").parent, "is a pipe, a socket or a device"),
     "pipe as JSON": (lambda f: pipe(coco(f) / "annotations.json").parent, "is a pipe, a socket or a device"),
     "pipe as YAML": (lambda f: pipe(yolo(f) / "data.yaml").parent, "is a pipe, a socket or a device"),
@@ -357,6 +408,11 @@ def test_what_is_left_out_is_named(name: str, tmp_path: Path, programs: Programs
         status, said = set_.train()
     assert status == 0, said
     assert re.search(sentence, said + caplog.text)
+
+
+def test_the_yaml_itself_may_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = yolo(tmp_path / "own") / "data.yaml"
+    assert check([str(path)]) == 0 and "own_val: 2 pictures" in capsys.readouterr().out
 
 
 def test_findings_are_told_once_with_their_classes(tmp_path: Path, programs: Programs) -> None:

@@ -55,7 +55,7 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
 def test_other_files_are_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "refs(unc).p"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"refs\(unc\).p: expected a"):
+    with pytest.raises(ValueError, match=r"refs\(unc\).p: (expected|entry 0)"):
         refs(path, "val")
     with pytest.raises(ValueError, match="nowhere.p: no such file"):
         refs(tmp_path / "nowhere.p", "val")

@@ -11,7 +11,8 @@ from datasets.readers.own import coco, folders, masks, yolo
 from datasets.readers.own.folders import Fields
 from datasets.records import Contents
 from datasets.spec import DatasetSpec, Part
-from xdecoder.files import regular
+from xdecoder.config import parse_yaml
+from xdecoder.files import read_text, regular
 
 EXPECTED = (
     "a COCO JSON beside its pictures; images/ and masks/ (PNGs of class numbers) with classes.txt; a YOLO folder with "
@@ -69,6 +70,15 @@ def find(spec: DatasetSpec) -> DatasetSpec:
         if fields is not None:
             return DatasetSpec.model_validate({"name": spec.name, **fields})
     raise refuse(f"{path}: is in no format that is known here; expected {EXPECTED}")
+
+
+def is_data_yaml(path: Path) -> bool:
+    """Whether a YAML describes a YOLO set, and no experiment."""
+    try:
+        content = parse_yaml(read_text(path), str(path))
+    except ValueError:
+        return False
+    return isinstance(content, dict) and "names" in content and "data" not in content
 
 
 def _look_file(path: Path, part: str) -> Fields | None:

@@ -146,7 +146,7 @@ def test_an_annotation_needs_neither_area_nor_crowd_but_an_id_of_its_own(tmp_pat
     assert scores["AP"] == pytest.approx(100) and scores["APm"] == pytest.approx(100) and math.isnan(scores["APs"])
     assert evaluator.per_class() == {"cat": {"AP": pytest.approx(100)}}
     path.write_text(json.dumps(content | {"annotations": [row, row]}))
-    with pytest.raises(ValueError, match=r"instances\.json: two annotations have the id 1"):
+    with pytest.raises(ValueError, match=r"instances\.json: annotations have the id 1 more than once"):
         InstanceEvaluator(VOCABULARY, path)
 
 
@@ -209,7 +209,7 @@ def test_misfits_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="'cow' is not a class"):
         InstanceEvaluator(VOCABULARY, path)
     path.write_text("[]")
-    with pytest.raises(ValueError, match="'images' is missing"):
+    with pytest.raises(ValueError, match="an object with a list 'annotations'"):
         InstanceEvaluator(VOCABULARY, path)
 
 

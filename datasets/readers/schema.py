@@ -1,0 +1,40 @@
+"""Lists in files of strangers, checked entry by entry against a schema before anything is made of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from datasets.findings import refuse
+from xdecoder.files import shown
+
+Id = int | str
+MEND = "mend the file, or export it again"
+
+
+def rows_of(schema: TypeAdapter[Any], rows: Any, path: Path, key: str) -> list[Any]:
+    """A list checked against a schema; raises ValueError for the first fault, with how many entries have one."""
+    try:
+        checked: list[Any] = schema.validate_python(rows)
+    except ValidationError as error:
+        raise refuse(f"{path}: {_explained(error, key, rows)}", MEND) from None
+    return checked
+
+
+def _explained(error: ValidationError, key: str, rows: Any) -> str:
+    if not isinstance(rows, list):
+        return f"expected {key!r} to be a list, not {shown(rows)}"
+    fault = next(iter(error.errors(include_url=False, include_context=False)))
+    place, *inner = fault["loc"] or (0,)
+    names = [part for part in inner if not (isinstance(part, str) and part in ("int", "str", "float"))]
+    row = rows[place] if isinstance(place, int) and place < len(rows) else None
+    called = f" (id {shown(row['id'])})" if isinstance(row, dict) and "id" in row else ""
+    where = f"entry {place} of {key!r}{called}"
+    if fault["type"] == "missing":
+        return f"{where} lacks {names[-1]!r}"
+    if not names:
+        return f"{where} should be an object, not {shown(fault['input'])}"
+    message = fault["msg"][0].lower() + fault["msg"][1:]
+    return f"{where}: {'.'.join(map(str, names))!r} is {shown(fault['input'])}; {message}"
