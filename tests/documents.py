@@ -90,16 +90,27 @@ def run(line: str) -> int:
 
 def program(words: Sequence[str]) -> tuple[Callable[[list[str]], int], list[str]]:
     """The `main` that a command line calls, and its arguments, shortened where they would take long."""
+    if words[:2] == ["xdecoder", "train"]:
+        return train, [*words[1:], *PROGRAMS["train.py"][1]]
     if words[0] == "xdecoder":
         return importlib.import_module("xdecoder.cli").main, list(words[1:])
     assert words[0] == "python", words
     name, *arguments = words[2:] if words[1] == "-m" else words[1:]
     if name in PROGRAMS:
         module, short = PROGRAMS[name]
-        plain = "--conf_files" in arguments
+        plain = "--conf_files" in arguments or arguments[:1] == ["table"]
         return importlib.import_module(module).main, [*arguments, *(() if plain else short)]
     assert (ROOT / name).is_file(), f"{name}: no such script"
     return script(name), arguments
+
+
+def train(arguments: list[str]) -> int:
+    """`xdecoder train` with the small networks of the current folder."""
+    whole, cli = importlib.import_module("run"), importlib.import_module("xdecoder.cli")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("SMALL", "CLASSES", "LARGE"):
+            patch.setattr(whole, name, Path("configs/finetune", getattr(whole, name).name).absolute())
+        return int(cli.main(arguments))
 
 
 def script(name: str) -> Callable[[list[str]], int]:

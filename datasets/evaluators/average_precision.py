@@ -90,6 +90,12 @@ def average_precision(classes: Mapping[int, Sequence[Matches]]) -> tuple[dict[st
     return scores, {label: _mean(curve[0]) for label, (curve, _) in curves.items()}
 
 
+def precision_recall(classes: Mapping[int, Sequence[Matches]]) -> dict[int, Floats]:
+    """Label -> the precision (R,) at IoU 0.5 for each of `RECALLS`, of the classes that are true somewhere."""
+    curves = {label: _curves(records)[0][0, 0] for label, records in classes.items() if records}
+    return {label: curve for label, curve in curves.items() if not np.isnan(curve).any()}
+
+
 def _mean(values: Floats) -> float:
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if defined.size else float("nan")

@@ -58,6 +58,10 @@ class Evaluator(ABC, Generic[Result, Record]):
         """How well each picture went by itself, 0 to 100, to find the worst and the best; empty where that says nothing."""
         return {}
 
+    def charts(self) -> dict[str, Any]:
+        """What a report draws, as plain values: "confusion" with names and rows of shares, "precision_recall" by class."""
+        return {}
+
     def notes(self) -> list[str]:
         """What a reader of the scores has to know, such as what could not be measured here."""
         return []

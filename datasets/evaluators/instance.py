@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as rle
 from torch import Tensor
 
-from datasets.evaluators.average_precision import Matches, average_precision, match
+from datasets.evaluators.average_precision import Matches, average_precision, match, precision_recall
 from datasets.evaluators.evaluator import Evaluator, ImageId, Table, check_finite, check_labels, check_size, classes_of
 from datasets.findings import DataError, Findings, fatal
 from datasets.outlines import outline_code
@@ -97,6 +97,12 @@ class InstanceEvaluator(Evaluator[InstanceResult | SegmentationResult, Record]):
         """AP of each picture alone."""
         alone = {i: average_precision({row[0]: [Matches(*row[1:])] for row in record})[0] for i, record in self._sorted()}
         return {image: 100.0 * scores["AP"] for image, scores in alone.items() if scores["AP"] == scores["AP"]}
+
+    def charts(self) -> dict[str, Any]:
+        """Precision in percent at IoU 0.5 at each twentieth of recall, by class."""
+        curves = precision_recall(self._classes())
+        named = {self.vocabulary.names[label]: (100 * curve[::5]).round(2).tolist() for label, curve in sorted(curves.items())}
+        return {"precision_recall": named} if named else {}
 
     def _classes(self) -> dict[int, list[Matches]]:
         classes: dict[int, list[Matches]] = defaultdict(list)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from xdecoder.types import Sample, SegmentationResult, Segments, Vocabulary
 
 Numbers = NDArray[np.int64]
 Cells = tuple[Numbers, Numbers, Numbers]  # true class, predicted class, and how many pixels, of each cell that occurs
+
+CHARTED = 30  # classes in the confusion matrix
 
 
 class SemanticEvaluator(Evaluator[SegmentationResult, Cells]):
@@ -83,6 +85,21 @@ class SemanticEvaluator(Evaluator[SegmentationResult, Cells]):
             if occurs.any():
                 scores[image] = 100.0 * float((hits[occurs] / union[occurs]).mean())
         return scores
+
+    def charts(self) -> dict[str, Any]:
+        """The confusion matrix of the most frequent classes: a row for each true one, with the shares of its pixels."""
+        classes = len(self.vocabulary)
+        matrix = np.zeros((classes, classes), dtype=np.int64)
+        for rows, columns, counts in self._records.values():
+            np.add.at(matrix, (rows, columns), counts)
+        true = matrix.sum(axis=1)
+        shown = np.sort(np.argsort(-(true + matrix.sum(axis=0)), kind="stable")[:CHARTED])
+        shown = shown[(true[shown] > 0) | (matrix.sum(axis=0)[shown] > 0)]
+        names = [*(self.vocabulary.names[label] for label in shown), "others"]
+        part = matrix[shown]
+        others = part.sum(axis=1) - part[:, shown].sum(axis=1)
+        shares = np.column_stack((part[:, shown], others)) / np.maximum(true[shown], 1)[:, None]
+        return {"confusion": {"names": names, "shares": np.round(shares, 4).tolist()}} if len(shown) > 1 else {}
 
     def _counts(self, records: Iterable[Cells]) -> tuple[Numbers, Numbers, Numbers]:
         """(C,) pixels that are right, true, and true or predicted, of each class."""

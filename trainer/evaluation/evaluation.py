@@ -44,7 +44,7 @@ class Evaluation:
     results: dict[str, float]
     protocol: dict[str, dict[str, Any]]
     details: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """By set: per_class, per_picture (by task), notes, seconds."""
+    """By set: per_class, per_image (by task), charts, notes, seconds."""
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,8 @@ class _Entry:
             for task, evaluators in self.evaluators.items()
         }
         notes = [note for evaluator in self._all() for note in evaluator.notes()]
-        return {"per_class": classes, "per_image": images, "notes": notes}
+        charts = {name: chart for evaluator in self._all() for name, chart in evaluator.charts().items()}
+        return {"per_class": classes, "per_image": images, "charts": charts, "notes": notes}
 
     def _take(self, batch: Batch) -> None:
         for name, results in self.answers(self.entry.tasks, batch).items():

@@ -12,6 +12,7 @@ from typing import Any
 
 from PIL import Image
 
+from trainer.report.charts import charts_section
 from trainer.report.curves import training_section
 
 MAX_SIDE = 640  # an embedded picture's longer side, in pixels
@@ -82,19 +83,32 @@ class Report:
     log: Sequence[Mapping[str, Any]]  # rows of log.jsonl
     configuration: str  # YAML text
     sections: Sequence[Section] = field(default_factory=tuple)
+    charts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by data set, see `trainer.report.charts`
+    classes: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)  # by data set: scores of classes
+    batches: Sequence[Section] = field(default_factory=tuple)  # what training shows the network
 
 
 def render(report: Report) -> str:
     """The page as HTML text that needs no other file."""
     title = html.escape(report.title)
+    configuration = html.escape(report.configuration)
+    named = {
+        "scores": ("Scores", _scores(report)),
+        "images": ("Images", "".join(_section(section) for section in report.sections)),
+        "classes": ("Classes", charts_section(report.charts, report.classes)),
+        "training": ("Training", training_section(report.log) + "".join(_section(section) for section in report.batches)),
+        "time": ("Time", _seconds(report.results)),
+        "configuration": (
+            "Configuration",
+            f"<section><details><summary>Configuration</summary><pre>{configuration}</pre></details></section>",
+        ),
+    }
+    links = " · ".join(f'<a href="#{name}">{heading}</a>' for name, (heading, text) in named.items() if text)
     parts = [
         f"<header><h1>{title}</h1><p>made by <code>{html.escape(report.command)}</code></p></header>",
+        f'<nav aria-label="contents">{links}</nav>',
         _tiles(report),
-        *(_section(section) for section in report.sections),
-        _scores(report),
-        training_section(report.log),
-        _seconds(report.results),
-        f"<section><details><summary>Configuration</summary><pre>{html.escape(report.configuration)}</pre></details></section>",
+        *(f'<div id="{name}">{text}</div>' for name, (_, text) in named.items() if text),
     ]
     viewport = '<meta name="viewport" content="width=device-width, initial-scale=1">'
     head = f'<head><meta charset="utf-8">{viewport}<title>{title}</title><style>{STYLE}</style></head>'
@@ -253,7 +267,8 @@ td:nth-child(3){color:var(--soft);font-size:.85rem}
 dl{margin:0;display:grid;grid-template-columns:minmax(6rem,auto) minmax(0,1fr);gap:.15rem .9rem;font-size:.85rem}
 dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}.time th{width:8rem}.time td:nth-child(2){width:8rem}
 .bar i{display:block;height:.6rem;margin-top:.45rem;border-radius:3px;background:var(--accent)}
-summary{cursor:pointer}
+summary{cursor:pointer}nav{margin:1rem 0 0;font-size:.95rem}nav a,a{color:var(--accent)}
+.classes td{text-align:right;font-variant-numeric:tabular-nums}.classes th:not(:first-child){text-align:right}
 pre{overflow:auto;font-size:.82rem;background:var(--card);border:1px solid var(--line);border-radius:8px;padding:1rem}
 @media(max-width:640px){.split{grid-template-columns:1fr}
  .rows .panels{grid-template-columns:repeat(min(var(--n),2),minmax(0,1fr))}

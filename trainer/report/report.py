@@ -16,7 +16,7 @@ import yaml
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from datasets.loader import evaluation_loader
+from datasets.loader import evaluation_loader, train_loader
 from datasets.streams import EvaluationConfig, resolve
 from trainer import distributed, precision
 from trainer.distributed import ALONE
@@ -52,6 +52,7 @@ SHEET_SIDE = 400  # longer side of a picture on a contact sheet, in pixels
 POOL = 100  # pictures among which a caption looks for its own
 THUMBNAIL = 320  # longer side of a picture that is one of many, in pixels
 TOP = 5  # pictures shown for a caption
+BATCH_IMAGES = 8  # of a training batch
 PHRASES = 3  # phrases shown of a picture
 CROWD = -1  # label of pixels that count as nothing
 RIGHT = (34, 197, 94)  # frame of the right picture, marks on an object
@@ -97,6 +98,9 @@ def write_report(run_folder: str | Path, images_per_task: int = 8, command: str 
         log=read_log(folder / "log.jsonl"),
         configuration=(folder / "config.yaml").read_text(encoding="utf-8"),
         sections=gather(settings, checkpoint.load(folder / "model.pt"), images_per_task),
+        charts=recorded(folder, "charts"),
+        classes=recorded(folder, "per_class"),
+        batches=training_batches(settings),
     )
     for section in report.sections:
         with atomic(folder / "images" / f"{section.source}_{section.task}.png") as file:
@@ -123,11 +127,38 @@ def write_evaluation_report(
         log=(),
         configuration=yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False),
         sections=gather_extremes(settings, network, found, images),
+        charts={name: details.get("charts", {}) for name, details in found.details.items()},
+        classes={name: details.get("per_class", {}) for name, details in found.details.items()},
     )
     path = settings.output / "evaluation.html"
     with atomic(path, "w") as file:
         file.write(render(report))
     return path
+
+
+def recorded(folder: Path, what: str) -> dict[str, Any]:
+    """By data set, what the run's evaluation.json holds under this name; empty without one."""
+    path = folder / results.RECORD
+    held = read_json(path).get("datasets", {}) if path.is_file() else {}
+    return {name: details[what] for name, details in held.items() if details.get(what)}
+
+
+def training_batches(settings: ExperimentConfig) -> list[Section]:
+    """The first images of each training stream as the network sees them, with what is asked of them."""
+    sections = []
+    for number, stream in enumerate(settings.data.train):
+        batch = next(train_loader(stream, settings.data.root, seed=settings.seed))
+        figures = []
+        for sample in batch.samples[:BATCH_IMAGES]:
+            texts = [*(sample.phrases.texts[:PHRASES] if sample.phrases else ()), *sample.captions[:1]]
+            drawn = enlarge(sample.image)
+            if sample.segments is not None and batch.vocabulary is not None and len(sample.segments.masks):
+                names = [batch.vocabulary.names[label] for label in sample.segments.labels.tolist()]
+                drawn = draw_masks(sample.image, sample.segments.masks, names)
+            figures.append(Figure((Panel(drawn, "\n".join(texts)),)))
+        note = "A batch as training shows it: cropped, scaled and mirrored, with its masks, phrases and captions."
+        sections.append(Section(f"stream {number}: {batch.source}", "training", note, tuple(figures)))
+    return sections
 
 
 def gather_extremes(settings: ExperimentConfig, network: NetworkSource, found: Evaluation, images: int) -> list[Section]:

@@ -126,7 +126,8 @@ def test_the_page_is_well_formed_and_needs_nothing_else() -> None:
     tags.feed(page)
     assert not tags.open
     assert tags.seen.count("img") == 3 and "script" not in tags.seen and "link" not in tags.seen
-    assert all(address.startswith("data:image/") for address in tags.addresses)
+    assert all(address.startswith(("data:image/", "#")) for address in tags.addresses)
+    assert all(f'id="{name}"' in page for name in re.findall(r'href="#(\w+)"', page)) and 'href="#scores"' in page
 
 
 def test_texts_are_escaped_and_captions_keep_their_lines() -> None:
@@ -274,7 +275,7 @@ def _stand_in(monkeypatch: pytest.MonkeyPatch, asked: list[tuple[int, list[str]]
     monkeypatch.setattr(module, "settings_for", lambda spec, tasks: tasks)
     return SimpleNamespace(
         predict=predict,
-        data=SimpleNamespace(evaluate=(entry,), root=Path("data")),
+        data=SimpleNamespace(train=(), evaluate=(entry,), root=Path("data")),
         trainer=SimpleNamespace(device="cpu", precision="float32"),
         tasks=SimpleNamespace(build=lambda names: [SimpleNamespace(name=name) for name in names]),
     )
