@@ -13,6 +13,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 
 from trainer import distributed
@@ -28,8 +29,8 @@ def measure(config: ExperimentConfig, options: argparse.Namespace, score: bool =
     world = distributed.detect(os.environ)
     device = distributed.pick_device(config.trainer.device, world)
     config = choose(config, options.datasets, options.limit)
-    with distributed.group(world, device, os.environ, *config.trainer.patience):
-        source, keeping = entry_point.source(config, options, device, score)
+    with distributed.group(world, device, os.environ, *config.trainer.patience), ExitStack() as kept:
+        source, keeping = entry_point.source(config, options, device, score, kept)
         if options.fresh and world.is_main:
             entry_point.forget(keeping)
         distributed.barrier(world)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 
 from trainer.distributed import World
-from trainer.evaluation import resume
+from trainer.evaluation import resume, wild
 from trainer.evaluation.evaluation import Evaluation, Keeping, NetworkSource, SavedSource
 from trainer.evaluation.results import record, write_record
 from trainer.experiment import ExperimentConfig, load_model
@@ -24,7 +25,12 @@ from xdecoder.integrity import sha256
 def add_arguments(parser: argparse.ArgumentParser, score: bool) -> None:
     """The options of `eval.py measure`, or those of `eval.py score`."""
     if score:
-        parser.add_argument("--predictions", type=Path, metavar="DIR", help="where they lie (default: OUTPUT/predictions)")
+        parser.add_argument(
+            "--predictions",
+            type=Path,
+            metavar="DIR",
+            help="where they lie, or the wild benchmark's zip (default: OUTPUT/predictions)",
+        )
     else:
         parser.add_argument("--checkpoint", metavar="FILE", help="the network: a path or an address (default: the run's)")
         saved = "save what the network says in the official formats, under OUTPUT/predictions"
@@ -43,12 +49,17 @@ def add_arguments(parser: argparse.ArgumentParser, score: bool) -> None:
 
 
 def source(
-    config: ExperimentConfig, options: argparse.Namespace, device: torch.device, score: bool
+    config: ExperimentConfig, options: argparse.Namespace, device: torch.device, score: bool, kept: ExitStack
 ) -> tuple[NetworkSource | SavedSource, Keeping]:
-    """What is measured, and what is kept meanwhile. What killed processes left half-written in the run folder is removed."""
+    """What is measured, and what is kept meanwhile. What killed processes left half-written in the run folder is removed.
+
+    kept: closes what has to stay open until all is measured.
+    """
     sweep(config.output)
     if score:
         folder = options.predictions or config.output / "predictions"
+        if folder.suffix == ".zip" and folder.is_file():
+            return SavedSource(kept.enter_context(wild.unpacked(folder)), config.data.root), Keeping()
         if not folder.is_dir():
             advice = "measure with --save-predictions, or name a folder with --predictions"
             raise ConfigError(f"{folder}: no predictions there; {advice}")
@@ -97,6 +108,8 @@ def finish(
     for name, details in found.details.items():
         for note in details["notes"]:
             print(f"{name}: {note}")
+    if keeping.predictions and (packed := wild.pack(keeping.predictions, found.results)):
+        print(f"{packed}: predictions in the form that the server of Segmentation in the Wild takes")
     print(f"{path}: protocol, versions, checkpoint and the scores of each class")
     if options.images > 0 and isinstance(source, NetworkSource):
         print(write_evaluation_report(config, source, found, options.images, command))

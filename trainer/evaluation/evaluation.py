@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import mean, median
 from typing import Any, Protocol
 
 import torch
@@ -23,7 +22,7 @@ from datasets.submissions import SavedAnswers, Submission
 from datasets.tasks import has_truth
 from trainer import distributed, precision
 from trainer.distributed import ALONE, World
-from trainer.evaluation import resume
+from trainer.evaluation import resume, wild
 from trainer.evaluation.resume import PartialResults
 from trainer.experiment import ExperimentConfig
 from trainer.interrupt import StopRequest, stop_on_signals
@@ -34,7 +33,6 @@ from xdecoder.network import Network
 from xdecoder.types import Batch, to_device
 
 Answers = Callable[[Sequence[str], Batch], dict[str, list[Any]]]
-SEGINW = "seginw_"
 
 
 @dataclass(frozen=True)
@@ -148,7 +146,7 @@ def measure(
             protocol[entry.prefix] = protocol.get(entry.prefix, {}) | _protocol(config, entry, found)
             if details:
                 _add(known.setdefault(entry.prefix, {}), found.details() | {"seconds": time.monotonic() - start})
-    return Evaluation(results | _in_the_wild(results), protocol, known)
+    return Evaluation(results | wild.aggregate(results), protocol, known)
 
 
 def _refuse_twins(entries: Sequence[EvaluationConfig]) -> None:
@@ -272,12 +270,6 @@ def _add(details: dict[str, Any], more: dict[str, Any]) -> None:
     for key, value in more.items():
         old = details.get(key)
         details[key] = {**old, **value} if isinstance(old, dict) else old + value if old is not None else value
-
-
-def _in_the_wild(results: Mapping[str, float]) -> dict[str, float]:
-    """The mean and the median AP over those sets of Segmentation in the Wild that were measured."""
-    scores = [value for name, value in results.items() if name.startswith(SEGINW) and name.endswith("/AP")]
-    return {"seginw/AP_mean": mean(scores), "seginw/AP_median": median(scores)} if len(scores) > 1 else {}
 
 
 def _protocol(config: ExperimentConfig, entry: EvaluationConfig, found: _Entry) -> dict[str, Any]:

@@ -43,6 +43,7 @@ HEADLINES = {
     "AP": "AP",
     "mIoU": "mIoU",
     "AP_mean": "AP",
+    "AP_median": "median",
     "referring_cIoU": "cIoU",
     "referring_mIoU": "mIoU",
     "referring_precision@0.5": "P@0.5",

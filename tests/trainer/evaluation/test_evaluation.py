@@ -22,7 +22,7 @@ import eval as script
 from datasets.readers.coco import CocoSpec
 from datasets.spec import Protocol
 from tests.tiny import tiny_config, tiny_model
-from trainer.evaluation import entry_point, evaluation
+from trainer.evaluation import entry_point
 from trainer.evaluation.evaluation import settings_for
 from trainer.evaluation.suites import GROUPS, choose, entries_of, paper_table
 from trainer.experiment import ExperimentConfig
@@ -334,8 +334,5 @@ def test_the_set_s_protocol_holds_where_the_experiment_says_nothing() -> None:
     assert kept.segmentation.class_weight == told.segmentation.class_weight
 
 
-def test_the_mean_over_segmentation_in_the_wild() -> None:
-    scores = {"seginw_a_val/AP": 10.0, "seginw_b_val/AP": 20.0, "seginw_c_val/AP": 60.0, "coco/AP": 99.0}
-    assert evaluation._in_the_wild(scores) == {"seginw/AP_mean": 30.0, "seginw/AP_median": 20.0}
-    assert evaluation._in_the_wild({"seginw_a_val/AP": 10.0}) == {}
+def test_names_of_sets_are_split_at_commas() -> None:
     assert entry_point._names(" a, b,") == ("a", "b")
