@@ -10,7 +10,7 @@ from types import MappingProxyType
 import torch
 
 from datasets.streams import describe_own
-from trainer import distributed, published
+from trainer import distributed, published, published_sed
 from trainer.experiment import ExperimentConfig
 from trainer.heartbeat import RankLostError
 from trainer.meter import NonFiniteError
@@ -86,6 +86,8 @@ def _read(
     parser: argparse.ArgumentParser, arguments: Sequence[str], environment: Mapping[str, str]
 ) -> tuple[ExperimentConfig, argparse.Namespace]:
     """The experiment and the options, from a line of either grammar."""
+    if published_sed.is_published(arguments):
+        return _read_sed(parser, arguments, environment)
     if not published_line.is_published(arguments):
         options = parser.parse_intermixed_args(arguments)
         return load(ExperimentConfig, options.config, options.settings), options
@@ -102,6 +104,22 @@ def _read(
     if vars(options).get("checkpoint") is None:
         options.checkpoint = experiment.weights
     return experiment.config, options
+
+
+def _read_sed(
+    parser: argparse.ArgumentParser, arguments: Sequence[str], environment: Mapping[str, str]
+) -> tuple[ExperimentConfig, argparse.Namespace]:
+    """The same of a line of SED's."""
+    line = published_sed.parse_line(arguments)
+    options = parser.parse_intermixed_args([line.file, *line.rest])
+    if line.measures != ("datasets" in options):
+        other = "eval.py" if line.measures else "train.py"
+        raise ConfigError(f"this line {'measures' if line.measures else 'trains'}; use {other}")
+    config, weights = published_sed.read(line, environment.get("DETECTRON2_DATASETS"))
+    if not line.measures:
+        return config.model_copy(update={"weights": weights}), options
+    options.checkpoint = options.checkpoint or weights
+    return config, options
 
 
 def sentence(error: BaseException) -> str:
