@@ -17,6 +17,7 @@ from datasets.transforms import TransformConfig
 from xdecoder.config import Config
 from xdecoder.plugins import find, known
 from xdecoder.resizing import ShortestEdge
+from xdecoder.seem.clicks import ClickRule
 from xdecoder.tasks.descriptor import Part
 
 Rename = tuple[tuple[str, str], ...]  # regular expressions and what takes the place of what they match, applied in turn
@@ -98,6 +99,9 @@ class Protocol(Config):
 
     together: bool = False
     """Referring: whether all phrases of a picture are read in one pass, in which they see each other, or each as if alone."""
+
+    rule: ClickRule = "euclid"
+    """Interactive: by which distance the next click is chosen; published numbers use "published"."""
 
     fold: int | None = None
     """Semantic: predicted labels from this one on count as it: the classes that Pascal VOC calls background."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 
-from datasets.catalog import coco, scenes, wild
+from datasets.catalog import coco, interactive, scenes, wild
 from datasets.readers.captions import CaptionsSpec
 from datasets.readers.class_folders import ClassFoldersSpec
 from datasets.readers.coco import CocoSpec
@@ -107,7 +107,7 @@ def _coco_kit(split: str) -> DatasetSpec:
         instances=f"{folder}/instances_train2017.json" if split == "train" else None,
         captions=f"{folder}/captions_val2017.json" if split == "val" else None,
         count=100,
-        evaluators=("panoptic", "instance", "semantic", "captioning", "retrieval"),
+        evaluators=("panoptic", "instance", "semantic", "captioning", "retrieval", "interactive"),
         protocol="100 pictures of COCO 2017 with official annotations, 133 classes; not comparable with the whole split",
     )
 
@@ -161,6 +161,7 @@ _EVALUATORS: tuple[EvaluatorName, ...] = (
     "captioning",
     "retrieval",
     "attributes",
+    "interactive",
 )
 
 CATALOG: dict[str, DatasetSpec] = {
@@ -197,6 +198,7 @@ CATALOG: dict[str, DatasetSpec] = {
         *coco.SPECS,
         *scenes.SPECS,
         *wild.SPECS,
+        *interactive.SPECS,
         OwnSpec(name="own_train", images="", part="train"),
         OwnSpec(name="own_val", images="", part="val"),
     )

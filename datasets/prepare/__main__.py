@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from datasets.prepare import ade20k, coco, own_example, pascal, scannet, shapes, streets
+from datasets.prepare import ade20k, coco, own_example, pascal, sbd, scannet, shapes, streets
 
 GENERATED: dict[str, Callable[..., bool]] = {"shapes": shapes.prepare, "own_example": own_example.prepare}
 DOWNLOADS: dict[str, tuple[Callable[[Path, int], list[Path]], str]] = {
@@ -22,6 +22,7 @@ DOWNLOADS: dict[str, tuple[Callable[[Path, int], list[Path]], str]] = {
     "context_59": (pascal.prepare_59, "label images of Pascal Context's common classes"),
     "context_459": (pascal.prepare_459, "label images of all of Pascal Context's classes"),
     "refcoco": (coco.prepare_refs, "JSONs of RefCOCO, RefCOCO+ and RefCOCOg from refs(*).p"),
+    "sbd": (sbd.prepare, "images of the object numbers of SBD's validation pictures"),
     "scannet": (scannet.prepare, "label images and the panoptic set of ScanNet's validation frames"),
 }
 

@@ -60,7 +60,7 @@ def counts(records: Sequence[Record]) -> Counts:
     """How many of each kind the pictures have between them."""
     references = [reference for record in records for reference in record.references]
     return Counts(
-        objects=len(references) + sum(len(record.regions or ()) for record in records),
+        objects=len(references) + sum(len(record.regions or ()) + len(record.objects) for record in records),
         sentences=sum(len(reference.sentences) for reference in references),
         captions=sum(len(record.captions) for record in records),
         questions=sum(len(record.questions) for record in records),
