@@ -201,7 +201,7 @@ def test_eval_from_end_to_end(
         seen.append((source.model, config.data.evaluate))
         return Evaluation({"coco/PQ": 50.8}, {})
 
-    monkeypatch.setattr("trainer.evaluation.measure", measure)
+    monkeypatch.setattr("trainer.evaluation.evaluation.measure", measure)
     line = ["evaluate", "--conf_files", str(small[0]), "--overrides"]
     assert evaluation.main([*line, "WEIGHT", str(small[1]), "DATASETS.TEST", COCO, "CUDA", "0"]) == 0
     assert "coco/PQ" in capsys.readouterr().out
