@@ -14,6 +14,8 @@ _ADVICE = {
     "missing": "download it, or make it with `python -m datasets.prepare`; --root must name the folder above all data sets",
     "damaged": "delete it and fetch it again; it is cut off or another kind of file",
     "page": "delete it and download it again; the server sent a page (a login, a quota, a moved file)",
+    "encoding": "save it as UTF-8; if it is no text, fetch it again",
+    "pointer": "fetch what it points at: run `git lfs pull` where the file comes from",
     "special": "put an ordinary file in its place, or leave it out",
     "large": "leave it out, or make a smaller one of it",
 }
@@ -44,7 +46,7 @@ def refuse(what: str, advice: str = MEND) -> DataError:
 
 
 def advice_for(kind: str) -> str:
-    """What to do about a file that is `missing`, `damaged`, a `page`, `special` or `large`."""
+    """What to do about a file, by the kind of its error, such as `missing` or `damaged`."""
     return _ADVICE.get(kind, MEND)
 
 

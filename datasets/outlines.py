@@ -45,6 +45,28 @@ def parse(outline: Any) -> Outline:
     return [polygon for polygon in polygons if len(polygon) >= 6]
 
 
+def lies_outside(outline: Outline, height: int, width: int) -> bool:
+    """Whether polygons can cover no pixel of their picture, since all lie beside it or have no area.
+
+    Raises:
+        ValueError: for a corner that is farther away from the picture than it is large.
+    """
+    side = max(height, width)
+    for part in outline:
+        if isinstance(part, dict):
+            return False
+        xs, ys = part[::2], part[1::2]
+        left, right, top, bottom = min(xs), max(xs), min(ys), max(ys)
+        if min(left, top) < -side or max(right, bottom) > 2 * side:
+            far = min(left, top) if min(left, top) < -side else max(right, bottom)
+            raise ValueError(
+                f"its segmentation has a corner at {far:g}, far outside of its picture, whose longer side is {side}"
+            )
+        if right > max(left, 0) and left < width and bottom > max(top, 0) and top < height:
+            return False
+    return True
+
+
 def _polygons(outline: list[Any]) -> list[Any]:
     """Flat lists of numbers, whichever way corners are nested."""
     if not outline:
@@ -84,6 +106,8 @@ def _check_polygon(polygon: Any) -> None:
 
 def _run_lengths(outline: Mapping[str, Any]) -> RunLengths:
     size, counts = outline.get("size"), outline.get("counts")
+    if isinstance(size, (list, tuple)):
+        size = [int(side) if isinstance(side, str) and side.isdecimal() and len(side) < 10 else side for side in size]
     if not isinstance(size, (list, tuple)) or len(size) != 2 or not all(type(side) is int and side > 0 for side in size):
         raise ValueError("its RLE needs a size, height and width in pixels")
     if not isinstance(counts, (list, str, bytes)):
@@ -128,11 +152,7 @@ def outline_code(outline: Any, height: int, width: int, where: str) -> RunLength
 
 
 def _drawn(polygons: list[Polygon], height: int, width: int) -> list[RunLengths]:
-    side = max(height, width)
-    least, most = min(map(min, polygons)), max(map(max, polygons))
-    if least < -side or most > 2 * side:
-        far = least if least < -side else most
-        raise ValueError(f"its segmentation has a corner at {far:g}, far outside of its picture of {width}x{height}")
+    lies_outside(polygons, height, width)
     codes: list[RunLengths] = coco.frPyObjects([[float(number) for number in polygon] for polygon in polygons], height, width)
     return codes
 

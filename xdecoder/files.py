@@ -22,7 +22,11 @@ IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".t
 
 
 class FileError(ValueError):
-    """A file that cannot be used, in one sentence; `kind` says why in one word: missing, damaged, page, special or large."""
+    """A file that cannot be used, in one sentence.
+
+    Attributes:
+        kind: why, in one word: missing, damaged, encoding, page, pointer, special or large.
+    """
 
     def __init__(self, message: str, kind: str) -> None:
         super().__init__(printable(message))
@@ -169,7 +173,7 @@ def read_text(path: str | Path, what: str = "file", limit: int = MAX_TEXT) -> st
         place = "it holds a NUL"
     if "\0" in text:
         told = f"found a binary file, or text of another encoding ({place}); a {what} is text in UTF-8"
-        raise FileError(f"{path}: {told}", "damaged")
+        raise FileError(f"{path}: {told}", "encoding")
     return text
 
 
@@ -181,6 +185,8 @@ def read_json(path: str | Path) -> Any:
     except ValueError as error:
         if text.lstrip()[:1] == "<":
             raise FileError(f"{path}: expected JSON, found an HTML page; the download probably failed", "page") from None
+        if text.startswith("version https://git-lfs"):
+            raise FileError(f"{path}: is a Git LFS pointer, not the file itself", "pointer") from None
         raise FileError(f"{path}: not valid JSON ({error})", "damaged") from None
 
 

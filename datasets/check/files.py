@@ -10,7 +10,6 @@ from datasets.spec import DatasetSpec
 from xdecoder.files import regular
 
 _LFS = b"version https://git-lfs"
-_PULL = "fetch what it points at: run `git lfs pull` where the file comes from"
 
 
 def check_files(spec: DatasetSpec, root: Path) -> list[Finding]:
@@ -38,7 +37,7 @@ def impostor(path: Path) -> Finding | None:
     if not head:
         return Finding(f"{path}: is empty", "fetch it again")
     if head.startswith(_LFS):
-        return Finding(f"{path}: is a Git LFS pointer, not the file itself", _PULL)
+        return Finding(f"{path}: is a Git LFS pointer, not the file itself", advice_for("pointer"))
     if head.lower().startswith((b"<!doctype", b"<html")):
         return Finding(f"{path}: an HTML page that was saved under this name", advice_for("page"))
     return None

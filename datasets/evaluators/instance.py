@@ -211,7 +211,7 @@ def read_annotations(
                 what = f"{path}: annotation {row.get('id')} names an image or a category that the file does not list"
                 found.add("category", what)
             continue
-        outline = checked_outline(row, path, found, vocabulary.names[label])
+        outline = checked_outline(row, file, found, vocabulary.names[label])
         if outline:
             truth[row["image_id"]].append({**row, "segmentation": outline, "label": label})
     wrong = fatal(found.told())

@@ -90,10 +90,13 @@ def share(records: Sequence[Record], part: str) -> list[Record]:
     """
     if len(records) < 2:
         raise ValueError("a set without splits of its own needs two pictures at least, one to learn from and one to measure on")
-    draws = [zlib.crc32(Path(str(record.image)).stem.encode()) for record in records]
+    names = [Path(str(record.image)).stem for record in records]
+    if len(set(names)) < len(names):
+        names = [str(record.id) for record in records]
+    draws = [zlib.crc32(name.encode("utf-8", "surrogateescape")) for name in names]
     held = [draw % 5 == 0 for draw in draws]
     if all(held) or not any(held):
-        held = [draw == min(draws) for draw in draws]
+        held = [place == draws.index(min(draws)) for place in range(len(draws))]
     return [record for record, out in zip(records, held, strict=True) if out == (part == "val")]
 
 

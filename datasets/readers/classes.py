@@ -64,7 +64,7 @@ class ClassKeys(VocabularyKeys):
         if self.vocabulary:
             return vocabularies.load(self.vocabulary).vocabulary
         if isinstance(self.classes, tuple):
-            where, listed = "classes", self.classes
+            where, listed = f"{root / str(getattr(self, 'images', ''))}: its classes", self.classes
         else:
             where, listed = str(root / str(self.classes)), tuple(read_lines(root / str(self.classes)))
             if any(map(is_background, listed)):

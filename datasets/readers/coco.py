@@ -395,26 +395,30 @@ def _instances(file: File, spec: CocoSpec, found: Findings) -> tuple[Vocabulary,
             else:
                 _strange_category(found, file.path, row["image_id"], row["category_id"])
             continue
-        outline = checked_outline(row, file.path, found, vocabulary.names[label])
+        outline = checked_outline(row, file, found, vocabulary.names[label])
         if outline:
             regions[row["image_id"]].append(Region(label, crowd=bool(row.get("iscrowd")), outline=outline))
     _check_learnable(regions, file.path, found)
     return vocabulary, regions
 
 
-def checked_outline(row: Mapping[str, Any], path: Path, found: Findings, label: str | None = None) -> outlines.Outline:
+def checked_outline(row: Mapping[str, Any], file: File, found: Findings, label: str | None = None) -> outlines.Outline:
     """An annotation's outline as it is understood everywhere, empty where it has none; what is wrong goes to `found`."""
+    picture = file.pictures.get(row["image_id"])
+    side = max(picture.get("height") or 0, picture.get("width") or 0) if picture else 0  # which is which EXIF may turn round
     try:
         outline = outlines.parse(row["segmentation"])
+        outside = bool(outline and side) and outlines.lies_outside(outline, side, side)
     except ValueError as error:
-        what = f"{path}: annotation {shown(row.get('id'))} of picture {shown(row['image_id'])}: {error}"
-        found.add(f"{path}: outline", what, _MEND_OUTLINES, label=label)
+        what = f"{file.path}: annotation {shown(row.get('id'))} of picture {shown(row['image_id'])}: {error}"
+        found.add(f"{file.path}: outline", what, _MEND_OUTLINES, label=label)
         return []
-    if not outline:
-        whose = f"annotation {shown(row.get('id'))} of picture {shown(row['image_id'])}"
-        what = f"{path}: {whose} has no outline (no polygon of three corners or more) and is left out"
-        found.add(f"{path}: no outline", what, _MEND_OUTLINES, fatal=False, label=label)
-    return outline
+    if outline and not outside:
+        return outline
+    whose = f"{file.path}: annotation {shown(row.get('id'))} of picture {shown(row['image_id'])}"
+    why = "covers no pixel of its picture" if outside else "has no outline (no polygon of three corners or more)"
+    found.add(f"{file.path}: {why}", f"{whose} {why} and is left out", _MEND_OUTLINES, fatal=False, label=label)
+    return []
 
 
 def _strange_category(found: Findings, path: Path, image: Id, category: Id) -> None:
@@ -444,7 +448,7 @@ def _references(file: File, found: Findings) -> dict[Id, tuple[Reference, ...]]:
         sentences = [*row.get("sentences", ()), *said.get(row["id"], ())]
         texts = tuple((each.get("raw") or each.get("sent") or "").strip().lower() for each in sentences)
         texts = tuple(text for text in texts if text)
-        outline = checked_outline(row, file.path, found) if texts else []
+        outline = checked_outline(row, file, found) if texts else []
         if outline:
             references[row["image_id"]].append(Reference(outline, texts, row["id"]))
     return {image: tuple(held) for image, held in references.items()}

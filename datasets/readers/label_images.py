@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from datasets.findings import Findings
 from datasets.readers.classes import ClassKeys, LabelImageKeys, is_background, renamed
 from datasets.readers.names import ids_of
 from datasets.records import Contents, Record, Turn
@@ -62,9 +63,16 @@ class LabelImagesSpec(LabelImageKeys, ClassKeys, DatasetSpec):
         images, labels = root / self.images, root / (self.labels or self.images)
         pairs = _listed(self, root) if self.split else _paired(self, images, labels)
         ids = ids_of([name for name, _ in pairs])
+        found = Findings()
+        if not (self.split or self.pair_by_order or self.only_labelled) and images != labels:
+            paired = {label for _, label in pairs}
+            for name in images_below(labels):
+                if name not in paired:
+                    what = f"{labels / name}: belongs to no picture of {images} and is left out"
+                    found.add("pictures", what, "add the picture, or remove its label image", fatal=False)
         rows = zip(ids, pairs, strict=True)
         records = [Record(key, images / name, id_map=labels / label, turn=self.turn) for key, (name, label) in rows]
-        return Contents(self.class_names(root), records)
+        return Contents(self.class_names(root), records, found.told())
 
 
 def _listed(spec: LabelImagesSpec, root: Path) -> list[tuple[str, str]]:
@@ -98,8 +106,8 @@ def _paired(spec: LabelImagesSpec, images: Path, labels: Path) -> list[tuple[str
         return list(zip(names, others, strict=True))
     pairs = [(name, renamed(name, spec.label_rename)) for name in names]
     if spec.only_labelled:
-        return [(name, label) for name, label in pairs if (labels / label).is_file()]
+        return [(name, label) for name, label in pairs if (labels / label).exists()]
     for name, label in pairs:
-        if not (labels / label).is_file():
+        if not (labels / label).exists():
             raise ValueError(f"{labels / label}: no such file; every picture of {images} needs its label image, as {name} does")
     return pairs

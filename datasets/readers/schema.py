@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AllowInfNan, StrictFloat, StrictInt, StrictStr, TypeAdapter, ValidationError
 
 from datasets.findings import refuse
 from xdecoder.files import shown
 
-Id = int | str
+if TYPE_CHECKING:
+    Id = int | str
+else:  # neither true nor false, and 1.0 is 1 wherever it is looked up
+    Id = StrictInt | StrictStr | Annotated[StrictFloat, AllowInfNan(False)]
 MEND = "mend the file, or export it again"
 
 
@@ -28,7 +31,11 @@ def _explained(error: ValidationError, key: str, rows: Any) -> str:
         return f"expected {key!r} to be a list, not {shown(rows)}"
     fault = next(iter(error.errors(include_url=False, include_context=False)))
     place, *inner = fault["loc"] or (0,)
-    names = [part for part in inner if not (isinstance(part, str) and part in ("int", "str", "float"))]
+    names = [
+        part
+        for part in inner
+        if not (isinstance(part, str) and part in ("int", "str", "float", "function-after[allow_inf_nan(), float]"))
+    ]
     row = rows[place] if isinstance(place, int) and place < len(rows) else None
     called = f" (id {shown(row['id'])})" if isinstance(row, dict) and "id" in row else ""
     where = f"entry {place} of {key!r}{called}"

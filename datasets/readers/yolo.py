@@ -48,7 +48,7 @@ class YoloSpec(ClassKeys, DatasetSpec):
         found = Findings()
         pictures = list(dict.fromkeys(self._pictures(root)))
         texts = {picture: self._text(picture, root) for picture in pictures}
-        there = {picture: text for picture, text in texts.items() if text.is_file()}
+        there = {picture: text for picture, text in texts.items() if text.exists()}
         if pictures and not there:
             folder = texts[pictures[0]].parent
             found.add("texts", f"{folder}: holds no .txt file; each picture of {pictures[0].parent} needs its labels there")

@@ -150,6 +150,28 @@ def two_yamls(folder: Path) -> Path:
     return folder
 
 
+def unlabelled(folder: Path) -> Path:
+    for path in (masks(folder) / "masks").iterdir():
+        Image.new("L", (64, 48), 255).save(path)
+    return folder
+
+
+def label_folder(folder: Path) -> Path:
+    path = yolo(folder) / "labels/train/p0.txt"
+    path.unlink()
+    path.mkdir()
+    return folder
+
+
+def splits_of_classes(*folders: str) -> Case:
+    def make(folder: Path) -> Path:
+        for number, name in enumerate(folders):
+            save(folder / name, f"p{number}.jpg", number)
+        return folder
+
+    return make
+
+
 def supervisely(folder: Path) -> Path:
     save(folder / "ds0/img", "p0.jpg", 0)
     (folder / "ds0/ann").mkdir()
@@ -303,6 +325,8 @@ READ: dict[str, tuple[Case, int]] = {
     "LabelMe": (labelme, 6),
     "LabelMe rectangles": (lambda f: labelme(f, "rectangle"), 6),
     "class folders": (class_folders, 8),
+    "class folders of one name": (splits_of_classes("a/1", "a/2", "a/3", "b/1", "b/2", "b/3"), 6),
+    "fewer classes to measure": (splits_of_classes("train/a", "train/b", "train/c", "val/a", "val/b"), 5),
     "hidden files, COCO": (lambda f: with_hidden(coco(f)), 6),
     "hidden files, YOLO": (lambda f: with_hidden(yolo(f)), 6),
     "hidden files, masks": (lambda f: with_hidden(masks(f)), 6),
@@ -316,7 +340,10 @@ REFUSED: dict[str, tuple[Case, str]] = {
         "annotation 1 of picture 1: .* finite number",
     ),
     "corner inf": (lambda f: coco(f, outline([[float("inf"), *BOX[1:]]], True)), "not a finite number"),
-    "corner far": (lambda f: coco(f, outline([[2e8, *BOX[1:]]])), "a corner at 2e\\+08, far outside of its picture of 64x48"),
+    "corner far": (
+        lambda f: coco(f, outline([[2e8, *BOX[1:]]])),
+        "a corner at 2e\\+08, far outside of its picture, whose longer side is 64",
+    ),
     "counts short": (lambda f: coco(f, outline({"size": [48, 64], "counts": [777, 10]})), "counts that make 787 pixels"),
     "counts negative": (lambda f: coco(f, outline({"size": [48, 64], "counts": [-5, 3077]})), "a count of -5"),
     "counts cut": (lambda f: coco(f, outline({"size": [48, 64], "counts": "Yh0:V1000ge"})), "counts that"),
@@ -352,6 +379,12 @@ REFUSED: dict[str, tuple[Case, str]] = {
     "masks as JPEG": (lambda f: masks(f, suffix=".jpg"), "save masks as PNG"),
     "one class and background": (lambda f: masks(f, b"background\nbox\n", mode="1"), "would be right everywhere"),
     "mmsegmentation without classes": (lambda f: masks(f, None, "img_dir/train", "ann_dir/train"), "classes.txt: no such file"),
+    "all unlabelled": (unlabelled, "all pixels of its masks are 255"),
+    "a class that is not learnt": (
+        splits_of_classes("train/a", "train/b", "val/a", "val/c"),
+        "val/c: is a class that .*train has no",
+    ),
+    "label file a folder": (label_folder, "p0.txt: is a folder"),
     "Supervisely": (supervisely, "is a Supervisely project, which is not read here; export it as COCO"),
     "panoptic without isthing": (panoptic, "category 'box' lacks 'isthing'"),
     "pipe as class list": (lambda f: pipe(masks(f) / "classes.txt").parent, "is a pipe, a socket or a device"),
@@ -362,6 +395,13 @@ REFUSED: dict[str, tuple[Case, str]] = {
 
 LEFT_OUT: dict[str, tuple[Case, str]] = {
     "a point beside polygons": (lambda f: coco(f, outline([], True)), "annotation 1 of picture 1 has no outline"),
+    "class folder background": (
+        splits_of_classes(*(f"{name}/{i}" for name in ("box", "disc", "background") for i in "1234")),
+        "background is no class",
+    ),
+    "a mask too many": (lambda f: (masks(f), save(f / "masks", "zz.png", 1))[0], "zz.png: belongs to no picture"),
+    "beside the picture": (lambda f: coco(f, outline([[70, 70, 80, 70, 80, 80]], True)), "covers no pixel of its picture"),
+    "no area": (lambda f: coco(f, outline([[5, 5, 5, 5, 5, 5]], True)), "covers no pixel of its picture"),
     "category background": (lambda f: coco(f, renamed("box", "BackGround")), "of a category called background"),
 }
 """Sets that are read but for something that is named."""

@@ -30,18 +30,29 @@ def look_classes(folder: Path, part: str) -> Fields | None:
     split = all(sides.values())
     home = sides[part] if split else sides["train"] or folder
     assert home is not None
-    kinds = sorted(path.name for path in home.iterdir() if path.is_dir() and not hidden(path.name) and holds_images(path))
+    kinds = _kinds(home)
     strange = [name for name in kinds if name in IMAGES + MASKS or name in SPLITS["train"] + SPLITS["val"]]
     if len(kinds) < 2 or strange:
         return None
+    if split and sides["train"] and sides["val"]:
+        kinds = _kinds(sides["train"])
+        unknown = [name for name in _kinds(sides["val"]) if name not in kinds]
+        if unknown:
+            what = f"{sides['val'] / unknown[0]}: is a class that {sides['train']} has no folder of"
+            raise refuse(what, "what is measured should be learnt: add pictures of it, or remove the folder")
     return {
         "reader": "class_folders",
         "images": str(home.absolute()),
         "classes": tuple(kinds),
+        "partial": bool(split),
         "part": None if split else part,
         "evaluators": ("classification",),
         "protocol": told("a folder per class", bool(split)),
     }
+
+
+def _kinds(home: Path) -> list[str]:
+    return sorted(path.name for path in home.iterdir() if path.is_dir() and not hidden(path.name) and holds_images(path))
 
 
 def look_labelme(folder: Path, part: str) -> Fields | None:

@@ -41,7 +41,7 @@ def look(folder: Path, part: str) -> Fields | None:
             raise refuse(f"{other}: its masks are no PNGs; other formats change class numbers, so save masks as PNG")
         return None
     classes = class_list(folder, _WHAT)
-    _refuse_black_and_white(masks, classes)
+    _check_values(masks, classes)
     return {
         "reader": "label_images",
         "images": str(images),
@@ -101,14 +101,18 @@ def _background(classes: tuple[str, ...]) -> str:
     return next((f" and {name!r}" for name in classes if is_background(name)), "")
 
 
-def _refuse_black_and_white(masks: Path, classes: tuple[str, ...]) -> None:
-    """255 means "unlabelled"; a mask painted in black and white would lose all that it is about."""
+def _check_values(masks: Path, classes: tuple[str, ...]) -> None:
+    """255 means "unlabelled": masks painted in black and white would lose all that they are about, others hold nothing else."""
     seen: set[int] = set()
-    for name in images_below(masks)[:10]:
+    for number, name in enumerate(images_below(masks)):
+        if number >= 10 and seen - {UNLABELLED}:
+            break
         try:
             seen |= set(np.unique(np.asarray(decode(masks / name))).tolist())
         except ValueError:
             return  # the reader says what is wrong with it
+    if seen == {UNLABELLED}:
+        raise refuse(f"{masks}: all pixels of its masks are {UNLABELLED}, unlabelled; nothing can be learnt from them")
     if seen == {0, UNLABELLED} and len(classes) <= 2:
         raise refuse(
             f"{masks}: its masks are black and white (0 and 255), but 255 means unlabelled; paint class k of classes.txt as k, "
