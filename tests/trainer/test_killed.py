@@ -19,7 +19,7 @@ from tests.standin import Model, Task, batches
 from trainer import checkpointing
 from trainer.trainer import Stream, Trainer, TrainerConfig
 from xdecoder import checkpoint
-from xdecoder.files import sweep
+from xdecoder.files import read_json, sweep, write_json
 
 pytestmark = pytest.mark.slow
 
@@ -40,6 +40,10 @@ def train(folder: Path, signs_of_life: int | None = None) -> None:
 
     sweep(folder)
     checkpointing.clear_drafts(folder / "checkpoints")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", audible_fsync)
+        write_json(folder / "config.json", {"steps": STEPS})
+        checkpoint.write({"format": checkpoint.FORMAT, "model": {"a": torch.arange(9.0)}}, folder / "model.pt")
     config = TrainerConfig(steps=STEPS, learning_rate=0.01, log_every=4, save_every=3, device="cpu")
     torch.manual_seed(0)
     streams = [Stream([Task("a")], batches), Stream([Task("a"), Task("b")], batches, weight=0.5)]  # type: ignore[list-item]
@@ -87,11 +91,13 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_killed_ten_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_ten_times(tmp_path: Path) -> None:
     train(tmp_path / "whole")
     folder, chance, killed = tmp_path / "killed", random.Random(0), 0
     for _ in range(KILLS):
         killed += train_and_die(folder, chance.randint(1, 14), chance.uniform(0, 0.004))
+        for path, read in ((folder / "config.json", read_json), (folder / "model.pt", checkpoint.read)):
+            assert not path.exists() or read(path), "every file that has its name can be read"
         states = checkpointing.states(folder / "checkpoints")
         for path in states:
             assert checkpoint.read(path)["step"] == checkpointing.step_of(path), "every state that has its name can be read"
