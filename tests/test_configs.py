@@ -13,7 +13,7 @@ from trainer.adaptation import adapt
 from trainer.experiment import ExperimentConfig
 from trainer.optim import build_optimizer
 from trainer.trainer import Learner, Stream
-from xdecoder.config import load
+from xdecoder.config import ConfigError, load
 from xdecoder.model import XDecoder
 from xdecoder.published.architectures import ARCHITECTURES
 from xdecoder.types import Question
@@ -138,3 +138,17 @@ def test_two_steps_of_answering(root: Path) -> None:
         optimizer.step()
         seen.append(terms["vqa/answer"].item())
     assert seen[1] < seen[0]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.decoder.layers=10000000", r"model: decoder\.layers is 10000000; at most 1000 could be built"),
+        ("model.decoder.queries=1000000000", r"model: decoder\.queries is 1000000000; at most 1000000 could be built"),
+        ("model.image_size=1000000", r"model: image_size is 1000000; at most 8192 could be built"),
+        ("data.workers=100000", r"data\.workers.* less than or equal to 256 \(given: 100000\)"),
+    ],
+)
+def test_what_no_machine_could_hold_is_refused_before_it_is_built(root: Path, override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load(ExperimentConfig, root / "configs/shapes/quickstart.yaml", [override])

@@ -9,6 +9,8 @@ import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
+from xdecoder.files import shown
+
 HUB = "https://huggingface.co"
 
 
@@ -73,7 +75,7 @@ def named(source: str | Path) -> Weights | None:
         return None
     close = difflib.get_close_matches(word, PUBLISHED, n=1)
     hint = f"did you mean {close[0]!r}?" if close else "`xdecoder weights` lists the published names"
-    raise ValueError(f"{word}: no such checkpoint; {hint}")
+    raise ValueError(f"{word if word.isprintable() else shown(word)}: no such checkpoint; {hint}")
 
 
 def listing() -> str:
