@@ -24,15 +24,15 @@ def rings(mask: NDArray[np.bool_]) -> list[Ring]:
     padded = np.pad(mask, 1)
     following: dict[Point, list[Point]] = {}
 
-    def step(rows: NDArray[Any], columns: NDArray[Any], start: Point, end: Point) -> None:
-        for y, x in zip(rows.tolist(), columns.tolist(), strict=True):
+    def step(pixels: NDArray[np.bool_], start: Point, end: Point) -> None:
+        for y, x in np.argwhere(pixels).tolist():
             following.setdefault((x + start[0], y + start[1]), []).append((x + end[0], y + end[1]))
 
     inside = padded[1:-1, 1:-1]
-    step(*np.nonzero(inside & ~padded[:-2, 1:-1]), (0, 0), (1, 0))  # upper edges lead right
-    step(*np.nonzero(inside & ~padded[1:-1, 2:]), (1, 0), (1, 1))  # right ones down
-    step(*np.nonzero(inside & ~padded[2:, 1:-1]), (1, 1), (0, 1))
-    step(*np.nonzero(inside & ~padded[1:-1, :-2]), (0, 1), (0, 0))
+    step(inside & ~padded[:-2, 1:-1], (0, 0), (1, 0))  # upper edges lead right
+    step(inside & ~padded[1:-1, 2:], (1, 0), (1, 1))  # right ones down
+    step(inside & ~padded[2:, 1:-1], (1, 1), (0, 1))
+    step(inside & ~padded[1:-1, :-2], (0, 1), (0, 0))
     found = []
     while following:
         ring = [next(iter(following))]
@@ -74,7 +74,8 @@ def area(ring: Sequence[Point]) -> float:
 
 def coco(results: Iterable[tuple[str, Drawable]]) -> dict[str, Any]:
     """A file of annotations about images by name: masks as RLE, categories and images numbered from 1 in order."""
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     numbers: dict[str, int] = {}
     for number, (name, result) in enumerate(results, 1):
         images.append({"id": number, "file_name": name, "width": result.image.width, "height": result.image.height})
