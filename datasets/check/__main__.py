@@ -68,7 +68,7 @@ def check(spec: DatasetSpec, root: Path, learnt: bool = False, every: bool = Fal
 
 def _counts(spec: DatasetSpec, source: Source) -> list[Finding]:
     held, found = len(source.records), counts(source.records)
-    pairs = [("images", held, spec.count), *((what, getattr(found, what), wanted) for what, wanted in spec.counts)]
+    pairs = [("pictures", held, spec.count), *((what, getattr(found, what), wanted) for what, wanted in spec.counts)]
     advice = "files are missing or of another release; fetch the official ones"
     return [Finding(f"{has} {what}; expected {wanted}", advice) for what, has, wanted in pairs if wanted not in (None, has)]
 
