@@ -83,7 +83,8 @@ class ImageDataset(Dataset[Sample]):
         cache: bool = False,
     ) -> None:
         check_serves(spec, tuple(tasks), training)
-        self.source: Source = read(spec, root)
+        # Whoever uses only the first pictures may have fetched only a part of the set.
+        self.source: Source = read(spec.uncounted() if limit else spec, root)
         for finding in self.source.findings:
             logging.getLogger(__name__).warning("data set %s: %s", spec.name, finding.what)
         self.vocabulary, self.name = self.source.vocabulary, spec.name

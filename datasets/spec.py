@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, ModelWrapValidatorHandler, model_validator
 
@@ -166,6 +166,10 @@ class DatasetSpec(Config):
     def _as_member(cls, settings: Any, validate: ModelWrapValidatorHandler[DatasetSpec]) -> Any:
         member = cls.member(settings)
         return validate(settings) if member is cls else member.model_validate(settings)
+
+    def uncounted(self) -> Self:
+        """The same set without the numbers that a whole one has, for a part of it."""
+        return self.model_copy(update={"count": None, "counts": Counts()})
 
     def resolved(self) -> DatasetSpec:
         """This set; one whose format is still to be found out, such as your own data, as what it turns out to be."""

@@ -168,7 +168,7 @@ def small_model(path: Path) -> dict[str, Any]:
     if path.parent.name == "xdecoder":
         return PUBLISHED
     model = yaml.safe_load(path.read_text())["model"]
-    return SMALL | ({"strokes": {"points": 16, "memory": 4}} if "strokes" in model else {})
+    return SMALL | {part: settings for part, settings in model.items() if part not in SMALL and isinstance(settings, dict)}
 
 
 def data_folder(folder: Path) -> None:

@@ -16,7 +16,7 @@ from datasets.check.images import check_images
 from datasets.check.leaks import Images, check_leak
 from datasets.findings import Finding, findings_of
 from datasets.readers import Source, counts, own, read
-from datasets.spec import Counts, DatasetSpec
+from datasets.spec import DatasetSpec
 from datasets.streams import DataConfig, resolve
 from xdecoder.config import Config, load
 
@@ -59,7 +59,7 @@ def check(spec: DatasetSpec, root: Path, learnt: bool = False, every: bool = Fal
         found = check_files(spec, root)
         if found:
             return Checked(spec, root, learnt, None, tuple(found))
-        source = read(_without_counts(spec), root)
+        source = read(spec.uncounted(), root)
     except ValueError as error:
         return Checked(spec, root, learnt, None, findings_of(error))
     faults, decoded = check_images(source, every)
@@ -71,10 +71,6 @@ def _counts(spec: DatasetSpec, source: Source) -> list[Finding]:
     pairs = [("pictures", held, spec.count), *((what, getattr(found, what), wanted) for what, wanted in spec.counts)]
     advice = "files are missing or of another release; fetch the official ones"
     return [Finding(f"{has} {what}; expected {wanted}", advice) for what, has, wanted in pairs if wanted not in (None, has)]
-
-
-def _without_counts(spec: DatasetSpec) -> DatasetSpec:
-    return spec.model_copy(update={"count": None, "counts": Counts()})
 
 
 def chosen(names: list[str], root: Path | None) -> list[tuple[DatasetSpec, Path, bool]]:
@@ -113,7 +109,7 @@ def siblings(checked: list[Checked]) -> list[Source]:
             if near and spec.name not in names and is_learnt(spec.name) != each.learnt and not check_files(spec, each.root):
                 names.add(spec.name)
                 try:
-                    found.append(read(_without_counts(spec), each.root))
+                    found.append(read(spec.uncounted(), each.root))
                 except ValueError:
                     continue  # its own check tells
     return found

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from datasets.catalog import find
+from datasets.dataset import ImageDataset
 from datasets.outlines import outline_mask
 from datasets.readers import read
 from datasets.readers.captions import CaptionsSpec
@@ -19,6 +20,7 @@ from datasets.readers.images import read_image, read_regions
 from datasets.readers.label_images import LabelImagesSpec
 from datasets.records import Record
 from datasets.spec import DatasetSpec
+from xdecoder.resizing import Stretch
 from xdecoder.types import Vocabulary
 
 KIT = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
@@ -274,6 +276,13 @@ def test_missing_root(tmp_path: Path) -> None:
 def test_wrong_count(root: Path) -> None:
     with pytest.raises(ValueError, match="has 1 pictures; expected 3"):
         read(PANOPTIC.model_copy(update={"count": 3}), root)
+
+
+def test_a_part_of_a_set_serves_whoever_asks_for_few(root: Path) -> None:
+    part, shown = PANOPTIC.model_copy(update={"count": 3}), Stretch(size=32)
+    assert len(ImageDataset(part, root, shown, ("segmentation",), training=False, limit=1)) == 1
+    with pytest.raises(ValueError, match="has 1 pictures; expected 3"):
+        ImageDataset(part, root, shown, ("segmentation",), training=False)
 
 
 @needs_kit

@@ -24,8 +24,8 @@ def rings(mask: NDArray[np.bool_]) -> list[Ring]:
     padded = np.pad(mask, 1)
     following: dict[Point, list[Point]] = {}
 
-    def step(edges: NDArray[Any], start: Point, end: Point) -> None:
-        for y, x in np.argwhere(edges).tolist():
+    def step(pixels: NDArray[np.bool_], start: Point, end: Point) -> None:
+        for y, x in np.argwhere(pixels).tolist():
             following.setdefault((x + start[0], y + start[1]), []).append((x + end[0], y + end[1]))
 
     inside = padded[1:-1, 1:-1]
