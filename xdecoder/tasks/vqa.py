@@ -1,6 +1,6 @@
 """Answering questions about an image: one token for each token of the question, the last of which chooses an answer.
 
-In the published network what the tokens are is the head's own, the same for every question; what is asked enters as their position,
+In the published network what the tokens are is the head's own, the same for every question; what is asked enters as position,
 and so as what attention looks for, never as what it reads. A head may also begin with the words (`AnswerConfig.reads_words`).
 """
 
