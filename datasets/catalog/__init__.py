@@ -168,7 +168,7 @@ CATALOG: dict[str, DatasetSpec] = {
     spec.name: spec
     for spec in (
         _shapes("train", _EVALUATORS),
-        _shapes("val", _EVALUATORS),
+        _shapes("val", (*_EVALUATORS, "vqa")),
         _shapes("novel", _EVALUATORS),
         _camvid("train", 367),
         _camvid("val", 101),

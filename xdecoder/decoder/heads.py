@@ -109,6 +109,9 @@ class AnswerConfig(Config):
     masked_latents: bool = True
     """Whether questions look at the latent queries that segmentation uses, so that an image is decoded once for both; published
     weights learnt with latent queries that look everywhere."""
+    reads_words: bool = False
+    """Whether tokens begin as the words of the question too, which then flow through the decoder; published: words are only
+    positions, that is, what attention looks for. From nothing that is learnt slowly."""
     image_size: int = 640
     """Side of the square pictures that it answers best about."""
 

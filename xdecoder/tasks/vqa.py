@@ -1,7 +1,7 @@
 """Answering questions about an image: one token for each token of the question, the last of which chooses an answer.
 
-What the tokens are is the head's own, the same for every question; what is asked enters as their position, and so as what
-attention looks for, never as what it reads (section 3.4 of the paper; the published VQAv2 network).
+In the published network what the tokens are is the head's own, the same for every question; what is asked enters as position,
+and so as what attention looks for, never as what it reads. A head may also begin with the words (`AnswerConfig.reads_words`).
 """
 
 from __future__ import annotations
@@ -137,11 +137,12 @@ def head_of(model: XDecoder) -> AnswerHead:
 
 def question_tokens(model: XDecoder, questions: Texts) -> TokenGroup:
     """A question's tokens (Q, n, C) for the decoder; raises ValueError for one that is too long."""
-    content = head_of(model).query_content.weight
-    length = questions.tokens.shape[1]
-    if length > len(content):
-        raise ValueError(f"a question may have {len(content)} tokens, not {length}")
-    return TokenGroup("question", content[:length].expand(len(questions), -1, -1), questions.tokens)
+    head, length = head_of(model), questions.tokens.shape[1]
+    own = head.query_content.weight[:length].expand(len(questions), -1, -1)
+    if length > own.shape[1]:
+        raise ValueError(f"a question may have {own.shape[1]} tokens, not {length}")
+    content = own + questions.tokens if head.config.reads_words else own
+    return TokenGroup("question", content, questions.tokens)
 
 
 def at_the_end(tokens: Tensor, questions: Texts) -> Tensor:

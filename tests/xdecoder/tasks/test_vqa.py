@@ -81,6 +81,19 @@ def padded(questions: tuple[Question, ...]) -> tuple[Question, ...]:
     return (*questions, *[Question("", "")] * (2 - len(questions)))
 
 
+def test_words_are_positions_unless_the_head_reads_them() -> None:
+    """What is asked is no part of what the published tokens are."""
+    published, reading = answering_model(), answering_model(reads_words=True)
+    texts = published.language.encode(["is there a dog", "what is on the left"])
+    same, other = question_tokens(published, texts), question_tokens(reading, texts)
+    assert torch.equal(same.content[0], same.content[1]) and torch.equal(same.position, texts.tokens)
+    torch.testing.assert_close(other.content, same.content + texts.tokens)
+    predictor = Predictor(reading)
+    pixels = asked().samples[0].image
+    scores = {predictor.answer(pixels, text).score for text in ("is there a dog", "what is on the left")}
+    assert len(scores) == 2
+
+
 def test_unmasked_latents_want_a_stream_of_their_own() -> None:
     model = answering_model(masked_latents=False)
     with pytest.raises(ValueError, match="trained in a stream of their own; give task 'vqa' an entry of data.train to itself"):
