@@ -138,6 +138,9 @@ class Network(nn.Module, ABC):
     tasks: ClassVar[tuple[str, ...] | None] = None
     """Names of the tasks that it can be asked; None = any that speaks to a decoder of token groups."""
 
+    fewest_classes: ClassVar[int] = 1
+    """Fewest classes that an exported graph takes."""
+
     protocol: Protocol = Protocol()
     """How it is to be asked; goes into its checkpoint."""
 

@@ -83,11 +83,11 @@ def trace(model: Network, size: tuple[int, int] | None = None) -> ExportedProgra
     height, width = size or (2 * STRIDE, 3 * STRIDE)
     example = (
         torch.zeros(2, 3, height, width, device=model.device),
-        torch.ones_like(model.class_texts(["a", "b"], SegmentationConfig())),
+        torch.ones_like(model.class_texts(["a", "b", "c"], SegmentationConfig())),
     )
     most = MAX_SIDE // STRIDE
     free = {2: STRIDE * Dim("rows", min=2, max=most), 3: STRIDE * Dim("columns", min=2, max=most)} if size is None else {}
-    shapes = ({0: Dim("batch"), **free}, {0: Dim("classes", min=2)})
+    shapes = ({0: Dim("batch"), **free}, {0: Dim("classes", min=model.fewest_classes + 1)})
     with torch.no_grad():
         return torch.export.export(SegmentationGraph(_plain(model)).eval(), example, dynamic_shapes=shapes)
 

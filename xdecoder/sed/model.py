@@ -110,6 +110,7 @@ class Sed(Network):
     config: SedConfig
     lr_multipliers: ClassVar[Mapping[str, float]] = {"clip": 0.01}
     tasks: ClassVar[tuple[str, ...] | None] = ("segmentation",)
+    fewest_classes: ClassVar[int] = 2
 
     def __init__(self, config: SedConfig) -> None:
         super().__init__()

@@ -58,14 +58,13 @@ def _image_side(unit: Tensor, embed: nn.Conv2d, head: nn.Conv2d) -> Tensor:
     """
     channels, height, width = unit.shape
     reach = embed.kernel_size[0] // 2 + 1
-    side = 2 * reach + 1
-    patches = F.unfold(unit[:, None], side, padding=reach).view(channels, side * side, height, width)
-    result = unit.new_empty(embed.in_channels, channels, height, width)
+    padded = F.pad(unit, (reach, reach, reach, reach))[:, None]
+    result = unit.new_empty(channels, embed.in_channels, height, width)
     for rows, down in _kinds(height):
         for columns, across in _kinds(width):
-            kernel = _joined(embed.weight, head.weight[0], down, across).flatten(1)  # (P, side²)
-            result[:, :, rows, columns] = torch.einsum("pk,ckhw->pchw", kernel, patches[:, :, rows, columns])
-    return result
+            seen = padded[..., rows.start : rows.stop + 2 * reach, columns.start : columns.stop + 2 * reach]
+            result[..., rows, columns] = F.conv2d(seen, _joined(embed.weight, head.weight[0], down, across)[:, None])
+    return result.transpose(0, 1)
 
 
 def _kinds(length: int) -> list[tuple[slice, tuple[int, ...]]]:
