@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from tests.tiny import tiny_batch
-from trainer.adaptation import adapt
+from trainer.adaptation import adapt, freeze
 from trainer.experiment import ExperimentConfig
 from trainer.optim import build_optimizer
 from trainer.trainer import Learner, Stream
 from xdecoder.config import ConfigError, load
 from xdecoder.model import XDecoder
-from xdecoder.published.architectures import ARCHITECTURES
+from xdecoder.published.architectures import ARCHITECTURES, SEEM
 from xdecoder.types import Question
 
 pytestmark = pytest.mark.slow
@@ -98,6 +98,30 @@ def test_the_lora_recipe_names_what_there_is(root: Path) -> None:
         adapt(model, config.trainer.lora)
     learning = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     assert learning < 0.02 * sum(parameter.numel() for parameter in model.parameters())
+
+
+SEEMS = {
+    "focalt": "focal_t",
+    "focall": "focal_l",
+    "davitd3": "davit_d3",
+    "davitd5": "davit_d5",
+    "samvitb": "sam_b",
+    "samvitl": "sam_l",
+}
+
+
+@pytest.mark.parametrize("name", SEEM)
+def test_one_config_per_published_seem(root: Path, name: str) -> None:
+    """Behind Focal and DaViT only the decoder learns, 39.8 M parameters; SAM's neck and pixel decoder are new and learn too."""
+    config = load(ExperimentConfig, root / f"configs/seem/{SEEMS[name]}.yaml")
+    for part, settings in SEEM[name].items():
+        given = getattr(config.model, part).model_dump(mode="json")
+        assert {key: given[key] for key in settings} == settings
+    with torch.device("meta"):
+        model = config.model.build()
+    freeze(model, config.trainer.freeze)
+    learning = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    assert (learning == 39_812_608) == (not name.startswith("sam"))
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -45,6 +45,8 @@ class DecoderConfig(Config):
     """Longest caption in tokens; None = it neither reads nor writes captions."""
     maps: tuple[Literal[0, 1, 2], ...] = Field((0, 1, 2), min_length=1)
     """Which map the layers read, in turn: 0 has stride 32, 1 has 16, 2 has 8. Small images say little at stride 32."""
+    words_learn: Literal["position", "content"] = "position"
+    """By which of the two the text encoder learns from what is found for phrases (published: X-Decoder's, SEEM's content)."""
     attention: AttentionTable = XDECODER
     """Who may look at whom."""
 

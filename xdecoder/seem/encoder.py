@@ -16,6 +16,7 @@ from xdecoder.decoder.attention import TokenGroup
 from xdecoder.decoder.decoder import Decoder
 from xdecoder.decoder.heads import Prediction, QueryOutputs
 from xdecoder.encoded import Encoded
+from xdecoder.layers import sine_positions
 from xdecoder.seem.draws import Draws
 from xdecoder.types import StrokeMaps
 
@@ -32,6 +33,8 @@ class StrokesConfig(Config):
     """Tokens that read what the mask of the round before covers."""
     points: int = 512
     """Marked pixels of one image, of either sign, that are looked at."""
+    positions: bool = False
+    """Whether tokens say where their pixels lie, beside what is seen there (published: no)."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +187,10 @@ class StrokeEncoder(nn.Module):
         """Marked pixels as each of the three maps shows them."""
         levels = []
         for level, x in enumerate(encoded.maps):
-            values = [x[image] + encoded.decoder.level_embedding.weight[level][:, None, None] for image in images]
+            shown = x + encoded.decoder.level_embedding.weight[level][:, None, None]
+            if self.config.positions:
+                shown = shown + sine_positions(x.shape[-2], x.shape[-1], x.shape[1], x.device).to(x.dtype)
+            values = [shown[image] for image in images]
             tokens, owner = self.tokens(level, images, values, strokes, draws)
             levels.append(TokenGroup("stroke", tokens, tokens.detach(), present=owner >= 0, owner=owner))
         return replace(levels[0], fresh=tuple(levels))

@@ -16,6 +16,7 @@ class SeemDecoderConfig(DecoderConfig):
 
     image_token: bool = False
     caption_length: int | None = None
+    words_learn: Literal["position", "content"] = "content"
     attention: AttentionTable = V1
 
     def build(self, published_quirks: bool = False) -> Decoder:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -93,7 +93,8 @@ class Referring:
         read = texts(distinct)
         number = {text: i for i, text in enumerate(distinct)}
         vectors = tuple(read.vectors[[number[text] for text in image.texts]] for image in phrases)
-        words = word_tokens(read, [[number[text] for text in _distinct(image)] for image in phrases])
+        numbers = [[number[text] for text in _distinct(image)] for image in phrases]
+        words = word_tokens(read, numbers, model.config.decoder.words_learn)
         return PhrasePrompt((model.decoder.grounding_queries(len(batch)), words), phrases, vectors)
 
     def loss(
@@ -201,17 +202,23 @@ def locate(model: XDecoder, features: Encoded, phrases: Sequence[str], together:
     return torch.cat(scores)[order], torch.einsum("pc,chw->phw", torch.cat(chosen)[order], features.mask[0])
 
 
-def word_tokens(texts: Texts, chosen: Sequence[Sequence[int]]) -> TokenGroup:
+def word_tokens(
+    texts: Texts, chosen: Sequence[Sequence[int]], learns: Literal["position", "content"] = "position"
+) -> TokenGroup:
     """The words of each picture's phrases, one after the other.
 
-    Content comes detached from the text encoder, position is the same vector with gradient, as in the published model.
+    Args:
+        texts: what was read.
+        chosen: for each picture, numbers of its phrases among them.
+        learns: content and position are the same vector; the other one comes detached from the text encoder.
     """
     width = texts.tokens.shape[-1]
     rows = [texts.tokens[numbers][texts.present[numbers]].reshape(-1, width) for numbers in map(list, chosen)]
     padded = pad_sequence(rows, batch_first=True)
     lengths = torch.tensor([len(row) for row in rows], device=padded.device)
     present = torch.arange(padded.shape[1], device=padded.device)[None] < lengths[:, None]
-    return TokenGroup("word", padded.detach(), padded, present)
+    content, position = (padded.detach(), padded) if learns == "position" else (padded, padded.detach())
+    return TokenGroup("word", content, position, present)
 
 
 def phrases_of(batch: Batch) -> tuple[Phrases, ...]:

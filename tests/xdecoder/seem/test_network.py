@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -11,6 +13,7 @@ from xdecoder.config import parse
 from xdecoder.decoder.attention import TokenGroup
 from xdecoder.encoded import Encoded
 from xdecoder.seem.draws import SeededDraws
+from xdecoder.seem.encoder import StrokeEncoder
 from xdecoder.seem.network import Seem, SeemConfig
 from xdecoder.types import StrokeMaps
 
@@ -160,3 +163,17 @@ def test_half_precision(v1: Seem) -> None:
     half.for_inference(torch.bfloat16)
     found = half.strokes.segment(image(half), [strokes((10, 10))], None, SeededDraws())[0]
     assert found.dtype == torch.bfloat16 and found.isfinite().all()
+
+
+def test_tokens_may_say_where_their_pixels_lie(v1: Seem) -> None:
+    """On an image that looks the same everywhere, only positions tell two clicks apart."""
+    grey = v1.encode([torch.full((3, 64, 96), 128, dtype=torch.uint8)])
+    flat = replace(grey, maps=tuple(torch.ones_like(x) for x in grey.maps))
+    placed = StrokeEncoder(v1.config.strokes.model_copy(update={"positions": True}), 32)
+    placed.load_state_dict(v1.strokes.state_dict())
+    for encoder, differs in ((v1.strokes, False), (placed, True)):
+        tokens = [
+            next(group for group in encoder.mark(flat, [strokes(place)], None, SeededDraws()).groups if group.name == "stroke")
+            for place in ((10, 10), (40, 60))
+        ]
+        assert torch.allclose(tokens[0].fresh[2].content, tokens[1].fresh[2].content, atol=1e-5) != differs

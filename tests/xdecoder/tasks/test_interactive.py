@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from datasets.marking import draw_objects
-from tests.tiny import tiny_batch, tiny_model, tiny_seem
+from tests.tiny import tiny_batch, tiny_model, tiny_seem, tiny_tasks
 from xdecoder.config import parse
 from xdecoder.model import EncoderDecoder, XDecoder
 from xdecoder.seem.encoder import StrokesConfig
@@ -72,6 +72,20 @@ def test_an_image_without_objects_counts_for_nothing() -> None:
     empty = network.losses([task()], replace(batch, samples=(none,)))
     assert sum(empty.values()) == 0
     sum(network.losses([task()], replace(batch, samples=(none,))).values()).backward()
+
+
+@pytest.mark.parametrize("make", [tiny_seem, with_strokes])
+def test_it_mixes_with_the_other_tasks(make) -> None:
+    """One encode and one decode; what the others lose is what they lose alone."""
+    network = make().eval()
+    config = tiny_tasks()
+    others = [config.segmentation.build(), config.referring.build()]
+    together = network.losses([*others, task(rounds=1)], training_batch())
+    alone = network.losses(others, training_batch())
+    assert all(torch.allclose(together[name], value, rtol=1e-3) for name, value in alone.items())
+    assert {name.split("/")[0] for name in together} == {"segmentation", "referring", "interactive"}
+    results = network.predict([config.segmentation.build(), task()], measured_batch())
+    assert len(results["segmentation"]) == len(results["interactive"]) == 2
 
 
 def test_it_can_learn_two_images_by_heart() -> None:
