@@ -1,8 +1,8 @@
 """How far a reader walks to follow one training step of the quickstart: python benchmarks/walk.py [--list]
 
 The third step is run under `sys.setprofile`. Of each function of ours that it enters the first call counts, since a reader
-reads it once: files are the files of these functions, changes of file how often the next new function stands in another file than the
-one before. What draws the samples is left out, with all that it calls; `--without` leaves out tasks. `--list` prints the walk.
+reads it once: files are the files of these functions, changes of file how often the next new function stands in another file
+than the one before. What draws the samples is left out, with all that it calls; `--without` leaves out tasks. `--list` prints the walk.
 """
 
 from __future__ import annotations
