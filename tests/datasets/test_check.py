@@ -160,7 +160,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "annotation ids": (_double_annotation, "annotations have the id 1 more than once", "mend the ids"),
     "category": (_strange_category, "picture 1 has category 77, which is none of the set's classes", "mend the ids"),
     "another split": (_other_split, "captions_val.json: has no picture in common with", "name the files of one split"),
-    "void object": (_void_object, "picture 1: 1 of its annotated objects cover no pixel", "leave them out"),
+    "void object": (_void_object, "annotation 1 of picture 1 covers no pixel of its picture", "leave them out"),
 }
 
 
