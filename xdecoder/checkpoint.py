@@ -17,6 +17,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from xdecoder.config import ConfigError, parse
 from xdecoder.files import atomic, regular, shown
@@ -192,10 +193,20 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     return content
 
 
+class _Blank(TorchFunctionMode):
+    """Leaves out what fills weights with random numbers. On the meta device there is nothing to fill, and the attempt makes
+    torch import its compiler, which takes a second."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in ("normal_", "uniform_"):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
 def outline(config: NetworkConfig, path: str | Path) -> dict[str, Tensor]:
     """The network's weights, in name and shape only; raises ValueError naming `path` if it cannot be built."""
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _Blank():
             return config.empty().state_dict()
     except Exception as error:  # of every kind, since each part says in its own words what it cannot be
         raise ValueError(f"{path}: its architecture cannot be built ({' '.join(str(error).split())[:200]})") from None

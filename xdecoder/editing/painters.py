@@ -8,7 +8,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
-from scipy import ndimage
 
 Mask = NDArray[np.bool_]  # (H, W)
 
@@ -101,6 +100,8 @@ def recolour(image: Image.Image, mask: Mask, colour: tuple[int, int, int]) -> Im
 def grown(mask: Mask, share: float) -> Mask:
     """The mask and what lies within `share` of the picture's longer side around it."""
     reach = max(1, round(share * max(mask.shape)))
+    from scipy import ndimage
+
     return np.asarray(ndimage.binary_dilation(mask, iterations=reach))
 
 

@@ -16,7 +16,6 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from scipy import ndimage
 from torch import Tensor
 
 from xdecoder.language.prompts import clean
@@ -229,6 +228,8 @@ def _render(
             layer[_edge(mask, stroke)] = (*_mix(region.colour, 0.35), 235)
     for mask in contours:
         border = _edge(_repeat(mask, factor), stroke)
+        from scipy import ndimage  # here and below, since it takes half a second that those who do not draw need not wait
+
         layer[ndimage.binary_dilation(border, iterations=stroke)] = (*NIGHT, 255)
         layer[border] = (255, 255, 255, 255)
     overlay = Image.fromarray(layer)
@@ -274,6 +275,8 @@ def _anchor(mask: NDArray[np.bool_], factor: int, size: tuple[int, int]) -> tupl
         middle = (columns.min() + columns.max() + 1) / 2 * factor
         above = rows.min() * factor - size[1] / 2 - 3
         return middle, above if above > size[1] / 2 else (rows.max() + 1) * factor + size[1] / 2 + 3
+    from scipy import ndimage
+
     depth = ndimage.distance_transform_edt(np.pad(small, 1))[1:-1, 1:-1]
     deepest = np.argwhere(depth >= 0.9 * depth.max())
     y, x = deepest[np.linalg.norm(deepest - deepest.mean(axis=0), axis=1).argmin()]
@@ -335,6 +338,8 @@ def _edge(mask: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
         slice(max(rows[0] - width, 0), rows[-1] + width + 1),
         slice(max(columns[0] - width, 0), columns[-1] + width + 1),
     )
+    from scipy import ndimage
+
     inner = ndimage.minimum_filter(mask[near].view(np.uint8), 2 * width + 1, mode="constant", cval=1)
     edge[near] = mask[near] & (inner == 0)
     return edge

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from xdecoder.inference.results import Drawable
+from PIL import Image
+from torch import Tensor
 
 Point = tuple[int, int]
 Ring = list[Point]
+
+
+class Drawable(Protocol):
+    """What these formats need of a result; see `xdecoder.inference.results.Drawable`."""
+
+    image: Image.Image
+
+    def regions(self) -> Iterator[tuple[dict[str, Any], Tensor]]:
+        """What is known of each region, and its mask (H, W) bool."""
+        ...
+
+    def to_coco(self) -> list[dict[str, Any]]: ...
 
 
 def rings(mask: NDArray[np.bool_]) -> list[Ring]:

@@ -71,7 +71,7 @@ def _answers(outputs: int, given: Sequence[str] | None, path: str | Path) -> tup
 
 
 def refuse_others(weights: Mapping[str, Tensor], path: str | Path) -> None:
-    """Raises ValueError, in a sentence that says what it is, for a file without a whole X-Decoder or SEEM; names tell."""
+    """Raises ValueError that says what a file without a whole X-Decoder or SEEM is; names tell, and no shapes."""
     other = other_network(lambda part: any(part in name for name in weights))
     if other and SEEM not in weights:
         raise ValueError(f"{path}: {other}; {EXPECTED}")

@@ -48,7 +48,7 @@ class SedConfig(NetworkConfig):
     """SED; the defaults are the published SED-B."""
 
     name: Literal["sed"] = "sed"
-    clip: ClipConfig = ClipConfig()
+    clip: ClipConfig = Field(default_factory=ClipConfig)  # when it is asked for, since open_clip takes seconds to import
     decoder: DecoderConfig = DecoderConfig()
     templates: Templates = "imagenet"
     """The sentences around class names; their number is the number of the cost map's channels."""

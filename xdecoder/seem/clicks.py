@@ -9,7 +9,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 ClickRule = Literal["euclid", "published"]
@@ -99,6 +98,8 @@ def _needs_click(truth: Tensor, predicted: Tensor) -> bool:
 
 
 def _euclid(region: NDArray[np.bool_]) -> NDArray[np.float32]:
+    from scipy.ndimage import distance_transform_edt  # here, since it takes half a second to import
+
     return np.asarray(distance_transform_edt(region), dtype=np.float32)
 
 
