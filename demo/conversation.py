@@ -93,7 +93,7 @@ class Conversation:
     def show(self, data: bytes, name: str) -> str:
         """Hand over a picture; returns its handle. Raises ValueError if it is none."""
         handle = self.tools.session.upload(data)
-        self._note(handle, name)
+        self.note(handle, name)
         return handle
 
     def say(self, text: str) -> Turn:
@@ -134,7 +134,7 @@ class Conversation:
             if reply.image is not None:
                 images.append((name, reply.image))
             if name == "edit":
-                self._note(content["image"], f"edit of {arguments['image']}")
+                self.note(content["image"], f"edit of {arguments['image']}")
         except ValueError as error:
             content = {"error": str(error)}
         text = json.dumps(content)
@@ -142,7 +142,8 @@ class Conversation:
             text = json.dumps({"error": f"the result has {len(text)} letters, which is too long; ask about less"})
         return {"role": "tool", "tool_call_id": call["id"], "content": text}
 
-    def _note(self, handle: str, name: str) -> None:
+    def note(self, handle: str, name: str) -> None:
+        """Let the language model know of a picture of the session: what it is called and what it shows."""
         caption = self.tools.call("describe", {"image": handle}).content.text
         width, height = self.tools.session.entry(handle).size
         self._about[handle] = f"{name}, {width} × {height} pixels, described as: {caption}"

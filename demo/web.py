@@ -12,6 +12,7 @@ import html
 import os
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,8 +23,10 @@ for folder in (ROOT, ROOT / "demo"):  # the rooms beside the library are not ins
     sys.path.insert(0, str(folder))
 
 import answers
+import chat_tab
 import numpy as np
 from answers import Ask, Reply, Texts, open_upload
+from conversation import Conversation, LanguageModel
 from PIL import Image
 
 import xdecoder
@@ -33,6 +36,8 @@ from trainer import distributed
 from trainer.commands import guarded
 from xdecoder.config import ConfigError
 from xdecoder.inference.predictor import Predictor
+from xdecoder.serving.session import Session
+from xdecoder.serving.tools import Tools
 from xdecoder.tasks import captioning, referring, retrieval, segmentation, vqa
 from xdecoder.tasks.descriptor import Descriptor
 
@@ -77,15 +82,37 @@ def _main(arguments: Sequence[str]) -> int:
     parser.add_argument("--checkpoint", metavar="FILE", help="a network of ours or a published one (default: the quickstart's)")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in (default: %(default)s)")
     parser.add_argument("--port", type=_port, default=7860, help="(default: %(default)s)")
+    parser.add_argument("--llm", metavar="ADDRESS", help="a server of OpenAI's kind, for a tab to talk in; see demo/chat.py")
+    parser.add_argument("--model", metavar="NAME", help="of its language model")
+    parser.add_argument(
+        "--mcp", type=_port, metavar="PORT", help="serve tools for language models beside the page (docs/tools.md)"
+    )
     parser.add_argument("--debug", action="store_true", help="show where an error came from")
     options = parser.parse_args(arguments)
+    if (options.llm is None) != (options.model is None):
+        raise ConfigError("--llm and --model come together: a server's address and a language model's name")
     source = options.checkpoint or QUICKSTART
     if not options.checkpoint and not QUICKSTART.is_file():
         raise ConfigError("no network is named; add --checkpoint FILE, or run `make quickstart` first")
     predictor = xdecoder.load(source, distributed.pick_device("auto", distributed.detect(os.environ)))
-    with tempfile.TemporaryDirectory() as folder:
-        serve(build(predictor, Path(source).name, Path(folder)), options.host, options.port, block=True)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        talk = None
+        if options.llm:
+            language_model = LanguageModel(options.llm, options.model, os.environ.get("OPENAI_API_KEY"))
+            talk = chat_tab.opener(predictor, language_model, folder)
+        if options.mcp:
+            _serve_tools(predictor, folder, options.mcp)
+        serve(build(predictor, Path(source).name, folder, talk), options.host, options.port, block=True)
     return 0
+
+
+def _serve_tools(predictor: Predictor, folder: Path, port: int) -> None:
+    """Tools beside the page, for this machine alone, as long as the page is served."""
+    from xdecoder.serving import mcp
+
+    tools = Tools(Session(predictor, Path(tempfile.mkdtemp(dir=folder))))
+    threading.Thread(target=mcp.serve, args=(tools, port), daemon=True).start()
 
 
 def _port(text: str) -> int:
@@ -113,12 +140,13 @@ def serve(page: Any, host: str, port: int | None, block: bool) -> str:
     return str(address)
 
 
-def build(predictor: Predictor, name: str, folder: Path) -> Any:
+def build(predictor: Predictor, name: str, folder: Path, talk: Callable[[], Conversation] | None = None) -> Any:
     """The page.
 
     Args:
         name: of the network, shown in the title.
-        folder: an empty one, for the examples' pictures.
+        folder: for the examples' pictures.
+        talk: begins a visitor's conversation with a language model, where there is one.
     """
     try:
         import gradio as gr
@@ -133,6 +161,9 @@ def build(predictor: Predictor, name: str, folder: Path) -> Any:
         if can_do(predictor, retrieval.DESCRIPTOR):
             with gr.Tab("Find a picture"):
                 _find(gr, predictor)
+        if talk is not None:
+            with gr.Tab("Conversation"):
+                chat_tab.add(gr, talk, _refuse_addresses)
     return page
 
 

@@ -235,3 +235,39 @@ def test_the_script(scripted: Any, tmp_path: Path, capsys: Any) -> None:
         assert expected in out
     transcript = json.loads((tmp_path / "out/transcript.json").read_text())
     assert [message["role"] for message in transcript["messages"]] == ["user", "assistant", "tool", "assistant", "user"]
+
+
+def test_a_visitor_talks_in_the_page(scripted: Any, tmp_path: Path) -> None:
+    import chat_tab
+
+    path = tmp_path / "scene.png"
+    path.write_bytes(upload())
+    (tmp_path / "notes.txt").write_text("no picture")
+    conversation, server = scripted(
+        call("refer", {"image": "img_1", "phrases": ["the red square"]}), {"content": "There."}, 500
+    )
+    shown, images = chat_tab.turn(conversation, "where is red?", str(path))
+    assert [row["content"] for row in shown] == ["(picture img_1) where is red?", "There."]
+    assert [tool for _, tool in images] == ["refer"] and "img_1: upload" in server.asked[0]["messages"][0]["content"]
+    shown, images = chat_tab.turn(conversation, "", str(tmp_path / "notes.txt"))
+    assert "notes" not in shown[-1]["content"] and shown[-1]["role"] == "assistant" and images == []
+    shown, _ = chat_tab.turn(conversation, "still there?", None)
+    assert shown[-1]["content"].startswith("the language model's server refused with 500")
+
+
+def test_every_visitor_has_pictures_of_his_own(tmp_path: Path) -> None:
+    import chat_tab
+    from conversation import LanguageModel
+
+    begin = chat_tab.opener(cast(Predictor, PaintedPredictor()), LanguageModel("http://127.0.0.1:9/v1", "x"), tmp_path)
+    first, second = begin(), begin()
+    first.show(upload(), "mine.png")
+    assert not second.tools.session.entries and first.tools.session.folder != second.tools.session.folder
+    assert all(each.tools.session.folder.parent == tmp_path for each in (first, second))
+
+
+def test_a_server_and_a_model_come_together(capsys: Any) -> None:
+    import web
+
+    assert web.main(["--llm", "http://127.0.0.1:9/v1"]) == 2
+    assert "--llm and --model come together" in capsys.readouterr().err

@@ -254,3 +254,14 @@ def test_without_a_network_the_script_says_what_to_do(monkeypatch: pytest.Monkey
     monkeypatch.setattr(web, "QUICKSTART", tmp_path / "model.pt")
     assert web.main([]) == 2
     assert "no network is named; add --checkpoint FILE, or run `make quickstart` first" in capsys.readouterr().err
+
+
+def test_the_page_has_a_tab_to_talk_in_where_there_is_a_language_model(tmp_path: Path) -> None:
+    import chat_tab
+    from conversation import LanguageModel
+
+    predictor = Predictor(tiny_model())
+    begin = chat_tab.opener(predictor, LanguageModel("http://127.0.0.1:9/v1", "x"), tmp_path)
+    for talk, there in ((begin, True), (None, False)):
+        page = web.build(predictor, "tiny", tmp_path, talk)
+        assert ("Conversation" in json.dumps(page.get_config_file(), default=str)) == there
