@@ -123,7 +123,8 @@ class Decoder(nn.Module):
         for level, image_skip in enumerate(self.skips(maps)):
             auxiliary.append(self.auxiliary_heads[level](x.detach()).unflatten(0, (batch, classes))[:, :, 0])
             skip = F.relu(self.cost_skips[level](skip))
-            x = self.stages[level](x, image_skip.repeat_interleave(classes, dim=0), skip, batch, self.pooling[level])
+            image_skip = image_skip[:, None].expand(-1, classes, -1, -1, -1).flatten(0, 1)
+            x = self.stages[level](x, image_skip, skip, batch, self.pooling[level])
         return Logits(self.head(x).unflatten(0, (batch, classes))[:, :, 0], tuple(auxiliary))
 
     def skips(self, maps: Sequence[Tensor]) -> list[Tensor]:

@@ -37,12 +37,13 @@ BACKGROUND = "background"
 
 class EarlyRejection(Config):
     """Classes that no query finds likely at an early layer are dropped for that picture; what results cost then hardly depends
-    on how many classes are asked for. (Xie et al., SED, CVPR 2024, drop classes between decoder layers likewise.)"""
+    on how many classes are asked for. SED (Xie et al., CVPR 2024), whose idea it is, drops those that are among the best of no
+    place: at each of its three stages, so that only `keep` has a meaning there."""
 
     layer: int = Field(3, ge=0)
     """The decoder layer behind which queries choose, counted from 1; 0 = before the first one."""
     keep: int = Field(8, ge=1)
-    """Classes that each query keeps."""
+    """Classes that each query keeps (SED: that each place keeps; published 8)."""
 
 
 DESCRIPTOR = Descriptor(
