@@ -2,7 +2,8 @@
 
 The third step is run under `sys.setprofile`. Of each function of ours that it enters the first call counts, since a reader
 reads it once: files are the files of these functions, changes of file how often the next new function stands in another file
-than the one before. What draws the samples is left out, with all that it calls; `--without` leaves out tasks. `--list` prints the walk.
+than the one before. What draws the samples is left out, with all that it calls; `--without` leaves out tasks. `--list` prints
+the walk.
 """
 
 from __future__ import annotations
