@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +30,9 @@ class PostprocessingConfig(Config):
     """Instances kept per picture."""
 
 
+Interpolation = Literal["bicubic", "bilinear"]
+
+
 @dataclass(frozen=True)
 class ResizedMasks:
     """Masks that are kept small and resized part by part as they are read, so that no picture is too large for them."""
@@ -37,12 +41,13 @@ class ResizedMasks:
     padded: tuple[int, int]  # size to which they are resized first: the network's input
     size: tuple[int, int]  # what they are then cut to: the picture in it
     output: tuple[int, int]  # and what that is resized to
+    first: Interpolation = "bicubic"  # how they are resized first; published SEEMs do it bilinearly
 
     def __len__(self) -> int:
         return len(self.logits)
 
     def __getitem__(self, rows: Tensor | slice) -> ResizedMasks:
-        return ResizedMasks(self.logits[rows], self.padded, self.size, self.output)
+        return replace(self, logits=self.logits[rows])
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -50,10 +55,8 @@ class ResizedMasks:
 
     def tiles(self, extra: int = 0) -> Iterator[tuple[tuple[slice, slice], Tensor]]:
         """Places and their logits (N, rows, columns); `extra` is how many numbers a pixel the reader makes of them."""
-        rows, columns = (
-            _resampling(self.logits.shape[axis + 1], self.padded[axis], self.size[axis], self.output[axis], self.logits.device)
-            for axis in (0, 1)
-        )
+        sizes = zip(self.logits.shape[1:], self.padded, self.size, self.output, strict=True)
+        rows, columns = (_resampling(*lengths, self.first, self.logits.device) for lengths in sizes)
         height = max(min(_TILE[0], _VALUES // (_TILE[1] * max(len(self) + extra, 1))), 1)
         small = self.logits.float()
         for x in range(0, self.output[1], _TILE[1]):
@@ -82,10 +85,11 @@ class Evidence:
     labels: Int[Tensor, " classes-1"]  # the classes considered, as numbered in the vocabulary that was asked for
     padded: tuple[int, int]  # height and width of the network's input
     size: tuple[int, int]  # of the image in it
+    first: Interpolation = field(default="bicubic", kw_only=True)  # how masks are resized to the input's size
 
     def resized(self, output: tuple[int, int]) -> ResizedMasks:
         """The masks at an output size (height, width), resized as they are read."""
-        return ResizedMasks(self.masks, self.padded, self.size, output)
+        return ResizedMasks(self.masks, self.padded, self.size, output, self.first)
 
     def semantic(self, output: tuple[int, int], threshold: float = 0.0) -> Tensor:
         """Each pixel's likeliest class as numbered in the vocabulary, (H, W) int64; -1 where it is below the threshold."""
@@ -98,10 +102,18 @@ Masks = Tensor | ResizedMasks
 
 
 def resize_masks(
-    logits: Float[Tensor, "N h w"], padded: tuple[int, int], size: tuple[int, int], output: tuple[int, int]
+    logits: Float[Tensor, "N h w"],
+    padded: tuple[int, int],
+    size: tuple[int, int],
+    output: tuple[int, int],
+    first: Interpolation = "bicubic",
 ) -> Float[Tensor, "N H W"]:
-    """Mask logits (N, h, w) → padded input size → cut to the picture → output size; bicubic, antialiased: (N, *output)."""
-    full = F.interpolate(logits[None].float(), size=padded, mode="bicubic", antialias=True)[..., : size[0], : size[1]]
+    """Mask logits (N, h, w) → padded input size → cut to the picture → output size; bicubic, antialiased: (N, *output).
+
+    first: how they come to the padded size; bicubic with antialiasing, bilinear without.
+    """
+    full = F.interpolate(logits[None].float(), size=padded, mode=first, antialias=first == "bicubic")
+    full = full[..., : size[0], : size[1]]
     if size != output:
         full = F.interpolate(full, size=output, mode="bicubic", antialias=True)
     return full[0]
@@ -231,9 +243,9 @@ def _tiles(masks: Masks, extra: int = 0) -> Iterator[tuple[tuple[slice, slice], 
         yield (slice(y, y + height), slice(None)), masks[:, y : y + height].float()
 
 
-def _resampling(length: int, padded: int, size: int, output: int, device: torch.device) -> Tensor:
+def _resampling(length: int, padded: int, size: int, output: int, first: Interpolation, device: torch.device) -> Tensor:
     """What `resize_masks` does along one axis, as a matrix (output, length) that is zero but for a band."""
-    basis = resize_masks(torch.eye(length, device=device)[:, None], (1, padded), (1, size), (1, output))
+    basis = resize_masks(torch.eye(length, device=device)[:, None], (1, padded), (1, size), (1, output), first)
     return basis[:, 0].T.contiguous()
 
 

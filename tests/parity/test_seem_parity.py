@@ -17,6 +17,7 @@ from xdecoder.config import parse
 from xdecoder.decoder.attention import TokenGroup, self_attention_mask
 from xdecoder.decoder.heads import QueryOutputs
 from xdecoder.encoded import Encoded
+from xdecoder.postprocessing import Evidence
 from xdecoder.published.names import convert
 from xdecoder.seem.draws import SeededDraws
 from xdecoder.seem.encoder import Marked
@@ -70,6 +71,17 @@ def test_objects_of_every_layer(model: Seem, encoded: Encoded, oracle: Path) -> 
         assert_close(logits[0, ::2], golden["pred_logits_all"][i])
         assert_close(outputs.masks(encoded.mask)[0, ::4, ::8, ::8], golden["pred_masks_all_s8"][i])
     assert_close(outputs.masks(encoded.mask), golden["pred_masks_last"])
+
+
+def test_the_semantic_map(model: Seem, encoded: Encoded, oracle: Path) -> None:
+    golden = recorded(oracle, "focalt_v1_panoptic")
+    texts = F.normalize(torch.load(oracle / "values/focalt_text.pt", weights_only=True)["coco134_ensemble"], dim=-1)
+    outputs = encoded.latents.outputs
+    logits = (model.language.logit_scale.exp() * F.normalize(outputs.semantic, dim=-1) @ texts.T)[0]
+    masks = outputs.masks(encoded.mask)[0]
+    first = encoded.decoder.table.interpolation
+    evidence = Evidence(logits.softmax(-1), masks, torch.arange(133), encoded.padded, encoded.sizes[0], first=first)
+    assert (evidence.semantic((192, 287)) == golden["sem_argmax"]).float().mean() > 0.999
 
 
 def test_more_points_than_are_looked_at(model: Seem, encoded: Encoded, oracle: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -129,7 +130,8 @@ class Picture:
         phrases = checked(phrases, "phrases")
         features, together = self.view(referring.DESCRIPTOR), self._predictor.tasks.referring.together
         scores, logits = referring.locate(self._predictor.able(referring.DESCRIPTOR), features, phrases, together)
-        masks = ResizedMasks(logits, features.padded, features.sizes[0], (self.image.height, self.image.width))
+        output, first = (self.image.height, self.image.width), features.decoder.table.interpolation
+        masks = ResizedMasks(logits, features.padded, features.sizes[0], output, first)
         return Regions(self.image, phrases, scores.cpu(), _to_cpu(masks))
 
     def interact(self, phrase: str | None = None) -> Session:
@@ -437,7 +439,8 @@ class Predictor:
         def look(picture: Picture) -> Regions:
             seen = picture.view(interactive.DESCRIPTOR)
             logits, scores = encoder.find(seen, example)
-            masks = ResizedMasks(logits, seen.padded, seen.sizes[0], (picture.image.height, picture.image.width))
+            output, first = (picture.image.height, picture.image.width), seen.decoder.table.interpolation
+            masks = ResizedMasks(logits, seen.padded, seen.sizes[0], output, first)
             return Regions(picture.image, ("like the example",), scores.cpu(), _to_cpu(masks))
 
         found = self._each(list(images), look, interactive.DESCRIPTOR)
@@ -562,4 +565,4 @@ def _stacked(regions: Sequence[Tensor | None], features: Encoded) -> Tensor | No
 
 
 def _to_cpu(masks: ResizedMasks) -> ResizedMasks:
-    return ResizedMasks(masks.logits.float().cpu(), masks.padded, masks.size, masks.output)
+    return replace(masks, logits=masks.logits.float().cpu())

@@ -137,7 +137,8 @@ class Referring:
         results = []
         for b, (phrases, sample) in enumerate(zip(phrases_of(batch), batch.samples, strict=True)):
             score, logits = locate(model, features.of(b), phrases.texts, self.config.together)
-            masks = postprocessing.resize_masks(logits, features.padded, features.sizes[b], sample.output_size)
+            first = features.decoder.table.interpolation
+            masks = postprocessing.resize_masks(logits, features.padded, features.sizes[b], sample.output_size, first)
             results.append(ReferringResult(masks > 0, score))
         return results
 

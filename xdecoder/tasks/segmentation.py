@@ -283,7 +283,8 @@ class Segmentation:
         if not self.config.background:
             logits[:, -1] = float("-inf")
         masks = torch.einsum("nc,chw->nhw", outputs.mask[image], features.mask[image])
-        return Evidence(logits.softmax(-1), masks, kept[:-1], features.padded, features.sizes[image])
+        first = features.decoder.table.interpolation
+        return Evidence(logits.softmax(-1), masks, kept[:-1], features.padded, features.sizes[image], first=first)
 
     def class_texts(self, model: XDecoder, prompts: Sequence[str]) -> Tensor:
         """Texts (K + 1, D) of K classes, and of the background last, as the network is measured with them."""
