@@ -112,6 +112,8 @@ def resize_masks(
 
     first: how they come to the padded size; bicubic with antialiasing, bilinear without.
     """
+    if not logits.shape[0]:  # of nothing, such as the masks of no phrases
+        return logits.new_zeros(0, *output)
     full = F.interpolate(logits[None].float(), size=padded, mode=first, antialias=first == "bicubic")
     full = full[..., : size[0], : size[1]]
     if size != output:

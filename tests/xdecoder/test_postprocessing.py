@@ -111,3 +111,7 @@ def test_relabelled() -> None:
     assert moved.instances is not None and moved.instances.labels.tolist() == [9]
     assert moved.panoptic is not None and [segment.label for segment in moved.panoptic.segments] == [9]
     assert relabelled(SegmentationResult(None, None, None), torch.tensor([1])) == SegmentationResult(None, None, None)
+
+
+def test_no_masks_are_resized_to_no_masks() -> None:
+    assert resize_masks(torch.zeros(0, 4, 4), (16, 16), (12, 16), (30, 40)).shape == (0, 30, 40)
