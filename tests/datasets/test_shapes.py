@@ -316,5 +316,5 @@ def test_a_blank_picture_says_nothing(root: Path) -> None:
 
 
 def test_an_experiments_answers_are_those_of_the_questions() -> None:
-    experiment = load(ExperimentConfig, Path(__file__).resolve().parents[2] / "configs/shapes/quickstart.yaml")
+    experiment = load(ExperimentConfig, Path(__file__).resolve().parents[2] / "configs/shapes/questions.yaml")
     assert experiment.model.answers is not None and set(experiment.model.answers.answers) == set(ANSWERS)
