@@ -187,7 +187,6 @@ class Decoder(nn.Module):
         projections = [layer.cross_attention.project for layer in layers]
         return KeyValueCache([levels[self.map_of(i)] for i in range(len(layers))], projections, keep)
 
-    @torch.no_grad()
     def visible(
         self, prediction: Prediction, groups: Sequence[TokenGroup], level: Level, table: AttentionTable
     ) -> Tensor | None:
@@ -195,19 +194,22 @@ class Decoder(nn.Module):
         looks = {group.name: table.cross_attention[group.name] for group in groups}
         if all(looks[group.name] == "everywhere" and group.mask is None for group in groups):
             return None
-        places = []
-        for group in groups:
-            if looks[group.name] == "own mask":
-                masks = paint(prediction[group.name].mask, level.features)
-                inside = own_mask(masks if masks.shape[-2:] == level.size else resize(masks, level.size, table.interpolation))
-                if group.name in table.first_looks_everywhere:
-                    inside[:, 0] = True
-            elif looks[group.name] == "everywhere" and group.mask is None:
-                inside = group.content.new_ones(*group.content.shape[:2], level.keys.shape[1], dtype=torch.bool)
-            else:
-                inside = given_mask(group, level.size, table)
-            places.append(inside)
-        return torch.cat(places, dim=1)
+        # Computed here with gradient, since the losses will read the same outputs; what follows needs none.
+        embeddings = {group.name: prediction[group.name].mask for group in groups if looks[group.name] == "own mask"}
+        with torch.no_grad():
+            return torch.cat([self._places(group, embeddings.get(group.name), level, table) for group in groups], dim=1)
+
+    def _places(self, group: TokenGroup, embeddings: Tensor | None, level: Level, table: AttentionTable) -> Tensor:
+        """Where each token of a group may look, (B·R, N, h·w) bool; embeddings: (B·R, N, C), if inside its own mask."""
+        if embeddings is not None:
+            masks = paint(embeddings, level.features)
+            inside = own_mask(masks if masks.shape[-2:] == level.size else resize(masks, level.size, table.interpolation))
+            if group.name in table.first_looks_everywhere:
+                inside[:, 0] = True
+            return inside
+        if table.cross_attention[group.name] == "everywhere" and group.mask is None:
+            return group.content.new_ones(*group.content.shape[:2], level.keys.shape[1], dtype=torch.bool)
+        return given_mask(group, level.size, table)
 
 
 class DecoderLayer(nn.Module):

@@ -93,3 +93,13 @@ def test_a_mask_of_resized_features_is_the_resized_mask(model, features):
     masks = prediction["object"].masks(features.mask)
     resized = torch.nn.functional.interpolate(masks, size=size, mode="bicubic", antialias=True)
     assert torch.allclose(prediction["object"].masks(small), resized, atol=1e-4)
+
+
+def test_every_prediction_is_learnt_from(model, features):
+    """What a layer says is read by its losses and by the next layer's attention mask, of which only the former learn."""
+    groups = [model.decoder.grounding_queries(2), word_tokens(model.language.encode(["a cat"]), [[0], [0]])]
+    for layer in model.decode(features, groups):
+        for group in ("object", "image", "grounding"):
+            for output in (layer[group].semantic, layer[group].mask):
+                (gradient,) = torch.autograd.grad(output.square().sum(), model.decoder.query_content.weight, retain_graph=True)
+                assert gradient.abs().sum() > 0, group
