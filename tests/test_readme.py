@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import datasets.catalog
+from datasets.spec import Counts
 from tests.documents import ROOT, blocks, data_folder, run, work_folder
 
 PAGE = "README.md"

@@ -101,7 +101,8 @@ def tiny(name: str) -> DatasetSpec:
 
 
 def test_every_entry_has_its_layout_here() -> None:
-    here = {name for name in CATALOG if not name.startswith(ELSEWHERE) and name != "coco_refs"}
+    marked = {name for name, spec in CATALOG.items() if spec.evaluators == ("interactive",)}  # see test_objects
+    here = {name for name in CATALOG if not name.startswith(ELSEWHERE) and name != "coco_refs"} - marked
     assert set(WRITERS) == here
 
 

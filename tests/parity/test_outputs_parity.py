@@ -19,6 +19,7 @@ from xdecoder.model import Encoded, XDecoder, XDecoderConfig
 from xdecoder.published.names import convert
 from xdecoder.tasks import TasksConfig
 from xdecoder.tasks.captioning import caption_tokens, regions_of
+from xdecoder.tasks.referring import ReferringConfig
 from xdecoder.types import Batch, Phrases, Sample
 
 Read = Callable[[str], dict[str, Any]]
@@ -69,7 +70,7 @@ def assert_near(ours: Tensor, recorded: Any, tolerance: float = 1e-4) -> None:
 
 
 def test_grounding(model: XDecoder, features: Encoded, batch: Batch, read: Read) -> None:
-    recorded, referring = read("focalt_retrieval_grounding"), TasksConfig().referring.build()
+    recorded, referring = read("focalt_retrieval_grounding"), ReferringConfig(together=True).build()
     prompt = referring.prompt(model, features, batch, model.language.encode)
     last = model.decode(features, prompt.groups)[-1]
     assert_near(prompt.groups[1].content[0], recorded["grounding_tokens"])

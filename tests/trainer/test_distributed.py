@@ -109,7 +109,7 @@ class _Mpi:
 def test_mpi_tells_the_address_where_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
     two_nodes, world = {"OMPI_COMM_WORLD_LOCAL_SIZE": "2"}, World(1, 4, 1, "Open MPI")
     monkeypatch.setitem(sys.modules, "mpi4py", None)
-    with pytest.raises(ConfigError, match=r"set MASTER_ADDR to the first one's address, or pip install 'xdecoder\[mpi\]'"):
+    with pytest.raises(ConfigError, match=r"set MASTER_ADDR to the first one's address, or pip install '\.\[mpi\]'"):
         distributed._rendezvous(world, two_nodes)
     monkeypatch.setitem(sys.modules, "mpi4py", SimpleNamespace(MPI=SimpleNamespace(COMM_WORLD=_Mpi(1, 4))))
     assert distributed._rendezvous(world, two_nodes)[0] == "10.0.0.7"

@@ -83,7 +83,7 @@ def trainer(folder: Path, world: World, **changes: Any) -> Trainer:
             return {}  # processes measure on different numbers of pictures
         with torch.inference_mode():
             rows = model.eval().decode(model.encode([image]))[-1]["object"]
-        return {"made/semantic": rows.semantic.abs().mean().item(), "made/mask": rows.mask.abs().mean().item()}
+            return {"made/semantic": rows.semantic.abs().mean().item(), "made/mask": rows.mask.abs().mean().item()}
 
     return Trainer(TrainerConfig(**settings), model, streams, CPU, folder, world, evaluate)
 
@@ -128,7 +128,8 @@ def test_so_they_are_with_shards_that_are_saved_and_taken_up_again(alone: list[d
     assert_equal(run_ranks(in_two_goes, 2)[0], alone)
     half, whole = sorted((tmp_path / "checkpoints").iterdir())
     assert [half.name, whole.name] == ["step_00000010", "step_00000020"]
-    assert sorted({path.suffix for path in whole.iterdir()}) == [".pt", ".safetensors"], "nothing that would be unpickled"
+    kinds = sorted({path.suffix for path in whole.iterdir()})
+    assert kinds == [".json", ".pt", ".safetensors"], "nothing that would be unpickled"
     with pytest.raises(ValueError, match="step_00000020: a state of trainer.engine fsdp on several processes"):
         train(tmp_path, World())
 

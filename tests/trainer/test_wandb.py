@@ -79,7 +79,7 @@ def test_refusals_are_one_sentence(tmp_path: Path, package: Package, monkeypatch
     with pytest.raises(ConfigError, match='no run of project "nobody\'s" could be opened .permission denied.; log in'):
         RunLog(tmp_path, wandb=WandbConfig(project="nobody's"))
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(ConfigError, match=r"package is missing; pip install 'xdecoder\[wandb\]'"):
+    with pytest.raises(ConfigError, match=r"package is missing; pip install '\.\[wandb\]'"):
         RunLog(tmp_path, wandb=WandbConfig(project="ours"))
 
 

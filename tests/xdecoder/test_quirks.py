@@ -51,7 +51,7 @@ def test_a_grounding_query_looks_everywhere(plain, quirky):
     prediction = plain.decode(features, groups)[0]
     looking = [*plain.decoder.latent_queries(2), groups[0]]
     level = plain.decoder.read(torch.randn(features.mask.shape), features.maps, full_size_masks=True).levels[1]
-    shut, opened = (model.decoder.visible(prediction, looking, level) for model in (plain, quirky))
+    shut, opened = (model.decoder.visible(prediction, looking, level, model.decoder.table) for model in (plain, quirky))
     assert opened[:, 9].all() and not shut[:, 9].all()
     rest = [row for row in range(17) if row != 9]
     assert torch.equal(opened[:, rest], shut[:, rest])

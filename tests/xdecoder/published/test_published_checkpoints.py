@@ -109,7 +109,7 @@ def test_other_networks_are_told_by_their_names(tmp_path: Path) -> None:
     costs = {f"model.{decoder}clip_model.visual.stem.weight": torch.zeros(1), f"model.{decoder}transformer.x": torch.zeros(1)}
     cases: dict[str, tuple[object, str]] = {
         "seem": (strokes, "SEEM's v0 and v1 files look alike inside; say which it is"),
-        "sed": ({"model": costs}, "a SED checkpoint, whose decoder reads a cost map on CLIP features; expected"),
+        "sed": ({"model": costs}, "the checkpoint lacks 'sem_seg_head.predictor.clip_model.text_projection'"),
         "mask2former": (mask2former, "a Mask2Former checkpoint, whose decoder knows no texts; expected"),
         "ported": ({"model.pixel_level_module.encoder.x": torch.zeros(1)}, "a Mask2Former checkpoint"),
         "backbone": ({name[9:]: value for name, value in backbone.items()}, "weights of a backbone only"),

@@ -143,7 +143,7 @@ def test_missing_annotations_are_named():
     ):
         with pytest.raises(ValueError, match=message):
             tiny_model().losses(tiny_tasks().build([task]), bare)
-    with pytest.raises(ConfigError, match="unknown task 'painting'; tasks are segmentation"):
+    with pytest.raises(ConfigError, match="unknown task 'painting'; known: segmentation"):
         tiny_tasks().build(["painting"])
 
 
