@@ -19,7 +19,7 @@ from xdecoder.published.names import to_published_state
 @pytest.mark.parametrize("prefix", ["", "module.model."])
 def test_detection(oracle: Path, name: str, prefix: str) -> None:
     names = json.loads((oracle / f"names/{name}_state_dict.json").read_text())
-    content = {prefix + key: torch.zeros(()).expand(shape) for key, (shape, _) in names.items()}
+    content = {prefix + key: torch.empty(shape) for key, (shape, _) in names.items()}
     found = interpret({"model": content}, Path("file.pt"))
     assert found.config == parse(XDecoderConfig, {**ARCHITECTURES[name], "published_quirks": True})
     with torch.device("meta"):
