@@ -144,6 +144,9 @@ class DatasetSpec(Config):
     measured_with: Protocol = Protocol()
     """The settings of published numbers on this set."""
 
+    drawn: str = ""
+    """What the pictures show, where they are no photographs; a network that has learnt from nothing else says so."""
+
     protocol: str = ""
     """How published numbers on this set are measured, in words; printed beside scores."""
 

@@ -166,7 +166,7 @@ def build_trainer(
     """The experiment's trainer, all random generators seeded; if the run folder holds a state, it goes on from there."""
     checkpointing.seed_everything(config.seed)
     model = config.model.build()
-    model.protocol = protocol_of(config.tasks, config.data)
+    model.protocol = protocol_of(config.tasks, config.data, config.weights)
     for task in (task for stream in config.data.train for task in stream.tasks):
         model.require(task)
     model.keep_texts(config.output / "texts")

@@ -40,15 +40,19 @@ def settings_of_scores(task: Config) -> dict[str, Any]:
     return {name: value for name, value in task.model_dump(mode="json").items() if not name.endswith(OF_LOSSES)}
 
 
-def protocol_of(tasks: TasksConfig, data: DataConfig) -> Protocol:
+def protocol_of(tasks: TasksConfig, data: DataConfig, begun: str | None = None) -> Protocol:
     """How the network of an experiment is to be asked.
 
     A task that is measured on several sets is asked as on the first of them; one that is not measured, as the experiment says.
+
+    Args:
+        begun: the checkpoint that training begins with.
     """
     found: dict[str, dict[str, Any]] = {}
     images: dict[str, Any] = {}
     taught: dict[str, tuple[str, ...]] = {}
     measured: dict[str, tuple[str, ...]] = {}
+    drawn: dict[str, str] = {}
     for entry in data.evaluate:
         spec = resolve(entry.dataset)
         own = settings_for(spec, tasks)
@@ -61,9 +65,11 @@ def protocol_of(tasks: TasksConfig, data: DataConfig) -> Protocol:
     for stream in data.train:
         for spec in stream.specs:
             taught[spec.name] = _united(taught.get(spec.name, ()), stream.tasks)
+            if spec.drawn:
+                drawn[spec.name] = spec.drawn
         for task in stream.tasks:
             found.setdefault(task, settings_of_scores(tasks.of(task)))
-    return Protocol(tasks=found, images=images, taught=taught, measured=measured)
+    return Protocol(tasks=found, images=images, taught=taught, measured=measured, drawn=drawn, begun=begun or "")
 
 
 def _united(some: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, ...]:

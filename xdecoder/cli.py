@@ -376,7 +376,10 @@ def _load(options: argparse.Namespace) -> Predictor:
         )
     half = torch.bfloat16 if device == "cpu" else torch.float16
     dtype = half if options.half else torch.float32
-    return xdecoder.load(options.checkpoint, device, dtype, allow_nonfinite=options.allow_nonfinite)
+    model = xdecoder.load(options.checkpoint, device, dtype, allow_nonfinite=options.allow_nonfinite)
+    if model.limits:
+        print(f"note: {model.limits}", file=sys.stderr)
+    return model
 
 
 def _complain(error: BaseException) -> int:

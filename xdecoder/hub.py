@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelHubMixin, hf_hub_download
+import yaml
+from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin, hf_hub_download
 
 from xdecoder import checkpoint
 from xdecoder.download import CONFIG_FILE, WEIGHTS_FILE
 from xdecoder.files import write_json
-from xdecoder.network import Network
+from xdecoder.inference.predictor import Predictor
+
+USAGE = """\
+```python
+import xdecoder
+
+model = xdecoder.Pretrained.from_pretrained("OWNER/REPOSITORY")
+model.panoptic("photo.jpg", things=["cat", "sofa"], stuff=["wall"]).save("segments.png")
+```"""
 
 
 class Pretrained(
+    Predictor,
     ModelHubMixin,
     library_name="xdecoder",
     paper_url="https://arxiv.org/abs/2212.11270",
     pipeline_tag="image-segmentation",
 ):
-    """A network, such as `xdecoder.load(…).model`, with the hub's methods.
+    """A predictor with the hub's methods, made of a network such as `xdecoder.load(…).model`.
 
-    A folder holds model.safetensors, a checkpoint of ours, and config.json, the architecture in it for others to read.
+    A folder holds model.safetensors, a checkpoint of ours, config.json, the architecture in it for others to read, and
+    README.md, the model card.
     """
-
-    def __init__(self, model: Network) -> None:
-        self.model = model
 
     @classmethod
     def _from_pretrained(
@@ -61,6 +70,25 @@ class Pretrained(
         if found.config.model_dump(mode="json") != config:
             raise ValueError(f"{path}: checkpoint of another architecture than the {CONFIG_FILE} beside it")
         return cls(found.build(map_location))
+
+    def generate_model_card(self, *_: Any, scores: Mapping[str, float] | None = None, **__: Any) -> ModelCard:
+        """What the hub shows of the network: how to use it, what it was taught and measured on, and how it is asked.
+
+        Args:
+            scores: results by name, as results.json of a run holds them; for `save_pretrained` and `push_to_hub` they stand in
+                model_card_kwargs.
+        """
+        protocol, data = self.model.protocol, ModelCardData(library_name="xdecoder", pipeline_tag="image-segmentation")
+        sections = {
+            "Usage": USAGE,
+            "Data": protocol.knowledge[:1].upper() + protocol.knowledge[1:] or "Its file does not say what it was taught.",
+            "Limits": self.limits,
+            "Measured on": "\n".join(f"- {name}: {', '.join(tasks)}" for name, tasks in protocol.measured.items()),
+            "Scores": "\n".join(f"- {name}: {value:.4g}" for name, value in (scores or {}).items()),
+            "How it is asked": f"```yaml\n{yaml.safe_dump(protocol.model_dump(mode='json')['tasks'], sort_keys=False)}```",
+        }
+        told = "".join(f"## {title}\n{text}\n\n" for title, text in sections.items() if text)
+        return ModelCard(f"---\n{data.to_yaml()}\n---\n\n# {self!r}\n\n{told}[Paper](https://arxiv.org/abs/2212.11270)\n")
 
     def _save_pretrained(self, save_directory: Path) -> None:
         checkpoint.save(self.model, save_directory / WEIGHTS_FILE)

@@ -21,3 +21,22 @@ class Protocol(Config):
     """The data sets that it learnt from, and the tasks that it learnt there."""
     measured: Mapping[str, tuple[str, ...]] = {}
     """The data sets that it was measured on, and in which tasks."""
+    drawn: Mapping[str, str] = {}
+    """Of those data sets that it learnt from and that hold no photographs, what they show."""
+    begun: str = ""
+    """The checkpoint that its training began with."""
+
+    @property
+    def knowledge(self) -> str:
+        """What the network was taught, in words; empty where its file does not say, as those of others do not."""
+        sets = [f"{name} ({', '.join(tasks)})" for name, tasks in self.taught.items()]
+        return " and ".join(
+            filter(None, (f"taught {', '.join(sets)}" if sets else "", self.begun and f"begun with {self.begun}"))
+        )
+
+    @property
+    def limits(self) -> str:
+        """What the network cannot know, in a sentence; empty where nothing is known of it."""
+        if self.begun or not self.taught or set(self.taught) - set(self.drawn):
+            return ""
+        return f"this network has learnt from {', '.join(dict.fromkeys(self.drawn.values()))} alone: it knows no photographs"

@@ -12,6 +12,7 @@ from datasets.readers.columns import ArrowSpec
 from datasets.readers.karpathy import KarpathySpec
 from datasets.readers.label_images import LabelImagesSpec
 from datasets.readers.own import OwnSpec
+from datasets.shapes import SHAPES, STUFF
 from datasets.spec import Counts, DatasetSpec, EvaluatorName, Protocol
 from xdecoder.resizing import ShortestSide, Stretch
 
@@ -32,6 +33,7 @@ def _shapes(split: str, evaluators: tuple[EvaluatorName, ...]) -> DatasetSpec:
         questions=f"shapes/annotations/questions_{split}.json",
         answers=f"shapes/annotations/answers_{split}.json",
         evaluators=evaluators,
+        drawn=f"generated scenes ({', '.join(SHAPES)} on {', '.join(STUFF)})",
         protocol=SHAPES_PROTOCOL,
     )
 

@@ -14,8 +14,10 @@ import pytest
 from PIL import Image
 
 import xdecoder
+from datasets.catalog import CATALOG
 from tests.tiny import tiny_model
 from xdecoder import checkpoint, cli
+from xdecoder.protocol import Protocol
 
 
 @pytest.fixture(scope="module")
@@ -213,6 +215,25 @@ def test_version_and_weights(capsys: Any) -> None:
     assert capsys.readouterr().out.startswith(f"xdecoder {xdecoder.__version__} (Python 3.")
     assert cli.main(["weights"]) == 0 and "focal-t " in capsys.readouterr().out
     assert {"load", "Predictor", "__version__"} <= set(dir(xdecoder))
+
+
+def test_a_network_of_generated_scenes_says_so(photos: Path, tmp_path: Path, capsys: Any) -> None:
+    model = tiny_model()
+    scenes = CATALOG["shapes_train"]
+    model.protocol = Protocol(taught={scenes.name: ("segmentation",)}, drawn={scenes.name: scenes.drawn})
+    checkpoint.save(model, tmp_path / "model.pt")
+    assert cli.main(["caption", str(photos / "a.png"), "--checkpoint", str(tmp_path / "model.pt")]) == 0
+    captured = capsys.readouterr()
+    assert (
+        captured.err.startswith("note: this network has learnt from generated scenes (circle, ")
+        and captured.err.count("\n") == 1
+    )
+    assert captured.err.endswith("it knows no photographs\n") and captured.out.startswith('{"picture"')
+    assert "taught shapes_train (segmentation) [this network" in repr(xdecoder.load(tmp_path / "model.pt"))
+    begun = model.protocol.model_copy(update={"begun": "focal-t"})
+    assert begun.limits == "" and begun.knowledge.endswith("(segmentation) and begun with focal-t")
+    photographs = model.protocol.model_copy(update={"taught": {**model.protocol.taught, "coco": ("segmentation",)}})
+    assert photographs.limits == "" == Protocol().limits == Protocol().knowledge
 
 
 def test_bugs_are_not_covered_up(photos: Path, network: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import xdecoder
 from tests.tiny import tiny_model
 from xdecoder import hub
 from xdecoder.hub import Pretrained
+from xdecoder.protocol import Protocol
 
 
 def assert_equal(a: torch.nn.Module, b: torch.nn.Module) -> None:
@@ -36,6 +38,22 @@ def test_round_trip(folder: Path) -> None:
     assert_equal(xdecoder.load(folder).model, tiny_model())  # the file alone says all
     assert_equal(xdecoder.load(folder / "model.safetensors").model, tiny_model())
     assert xdecoder.Pretrained is Pretrained
+
+
+def test_it_answers_and_its_card_says_what_it_is(tmp_path: Path) -> None:
+    model = tiny_model()
+    model.protocol = Protocol(taught={"shapes_train": ("segmentation",)}, measured={"shapes_val": ("segmentation",)})
+    Pretrained(model).save_pretrained(tmp_path, model_card_kwargs={"scores": {"shapes_val/PQ": 73.7}})
+    card = (tmp_path / "README.md").read_text()
+    for line in (
+        "xdecoder.Pretrained.from_pretrained",
+        "Taught shapes_train (segmentation)",
+        "- shapes_val/PQ: 73.7",
+        "```yaml",
+    ):
+        assert line in card, line
+    found = Pretrained.from_pretrained(tmp_path).segment(Image.new("RGB", (64, 48)), ["cat", "dog"])
+    assert found.labels.shape == (48, 64)
 
 
 def test_from_a_repository(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -290,7 +290,14 @@ class Predictor:
     def __repr__(self) -> str:
         weights = sum(parameter.numel() for parameter in self.model.parameters()) / 1e6
         asked = f"templates={self.tasks.segmentation.templates!r}, image_size={getattr(self.model.config, 'image_size', None)}"
-        return f"Predictor({self.model.config.name}, {weights:.1f} million weights, {self.device}, {asked})"
+        known = " ".join(filter(None, (self.model.protocol.knowledge, self.limits and f"[{self.limits}]")))
+        about = ", ".join(filter(None, (f"{weights:.1f} million weights", str(self.device), asked, known)))
+        return f"{type(self).__name__}({self.model.config.name}, {about})"
+
+    @property
+    def limits(self) -> str:
+        """What the network cannot know, in a sentence for whoever asks it; empty where nothing is known of it."""
+        return self.model.protocol.limits
 
     @property
     def device(self) -> torch.device:
