@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from xdecoder.language.prompts import clean
+from xdecoder.texts import check_number
 from xdecoder.types import InstanceResult, PanopticResult, Vocabulary
 
 Picture: TypeAlias = "Image.Image | NDArray[np.uint8] | Tensor"  # PIL, (H, W, 3) uint8 or (3, H, W) uint8
@@ -28,10 +29,34 @@ Box: TypeAlias = tuple[int, int, int, int]  # left, top, right, bottom
 
 MIN_SIDE = 360  # a picture whose longer side is shorter than this is scaled up
 GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
+R2 = (0.7548776662466927, 0.5698402909980532)
 TONES = ((0.72, 0.16), (0.58, 0.17), (0.84, 0.13))  # (lightness, chroma) in OKLCH, taken in turn
 SLOTS = 192  # colours of the palette
+SHADES = (0.22, 0.9)  # how far the colours of one class's instances are apart, in lightness and in hue (radians)
 NIGHT = (16, 18, 24)
 DISTINCT = (0.15, 0.11, 0.08)  # distances at which colours are told apart at a glance; the next where one cannot be had
+
+
+@dataclass(frozen=True)
+class Style:
+    """How regions are drawn.
+
+    Raises:
+        ValueError: for an opacity outside 0…1.
+    """
+
+    labels: bool = True  # whether names are written
+    opacity: float | None = None  # of regions, 0…1; None = as it suits each kind of result
+    keep_colors: bool = False  # of the picture, which is greyed otherwise, so that classes look the same everywhere
+
+    def __post_init__(self) -> None:
+        if self.opacity is not None:
+            check_number(self.opacity, "opacity")
+            if not 0 <= self.opacity <= 1:
+                raise ValueError(f"opacity must be a number from 0 to 1, not {self.opacity}")
+
+
+PLAIN = Style()
 
 
 def class_colours(names: Sequence[str]) -> list[Colour]:
@@ -57,12 +82,41 @@ def _class_colours(names: tuple[str, ...]) -> tuple[Colour, ...]:
     return tuple((int(r), int(g), int(b)) for r, g, b in (rgb[slot_of[name]] for name in names))
 
 
+def instance_colours(names: Sequence[str], labels: Sequence[int]) -> list[Colour]:
+    """One RGB colour for each region, given its class's number among `names`.
+
+    The first of a class has the class's colour, the others are shades of it, so that neighbours are told apart.
+    """
+    lab, rgb = _palette()
+    slot_of = {colour: slot for slot, colour in reversed(list(enumerate(map(tuple, rgb.tolist()))))}
+    colours, times = class_colours(names), dict.fromkeys(labels, 0)
+    found = []
+    for label in labels:
+        turn, times[label] = times[label], times[label] + 1
+        if not turn:
+            found.append(colours[label])
+            continue
+        lightness, a, b = lab[slot_of[colours[label]]]
+        # Steps that spread evenly over a square however many there are (Roberts 2018, the sequence R2).
+        step, angle = (extent * ((turn * share + 0.5) % 1 - 0.5) for extent, share in zip(SHADES, R2, strict=True))
+        hue, chroma = math.atan2(b, a) + angle, math.hypot(a, b)
+        shade = np.array([[np.clip(lightness + step, 0.45, 0.92), chroma * math.cos(hue), chroma * math.sin(hue)]])
+        red, green, blue = _srgb(shade)[0].tolist()
+        found.append((red, green, blue))
+    return found
+
+
 @lru_cache(maxsize=1)
 def _palette() -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
-    """OKLab coordinates and 8-bit sRGB of the palette's slots, both (SLOTS, 3). Source: Ottosson 2020, OKLab."""
+    """OKLab coordinates and 8-bit sRGB of the palette's slots, both (SLOTS, 3)."""
     slot = np.arange(SLOTS)
     lightness, chroma = np.array(TONES)[slot % len(TONES)].T
     lab = np.stack([lightness, chroma * np.cos(slot * GOLDEN_ANGLE), chroma * np.sin(slot * GOLDEN_ANGLE)], axis=1)
+    return lab, _srgb(lab)
+
+
+def _srgb(lab: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """OKLab (N, 3) as 8-bit sRGB; colours that it lacks are clipped. Source: Ottosson 2020, OKLab."""
     to_cones = np.array([[1, 0.3963377774, 0.2158037573], [1, -0.1055613458, -0.0638541728], [1, -0.0894841775, -1.2914855480]])
     to_linear = np.array(
         [
@@ -73,7 +127,7 @@ def _palette() -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
     )
     linear = np.clip((lab @ to_cones.T) ** 3 @ to_linear.T, 0, 1)
     gamma = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return lab, np.round(gamma * 255).astype(np.uint8)
+    return np.asarray(np.round(gamma * 255).astype(np.uint8))
 
 
 @dataclass(frozen=True)
@@ -83,9 +137,12 @@ class _Region:
     text: str
     opacity: float
     outlined: bool = True
+    found: bool = True  # or what is darkened around that
 
 
-def draw_semantic(image: Picture, labels: Array, vocabulary: Vocabulary, overlay_only: bool = False) -> Image.Image:
+def draw_semantic(
+    image: Picture, labels: Array, vocabulary: Vocabulary, overlay_only: bool = False, style: Style = PLAIN
+) -> Image.Image:
     """Draw a label map.
 
     Args:
@@ -93,41 +150,55 @@ def draw_semantic(image: Picture, labels: Array, vocabulary: Vocabulary, overlay
         labels: (H, W) integers; values that index no class (ignored pixels) leave the picture as it is.
         vocabulary: the classes that `labels` index.
         overlay_only: return the transparent RGBA layer without the picture.
+        style: names, opacity and the picture's colours.
     """
     labels = _array(labels, 2, "labels")
     colours = class_colours(vocabulary.names)
     present = [int(c) for c in np.unique(labels) if 0 <= c < len(vocabulary)]
     regions = [_Region(labels == c, colours[c], clean(vocabulary.names[c]), 0.6) for c in present]
-    return _render(image, labels.shape, regions, overlay_only)
+    return _render(image, labels.shape, regions, overlay_only, style)
 
 
-def draw_panoptic(image: Picture, result: PanopticResult, vocabulary: Vocabulary, overlay_only: bool = False) -> Image.Image:
+def draw_panoptic(
+    image: Picture, result: PanopticResult, vocabulary: Vocabulary, overlay_only: bool = False, style: Style = PLAIN
+) -> Image.Image:
     """Draw a panoptic result: stuff faintly, things above it with an outline each; arguments as for `draw_semantic`."""
     ids = _array(result.ids, 2, "ids")
-    colours = class_colours(vocabulary.names)
+    segments = sorted(result.segments, key=lambda s: s.is_thing)
+    colours = instance_colours(vocabulary.names, [s.label for s in segments])
     regions = [
-        _Region(ids == s.id, colours[s.label], clean(vocabulary.names[s.label]), 0.65 if s.is_thing else 0.45, s.is_thing)
-        for s in sorted(result.segments, key=lambda s: s.is_thing)
+        _Region(ids == s.id, colour, clean(vocabulary.names[s.label]), 0.65 if s.is_thing else 0.45, s.is_thing)
+        for s, colour in zip(segments, colours, strict=True)
     ]
-    return _render(image, ids.shape, regions, overlay_only)
+    return _render(image, ids.shape, regions, overlay_only, style)
 
 
 def draw_instances(
-    image: Picture, result: InstanceResult, vocabulary: Vocabulary, threshold: float = 0.5, overlay_only: bool = False
+    image: Picture,
+    result: InstanceResult,
+    vocabulary: Vocabulary,
+    threshold: float = 0.5,
+    overlay_only: bool = False,
+    style: Style = PLAIN,
 ) -> Image.Image:
     """Draw the instances whose score is at least `threshold`, the surest on top; other arguments as for `draw_semantic`."""
     masks, labels, scores = _array(result.masks, 3, "masks") > 0, _array(result.labels), _array(result.scores)
-    colours = class_colours(vocabulary.names)
+    shown = [i for i in np.argsort(-scores, kind="stable").tolist() if scores[i] >= threshold]
+    colours = instance_colours(vocabulary.names, [int(labels[i]) for i in shown])
     regions = [
-        _Region(masks[i], colours[labels[i]], f"{clean(vocabulary.names[labels[i]])} {scores[i]:.2f}", 0.6)
-        for i in np.argsort(scores, kind="stable")
-        if scores[i] >= threshold
+        _Region(masks[i], colour, f"{clean(vocabulary.names[labels[i]])} {scores[i]:.2f}", 0.6)
+        for i, colour in zip(shown, colours, strict=True)
     ]
-    return _render(image, masks.shape[1:], regions, overlay_only)
+    return _render(image, masks.shape[1:], regions[::-1], overlay_only, style)
 
 
 def draw_masks(
-    image: Picture, masks: Array, texts: Sequence[str], truth: Array | None = None, overlay_only: bool = False
+    image: Picture,
+    masks: Array,
+    texts: Sequence[str],
+    truth: Array | None = None,
+    overlay_only: bool = False,
+    style: Style = PLAIN,
 ) -> Image.Image:
     """Draw one mask for each phrase; what no mask covers is darkened, so that the colours phrases speak of stay true.
 
@@ -137,6 +208,7 @@ def draw_masks(
         texts: P labels; an empty one is not written.
         truth: (P, H, W) booleans, drawn above as white contours.
         overlay_only: return the transparent RGBA layer without the picture.
+        style: names and opacity; the picture keeps its colours.
 
     Raises:
         ValueError: for another number of texts than of masks.
@@ -144,11 +216,12 @@ def draw_masks(
     masks = _array(masks, 3, "masks") > 0
     if len(masks) != len(texts):
         raise ValueError(f"{len(masks)} masks need as many texts, not {len(texts)}")
-    rest = _Region(masks.sum(axis=0) == 0, NIGHT, "", 0.55, outlined=False)
+    style = replace(style, keep_colors=True)
+    rest = _Region(masks.sum(axis=0) == 0, NIGHT, "", 0.55, outlined=False, found=False)
     coloured = zip(masks, class_colours(texts), texts, strict=True)
     regions = [rest, *(_Region(mask, colour, text, 0.18) for mask, colour, text in coloured)]
     contours = [] if truth is None else list(_array(truth, 3, "truth") > 0)
-    return _render(image, masks.shape[1:], regions, overlay_only, contours, colourful=True)
+    return _render(image, masks.shape[1:], regions, overlay_only, style, contours)
 
 
 def to_pil(image: Picture) -> Image.Image:
@@ -209,21 +282,18 @@ def _render(
     size: tuple[int, ...],
     regions: Sequence[_Region],
     overlay_only: bool,
+    style: Style,
     contours: Sequence[NDArray[np.bool_]] = (),
-    colourful: bool = False,
 ) -> Image.Image:
-    """Regions painted in their order (a later one hides an earlier one), then contours, then labels.
-
-    Unless `colourful`, the picture below is greyed, so that a class looks the same on whatever ground.
-    """
-
+    """Regions painted in their order (a later one hides an earlier one), then contours, then labels."""
     height, width = size
     factor = _factor((height, width))
     layer = np.zeros((height * factor, width * factor, 4), np.uint8)
     stroke = max(1, round(max(layer.shape) / 320))
     for region in regions:
         mask = _repeat(region.mask, factor)
-        layer[mask] = (*region.colour, round(255 * region.opacity))
+        opacity = region.opacity if style.opacity is None or not region.found else style.opacity
+        layer[mask] = (*region.colour, round(255 * opacity))
         if region.outlined:
             layer[_edge(mask, stroke)] = (*_mix(region.colour, 0.35), 235)
     for mask in contours:
@@ -233,11 +303,12 @@ def _render(
         layer[ndimage.binary_dilation(border, iterations=stroke)] = (*NIGHT, 255)
         layer[border] = (255, 255, 255, 255)
     overlay = Image.fromarray(layer)
-    _write_labels(overlay, regions, factor)
+    if style.labels:
+        _write_labels(overlay, regions, factor)
     if overlay_only:
         return overlay
     ground = enlarge(image, (height, width))
-    if not colourful:
+    if not style.keep_colors:
         ground = muted(ground)
     return Image.alpha_composite(ground.convert("RGBA"), overlay).convert("RGB")
 
@@ -253,13 +324,13 @@ def _write_labels(overlay: Image.Image, regions: Sequence[_Region], factor: int)
         if not text or not visible.any():
             continue
         size = (round(font.getlength(text) + 0.8 * font.size), round(1.45 * font.size))
-        if visible.sum() * factor**2 < 1.2 * size[1] ** 2:
-            continue  # its label would hide more of the picture than it explains
         box = _free_box(_anchor(visible, factor, size), size, overlay.size, taken, visible)
         if box is None:
-            continue
+            continue  # the picture is full
         taken.append(box)
-        draw.rounded_rectangle(box, font.size // 3, fill=(*_mix(region.colour, 0.22), 225))
+        chip = (*_mix(region.colour, 0.22), 225)
+        _point(draw, box, visible, factor, chip)
+        draw.rounded_rectangle(box, font.size // 3, fill=chip)
         draw.text(((box[0] + box[2]) / 2, (box[1] + box[3]) / 2), text, (255, 255, 255, 255), font, anchor="mm")
 
 
@@ -288,28 +359,44 @@ def _free_box(
 ) -> Box | None:
     """The free box nearest to the anchor that lies in the image, rather on its own region than on a neighbour's.
 
-    None if all are more than a few lines away.
+    None if there is none anywhere.
     """
     width, height = size
     factor = padded[1] // mask.shape[0]
-    best, nearest = None, math.inf
-    for dx, dy in _offsets(width, height):
-        left = round(min(max(anchor[0] + dx - width / 2, 1), max(padded[0] - width - 2, 1)))
-        top = round(min(max(anchor[1] + dy - height / 2, 1), max(padded[1] - height - 2, 1)))
-        box = (left, top, left + width, top + height)
-        own = mask[min(top + height // 2, padded[1] - 1) // factor, min(left + width // 2, padded[0] - 1) // factor]
-        distance = math.hypot(dx, dy) + (0 if own else 3 * height)
-        if distance < nearest and not any(_overlap(box, other) for other in taken):
-            best, nearest = box, distance
-    return best
+    left = _places(anchor[0] - width / 2, width / 4, padded[0] - width)[None, :]
+    top = _places(anchor[1] - height / 2, height / 2, padded[1] - height)[:, None]
+    middle_x, middle_y = left + width // 2, top + height // 2
+    own = mask[np.minimum(middle_y, padded[1] - 1) // factor, np.minimum(middle_x, padded[0] - 1) // factor]
+    distance = np.hypot(middle_x - anchor[0], middle_y - anchor[1]) + np.where(own, 0, 3 * height)
+    for x0, y0, x1, y1 in taken:
+        overlaps = (left <= x1) & (x0 <= left + width) & (top <= y1) & (y0 <= top + height)
+        distance[overlaps] = math.inf
+    best = np.unravel_index(distance.argmin(), distance.shape)
+    if math.isinf(distance[best]):
+        return None
+    x, y = int(left[0, best[1]]), int(top[best[0], 0])
+    return x, y, x + width, y + height
 
 
-def _overlap(a: Box, b: Box) -> bool:
-    return a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3]
+def _places(wanted: float, step: float, last: int) -> NDArray[np.int64]:
+    """Where a label may begin along one side, in steps from where it would best: whole numbers from 1 to last - 2."""
+    end = max(last - 2, 1)
+    start = min(max(wanted, 1), end)
+    steps = np.arange(-math.floor((start - 1) / step), math.floor((end - start) / step) + 1)
+    return np.unique(np.round(start + steps * step).astype(np.int64))
 
 
-def _offsets(width: int, height: int) -> Iterator[tuple[float, float]]:
-    return ((x * width / 4, y * height / 2) for x in range(-6, 7) for y in range(-6, 7))
+def _point(draw: ImageDraw.ImageDraw, box: Box, mask: NDArray[np.bool_], factor: int, colour: tuple[int, ...]) -> None:
+    """A line from a label that had to move to the nearest pixel of what it names."""
+    middle = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
+    if mask[int(middle[1]) // factor, int(middle[0]) // factor]:
+        return
+    rows, columns = np.nonzero(mask)
+    nearest = np.hypot(columns * factor - middle[0], rows * factor - middle[1]).argmin()
+    x, y = (int(columns[nearest]) + 0.5) * factor, (int(rows[nearest]) + 0.5) * factor
+    away = max(box[0] - x, x - box[2], box[1] - y, y - box[3])
+    if away > box[3] - box[1]:
+        draw.line((*middle, x, y), fill=colour, width=max(1, round(max(mask.shape) * factor / 400)))
 
 
 def _array(values: Array, dimensions: int | None = None, name: str = "values") -> NDArray[Any]:

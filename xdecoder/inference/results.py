@@ -29,8 +29,22 @@ class Drawable:
 
     image: Image.Image
 
-    def draw(self, overlay_only: bool = False) -> Image.Image:
-        """The picture with the regions painted over (RGB), or the regions alone on a transparent ground (RGBA)."""
+    def draw(
+        self, overlay_only: bool = False, labels: bool = True, opacity: float | None = None, keep_colors: bool = False
+    ) -> Image.Image:
+        """The picture with the regions painted over (RGB), or the regions alone on a transparent ground (RGBA).
+
+        Args:
+            labels: whether names are written.
+            opacity: of the regions, 0…1; None = as it suits the kind of result.
+            keep_colors: do not grey the picture, which shows classes in the same colours everywhere.
+
+        Raises:
+            ValueError: for an opacity outside 0…1.
+        """
+        return self._drawn(overlay_only, drawing.Style(labels, opacity, keep_colors))
+
+    def _drawn(self, overlay_only: bool, style: drawing.Style) -> Image.Image:
         raise NotImplementedError
 
     def __repr__(self) -> str:
@@ -87,8 +101,8 @@ class Semantic(Drawable):
     names: tuple[str, ...]
     labels: Tensor  # (H, W) int64, index into names; -1 = none of them
 
-    def draw(self, overlay_only: bool = False) -> Image.Image:
-        return drawing.draw_semantic(self.image, self.labels, _vocabulary(self.names), overlay_only)
+    def _drawn(self, overlay_only: bool, style: drawing.Style) -> Image.Image:
+        return drawing.draw_semantic(self.image, self.labels, _vocabulary(self.names), overlay_only, style)
 
     def regions(self) -> Iterator[tuple[dict[str, Any], Tensor]]:
         """One for each class that is there."""
@@ -106,8 +120,9 @@ class Panoptic(Drawable):
     ids: Tensor  # (H, W) int32; 0 = void
     segments: tuple[PanopticSegment, ...]
 
-    def draw(self, overlay_only: bool = False) -> Image.Image:
-        return drawing.draw_panoptic(self.image, PanopticResult(self.ids, self.segments), self.vocabulary, overlay_only)
+    def _drawn(self, overlay_only: bool, style: drawing.Style) -> Image.Image:
+        result = PanopticResult(self.ids, self.segments)
+        return drawing.draw_panoptic(self.image, result, self.vocabulary, overlay_only, style)
 
     def regions(self) -> Iterator[tuple[dict[str, Any], Tensor]]:
         for s in self.segments:
@@ -130,11 +145,18 @@ class Instances(Drawable):
         """(N, H, W) bool."""
         return self.small.inside()
 
-    def draw(self, overlay_only: bool = False, threshold: float = 0.5) -> Image.Image:
+    def draw(
+        self,
+        overlay_only: bool = False,
+        labels: bool = True,
+        opacity: float | None = None,
+        keep_colors: bool = False,
+        threshold: float = 0.5,
+    ) -> Image.Image:
         """As for all results; instances whose score is below the threshold are left out."""
-        sure = self.scores >= threshold
+        sure, style = self.scores >= threshold, drawing.Style(labels, opacity, keep_colors)
         result = InstanceResult(self.small[sure].inside(), self.labels[sure], self.scores[sure])
-        return drawing.draw_instances(self.image, result, _vocabulary(self.names), threshold, overlay_only)
+        return drawing.draw_instances(self.image, result, _vocabulary(self.names), threshold, overlay_only, style)
 
     def regions(self) -> Iterator[tuple[dict[str, Any], Tensor]]:
         for i, (label, score) in enumerate(zip(self.labels.tolist(), self.scores.tolist(), strict=True)):
@@ -156,8 +178,8 @@ class Regions(Drawable):
         """(P, H, W) bool."""
         return self.small.inside()
 
-    def draw(self, overlay_only: bool = False) -> Image.Image:
-        return drawing.draw_masks(self.image, self.masks, self.phrases, overlay_only=overlay_only)
+    def _drawn(self, overlay_only: bool, style: drawing.Style) -> Image.Image:
+        return drawing.draw_masks(self.image, self.masks, self.phrases, overlay_only=overlay_only, style=style)
 
     def regions(self) -> Iterator[tuple[dict[str, Any], Tensor]]:
         for i, (phrase, score) in enumerate(zip(self.phrases, self.scores.tolist(), strict=True)):

@@ -218,10 +218,10 @@ class Session(Drawable):
         """Begin again with an unmarked image. This, too, can be undone."""
         self._push(self._history[0])
 
-    def draw(self, overlay_only: bool = False) -> Image.Image:
-        """The image with every object in its own colour (RGB), or the objects alone on a transparent ground (RGBA)."""
+    def _drawn(self, overlay_only: bool, style: drawing.Style) -> Image.Image:
         masks = self.masks
-        return drawing.draw_masks(self.image, masks, [f"object {i + 1}" for i in range(len(masks))], overlay_only=overlay_only)
+        names = [f"object {i + 1}" for i in range(len(masks))]
+        return drawing.draw_masks(self.image, masks, names, overlay_only=overlay_only, style=style)
 
     def regions(self) -> Iterator[tuple[dict[str, Any], Tensor]]:
         for i, (mask, score) in enumerate(zip(self.masks, self.scores.tolist(), strict=True)):
