@@ -27,6 +27,7 @@ CONFIGS = Path(__file__).resolve().parent / "configs"
 SMALL, CLASSES, LARGE = (CONFIGS / f"finetune/own_{name}.yaml" for name in ("data_small", "classes_small", "data"))
 EPOCHS = 60  # of a small set; a large one is seen less often
 FEWEST, MOST = 150, 3000  # steps
+LOOKS = 5  # how often it is measured while it learns, the last time at the end
 HEADLINES = ("PQ", "AP", "mIoU", "top1", "referring_cIoU")
 
 
@@ -60,7 +61,8 @@ def pipeline(options: argparse.Namespace) -> int:
     config, steps = recipe(path, options.weights)
     run = Path(options.output or Path("runs") / path.stem)
     common = [str(config), f"data.own={path}", f"output={run}"]
-    common += [f"weights={options.weights or 'null'}", f"trainer.steps={steps}", *options.settings]
+    common += [f"weights={options.weights or 'null'}", f"trainer.steps={steps}", f"trainer.evaluate_every={steps // LOOKS}"]
+    common += options.settings
     print("== check", flush=True)
     if doctor.main([str(path)]) == EXIT_ERROR:
         return EXIT_ERROR

@@ -4,12 +4,22 @@
 """
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOMS = {f"xdecoder._rooms.{name}": name.replace(".", "/") for name in find_packages(".", include=["datasets*", "trainer*"])}
 
+
+class WithoutSetup(build_py):
+    """This file lies among the scripts, but is none."""
+
+    def find_package_modules(self, package: str, package_dir: str) -> list[tuple[str, str, str]]:
+        return [found for found in super().find_package_modules(package, package_dir) if found[1] != "setup"]
+
+
 setup(
+    cmdclass={"build_py": WithoutSetup},
     packages=[*find_packages(".", include=["xdecoder", "xdecoder.*"]), "xdecoder._rooms", *ROOMS],
     package_dir={"xdecoder._rooms": ".", **ROOMS},
-    exclude_package_data={"xdecoder._rooms": ["setup.py", "*.txt"]},
+    exclude_package_data={"xdecoder._rooms": ["*.txt"]},
     package_data={"xdecoder._rooms": ["configs/**/*.yaml"], "": ["*.json", "*.txt", "py.typed"]},
 )

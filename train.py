@@ -38,6 +38,9 @@ def train(config: ExperimentConfig, options: argparse.Namespace) -> int:
             print(f"stopped after step {trainer.step} of {config.trainer.steps}; the same command goes on from there")
             return EXIT_INTERRUPTED
         finish(config, trainer)
+        if world.is_main and trainer.step < config.trainer.steps:
+            best = f"{config.trainer.keep_best} was not better than {trainer.best:.4g} in {trainer.waited} evaluations"
+            print(f"stopped after step {trainer.step} of {config.trainer.steps}: {best} (checkpoints/best.pt)")
         if world.is_main:
             print(f"{config.model_file}: trained for {trainer.seconds:.0f} s")
     return 0

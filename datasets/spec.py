@@ -26,6 +26,7 @@ EVALUATORS = {
     "panoptic": "datasets.evaluators.panoptic:PanopticEvaluator",
     "instance": "datasets.evaluators.instance:InstanceEvaluator",
     "cityscapes_instance": "datasets.evaluators.cityscapes:CityscapesInstanceEvaluator",
+    "confusion": "datasets.evaluators.confusion:ObjectConfusion",
     "semantic": "datasets.evaluators.semantic:SemanticEvaluator",
     "iiou": "datasets.evaluators.cityscapes:InstanceIouEvaluator",
     "referring": "datasets.evaluators.referring:ReferringEvaluator",

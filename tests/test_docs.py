@@ -57,7 +57,7 @@ def test_every_page_of_the_site_is_there() -> None:
 
 def test_the_site_is_built(tmp_path: Path) -> None:
     pytest.importorskip("mkdocs", reason="the site needs mkdocs (pip install '.[docs]')")
-    line = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path)]
+    line = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
     assert not done.returncode, done.stderr
     assert (tmp_path / "glossary/index.html").is_file()

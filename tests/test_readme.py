@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 import datasets.catalog
 from datasets.spec import Counts
 from tests.documents import ROOT, blocks, data_folder, run, work_folder
+from xdecoder import download
 
 PAGE = "README.md"
 
@@ -18,7 +20,9 @@ PAGE = "README.md"
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     work_folder(tmp_path)
     data_folder(tmp_path)
+    shutil.copytree(ROOT / "demo/photos", tmp_path / "demo/photos")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(download, "_cache", lambda: tmp_path)  # where the published file lies already, made small
     small = {
         name: spec.model_copy(update={"count": None, "counts": Counts()}) for name, spec in datasets.catalog.CATALOG.items()
     }

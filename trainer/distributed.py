@@ -109,7 +109,14 @@ def _number(environment: Mapping[str, str], name: str) -> int:
 
 
 def pick_device(name: str, world: World) -> torch.device:
-    """The device of "auto", "cpu" or "cuda": this process's own GPU, or the processor. Raises ConfigError without a GPU."""
+    """The device of "auto", "cpu", "cuda" or "mps": this process's own GPU, or the processor. Raises ConfigError without one.
+
+    "auto" leaves Apple's GPUs alone, on which nobody here has trained; who asks for mps gets it.
+    """
+    if name == "mps":
+        if not torch.backends.mps.is_available() or world.size > 1:
+            raise ConfigError("trainer.device: mps is a single process on a Mac with Apple's GPU; use device=auto")
+        return torch.device("mps")
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():

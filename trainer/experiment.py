@@ -49,6 +49,9 @@ FREE_TO_CHANGE = (
     "trainer.keep_last",
     "trainer.evaluate_every",
     "trainer.wandb",
+    "trainer.mlflow",
+    "trainer.callbacks",
+    "trainer.stop_after",
     "trainer.compile",
     "trainer.device",
     "trainer.checkpoint_activations",
@@ -255,7 +258,7 @@ def _open(stream: StreamConfig, config: ExperimentConfig, world: World, bad: Bad
 
 
 def _move_aside(folder: Path) -> None:
-    if not folder.exists():
+    if not folder.exists() or not any(path.name != lock.FILE for path in folder.iterdir()):
         return
     number = next(n for n in range(1, 10**6) if not folder.with_name(f"{folder.name}.old{n}").exists())
     aside = folder.with_name(f"{folder.name}.old{number}")

@@ -1,4 +1,4 @@
-"""What a run tells: a progress display, log.jsonl, TensorBoard and, if asked for, Weights & Biases."""
+"""What a run tells: a progress display, log.jsonl, TensorBoard and, if asked for, Weights & Biases and MLflow."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any, Self
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from trainer.mlflow import Mlflow, MlflowConfig
 from trainer.wandb import WandbConfig, WeightsAndBiases
 from xdecoder.files import atomic
 
@@ -31,17 +32,21 @@ class RunLog:
         step: where the run goes on; what was logged of later steps is dropped, as they will happen again. A log with damaged
             lines is kept beside the one that goes on without them.
         wandb: also tell Weights & Biases.
+        mlflow: also tell MLflow.
 
     Raises:
-        ConfigError: if Weights & Biases is asked for and not there.
+        ConfigError: if one of these is asked for and not there.
     """
 
-    def __init__(self, folder: Path, step: int = 0, wandb: WandbConfig | None = None) -> None:
+    def __init__(
+        self, folder: Path, step: int = 0, wandb: WandbConfig | None = None, mlflow: MlflowConfig | None = None
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "log.jsonl"
         for path in (self.path, folder / EVALUATIONS):
             _drop_after(path, step)
-        self._wandb = WeightsAndBiases(wandb, folder) if wandb else None
+        self._services: list[WeightsAndBiases | Mlflow] = [WeightsAndBiases(wandb, folder)] if wandb else []
+        self._services += [Mlflow(mlflow, folder)] if mlflow else []
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
 
     def write(self, step: int, entry: Mapping[str, Any]) -> None:
@@ -58,16 +63,16 @@ class RunLog:
     def _draw(self, step: int, scalars: Mapping[str, float]) -> None:
         for name, value in scalars.items():
             self._board.add_scalar(name, value, step)
-        if self._wandb:
-            self._wandb.write(step, scalars)
+        for service in self._services:
+            service.write(step, scalars)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._board.close()
-        if self._wandb:
-            self._wandb.close(failed=error is not None)
+        for service in self._services:
+            service.close(failed=error is not None)
 
     @staticmethod
     def _append(path: Path, entry: Mapping[str, Any]) -> None:

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from datasets.fingerprint import differences
 from trainer import checkpointing, distributed
 from trainer.adaptation import LoraConfig, merged
+from trainer.callbacks import Callback, CallbackName
+from trainer.callbacks import build as build_callback
 from trainer.distributed import ALONE, World
 from trainer.engine import EngineName, build_engine, total_norm
 from trainer.global_batch import GlobalBatch, SeededBatch, place
@@ -28,6 +30,7 @@ from trainer.interrupt import stop_on_signals
 from trainer.lock import locked
 from trainer.logging import Progress, RunLog
 from trainer.meter import Meter, NonFiniteError, Part, summary
+from trainer.mlflow import MlflowConfig
 from trainer.optim import MultiStep, Schedule, build_optimizer, build_schedule
 from trainer.precision import PrecisionName, resolve
 from trainer.wandb import WandbConfig
@@ -78,16 +81,23 @@ class TrainerConfig(Config):
     keep_best: str | None = None
     """A result of the evaluations during training, such as shapes_val/PQ: where it is highest, the network is kept as
     checkpoints/best.pt."""
+    stop_after: Positive | None = None
+    """Training ends when so many evaluations in a row have not given a better `keep_best`; null: not before the last step."""
     evaluate_every: Positive | Mapping[str, Positive] | None = None
     """Steps between two evaluations during training: of all of `data.evaluate`, or by name, such as {coco_val: 5000}, of those
     entries whose label or data set is named; null: none."""
     wandb: WandbConfig | None = None
     """Send the curves to Weights & Biases too."""
+    mlflow: MlflowConfig | None = None
+    """Send them to MLflow too."""
+    callbacks: tuple[CallbackName, ...] = ()
+    """Listeners from elsewhere (`trainer.callbacks.Callback`), by import path or entry point."""
     compile: bool = False
     """Compile what reads images."""
     channels_last: bool = False
     """Lay convolutions out with channels last, which suits recent GPUs."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """auto: a GPU of NVIDIA's kind, else the processor; mps, Apple's, only when asked for."""
     rendezvous_seconds: float = Field(120.0, gt=0)
     """How long processes wait for each other at the start."""
     silence_seconds: float = Field(60.0, ge=5)
@@ -102,6 +112,8 @@ class TrainerConfig(Config):
     def _best_is_measured(self) -> TrainerConfig:
         if self.keep_best and not self.evaluate_every:
             raise ValueError("keep_best needs evaluate_every, so that there are results to choose by")
+        if self.stop_after and not self.keep_best:
+            raise ValueError("stop_after needs keep_best, the result that is to become better")
         return self
 
     @model_validator(mode="after")
@@ -196,8 +208,10 @@ class Trainer:
         self.consumed = 0  # batches drawn of each stream
         self.seconds = 0.0  # spent on training, over all resumes
         self.best = float("-inf")  # result by which the best network is kept
+        self.waited = 0  # evaluations since there was a better one
+        self.callbacks: list[Callback] = [build_callback(name) for name in config.callbacks]
         self._at_rest = threading.Lock()  # nobody is changing weights or writing a state
-        self._saved: tuple[int, float] | None = None  # step and best result of the newest state on disk
+        self._saved: tuple[int, float, int] | None = None  # step, best result and waited of the newest state on disk
         self._meter = Meter(device, watch_gradient=not self.scaler.is_enabled())
         self._resume()
 
@@ -206,7 +220,7 @@ class Trainer:
         return self.run_folder / "checkpoints"
 
     def train(self, step_done: Callable[[], None] = lambda: None) -> bool:
-        """Train to the last step; False if a signal asked to stop before, in which case the state is saved.
+        """Train to the end; False if a signal asked to stop before, in which case the state is saved.
 
         Args:
             step_done: is called after every step.
@@ -215,9 +229,10 @@ class Trainer:
             NonFiniteError: naming the step and the pictures.
             OSError: if a state or the log cannot be written.
         """
-        if self.step >= self.config.steps:
+        if self.done:
             return True
-        log = RunLog(self.run_folder, self.step, self.config.wandb) if self.world.is_main else None
+        config = self.config
+        log = RunLog(self.run_folder, self.step, config.wandb, config.mlflow) if self.world.is_main else None
         before, start = self.seconds, time.monotonic()
         with (
             stop_on_signals() as stop,
@@ -227,16 +242,26 @@ class Trainer:
         ):
             streams = [stream.open(self.consumed) for stream in self.streams]
             self.engine.start()
-            while self.step < self.config.steps:
+            while not self.done:
                 self._train_step(streams)
                 step_done()
                 self.seconds = before + time.monotonic() - start
                 progress.advance()
                 self._after_step(log, progress)
+                for callback in self.callbacks:
+                    callback.step_done(self)
                 if self._must_stop(stop.asked):
                     self.save()
                     break
-        return self.step >= self.config.steps
+            for callback in self.callbacks:
+                callback.ended(self)
+        return self.done
+
+    @property
+    def done(self) -> bool:
+        """Whether the last step is made, or results have not become better for as long as `stop_after` says."""
+        patience = self.config.stop_after
+        return self.step >= self.config.steps or (patience is not None and self.waited >= patience)
 
     def weights(self) -> dict[str, Tensor]:
         """The network's weights, in the names and shapes of a plain one, on the main process. All processes must ask."""
@@ -244,14 +269,14 @@ class Trainer:
 
     def save(self) -> None:
         """Write the training state, with every process's random generators and unfinished log line. All processes must call."""
-        if self._saved == (self.step, self.best):
+        if self._saved == (self.step, self.best, self.waited):
             return
         self._check()
         own = {"random": checkpointing.random_state(self.device), "meter": self._meter.state_dict()}
         plain = self._plain(distributed.gather(own, self.world))
         with self._at_rest:
             self.engine.save(plain, self.model, self.optimizer, self.checkpoints, self.step, self.config.keep_last)
-            self._saved = (self.step, self.best)
+            self._saved = (self.step, self.best, self.waited)
 
     def _plain(self, processes: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
         return {
@@ -259,6 +284,7 @@ class Trainer:
             "consumed": self.consumed,
             "seconds": self.seconds,
             "best": self.best,
+            "waited": self.waited,
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
             "processes": list(processes),
@@ -296,7 +322,8 @@ class Trainer:
             group["lr"] = rate
         self.scaler.load_state_dict(state["scaler"])
         self.step, self.consumed, self.seconds, self.best = (state[key] for key in ("step", "consumed", "seconds", "best"))
-        self._saved = (self.step, self.best)
+        self.waited = state.get("waited", 0)  # states of before this was counted have none
+        self._saved = (self.step, self.best, self.waited)
         for difference in differences(state.get("data", {}), self.data):
             logger.warning("%s; going on from step %d with them", difference, self.step)
         if len(state["processes"]) == self.world.size and None not in state["processes"]:
@@ -346,7 +373,7 @@ class Trainer:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, self.config.clip_norm, norm)
         loss = distributed.total(torch.stack([part.loss for part in parts]).sum(), self.world)
         self._meter.add_step(self.step + 1, loss, norm, parts)
-        if self.device.type == "cpu" or self.scaler.is_enabled() or self.config.engine == "fsdp":
+        if self.device.type != "cuda" or self.scaler.is_enabled() or self.config.engine == "fsdp":
             self._check()
         else:
             # To ask a GPU whether the loss is finite is to wait for it. The fused update leaves out all steps from the first
@@ -388,9 +415,13 @@ class Trainer:
             with _undisturbed(self.device), self.engine.whole(self.model) as model:
                 results = self.evaluate(model, names)
             self._keep_best(results)
+            for callback in self.callbacks:
+                callback.evaluated(self, results)
             self._meter.leave_out(time.monotonic() - start)
             if log:
                 log.write_results(self.step, results)
+            if self.done:
+                self.save()
 
     def _keep_best(self, results: Mapping[str, float]) -> None:
         """Write the network if it is the best so far. Results are the main process's; all of them must ask."""
@@ -400,7 +431,9 @@ class Trainer:
         if self.world.is_main and name not in results and name.split("/")[0] in {each.split("/")[0] for each in results}:
             raise ConfigError(f"trainer.keep_best: no result is called {name!r}; there are {', '.join(sorted(results))}")
         if not distributed.anywhere(results.get(name, float("-inf")) > self.best, self.world):
+            self.waited += distributed.anywhere(name in results, self.world)
             return
+        self.waited = 0
         self.best, weights = results.get(name, self.best), self.weights()
         if self.world.is_main:
             checkpoint.save(self.model, self.checkpoints / "best.pt", weights)

@@ -6,31 +6,38 @@ import argparse
 import difflib
 import glob
 import json
+import os
 import platform
 import re
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from io import BytesIO
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
+from urllib.parse import urlsplit
 
-from xdecoder import __version__, rooms, weights
+from xdecoder import __version__, completion, rooms, weights
 from xdecoder.files import IMAGE_SUFFIXES, atomic, images_below, read_lines, write_json
 
 if TYPE_CHECKING:  # torch takes seconds to import; `xdecoder --help` does without
     from PIL.Image import Image
 
-    from xdecoder.inference.predictor import Predictor
+    from xdecoder.inference.predictor import Picture, Predictor
     from xdecoder.inference.results import Drawable
 
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
+EXIT_CLOSED = 141
+"""Whoever read what is printed has stopped reading, as `head` does."""
+ADDRESS = ("http://", "https://")
 
 NAMING = ("--classes", "--things", "--names", "--labels", "--phrases", "--texts", "--prompts")
 """What commands call the names that they are to look for, here and elsewhere."""
@@ -44,6 +51,7 @@ examples:
   xdecoder segment photos/ --classes zebra grass sky --checkpoint model.pt --out answers
   xdecoder refer table.jpg --phrases "the left cup" "a white tea pot" --checkpoint model.pt --out answers
   xdecoder caption 'photos/**/*.jpg' --checkpoint model.pt
+  xdecoder panoptic https://example.org/street.jpg --urls --things car --checkpoint focal-t --out answers
   xdecoder retrieve photos/ --text "pizza on the plate" --checkpoint model.pt --out answers
   xdecoder edit table.jpg "remove the left cup, then make the table blue" --checkpoint model.pt --out answers
   xdecoder export --checkpoint model.pt --out model.onnx --things car person --stuff road sky
@@ -65,13 +73,37 @@ class Answer:
 
 @dataclass(frozen=True)
 class Photo:
-    path: Path
+    path: Path | str  # of a file, or a web address
     name: Path  # where its answer goes below --out, without suffix
+
+    def content(self) -> Path | BinaryIO:
+        """The file, or what the address gives; raises ValueError where it gives nothing."""
+        if isinstance(self.path, Path):
+            return self.path
+        from xdecoder.download import fetch_image
+
+        file = BytesIO(fetch_image(self.path))
+        file.name = self.path
+        return file
+
+
+Ask = Callable[["Predictor", "list[Picture]", argparse.Namespace], "list[Answer]"]
+Fault = Callable[[ValueError], None]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit status: 0, or 2 after an error told in one sentence on the standard error."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        status = _main(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
+        return EXIT_CLOSED
+    return status
+
+
+def _main(given: list[str]) -> int:
     if given and given[0] in rooms.COMMANDS:
         try:
             return rooms.run(given[0], given[1:])
@@ -86,6 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError, RuntimeError) as error:
         foreseen = not isinstance(error, RuntimeError) or "out of memory" in str(error)
         if options.debug or not foreseen:
@@ -98,36 +132,67 @@ def _meant(option: str, options: argparse.Namespace) -> str:
     """Which option of the command somebody may have meant by one that it has not."""
     own = [f"--{name.replace('_', '-')}" for name in vars(options)]
     alike = [other for other in ("--things", "--classes", "--phrases") if other in own]
-    close = difflib.get_close_matches(option, own, n=1) or (alike if option in NAMING else [])
+    close = alike[:1] if option in NAMING else difflib.get_close_matches(option, own, n=1)
     return f"; did you mean {close[0]}?" if close else ""
 
 
 def _each_image(options: argparse.Namespace) -> int:
-    """Ask about the pictures one by one. One that cannot be read is told of and does not keep the others from their answers."""
-    photos = images_of(_images(options))
+    """Ask about the pictures. One that cannot be read is told of and does not keep the others from their answers."""
+    photos = images_of(_images(options), options.urls)
     if options.resume and options.out is not None:
         photos = [photo for photo in photos if not _file(options, photo, "json").is_file()]
     if not photos:
         return 0
     model = _load(options)
     status, saved = 0, []
-    for photo in _progress(photos):
-        try:
-            answer = options.ask(model, photo.path, options)
+
+    def fault(error: ValueError) -> None:
+        nonlocal status
+        if len(photos) == 1:
+            raise error
+        status = _complain(error)
+
+    waiting = _progress(photos)
+    while some := list(islice(waiting, options.batch)):
+        for photo, answer in _answers(model, _opened(model, some, fault), options, fault):
             _tell(photo, answer, options)
-        except ValueError as error:
-            if len(photos) == 1:
-                raise
-            status = _complain(error)
-            continue
-        if answer.result is not None and "coco" in options.save:
-            saved.append((str(photo.path), answer.result))
+            if answer.result is not None and "coco" in options.save:
+                saved.append((str(photo.path), answer.result))
     if saved and options.out is not None:
         from xdecoder.inference import formats
 
         write_json(options.out / "coco.json", formats.coco(saved))
         print(options.out / "coco.json", flush=True)
     return status
+
+
+def _opened(model: Predictor, photos: Sequence[Photo], fault: Fault) -> list[tuple[Photo, Picture]]:
+    """The photos that can be read, ready to be asked about."""
+    found = []
+    for photo in photos:
+        try:
+            found.append((photo, model.encode(photo.content())))
+        except ValueError as error:
+            fault(error)
+    return found
+
+
+def _answers(
+    model: Predictor, opened: Sequence[tuple[Photo, Picture]], options: argparse.Namespace, fault: Fault
+) -> Iterator[tuple[Photo, Answer]]:
+    """What is said of pictures that are asked about together; where one of them is at fault, only that one goes without."""
+    if not opened:
+        return
+    try:
+        answers: list[Answer] = options.ask(model, [picture for _, picture in opened], options)
+    except ValueError as error:
+        if len(opened) == 1:
+            fault(error)
+            return
+        for one in opened:
+            yield from _answers(model, [one], options, fault)
+        return
+    yield from zip((photo for photo, _ in opened), answers, strict=True)
 
 
 def _file(options: argparse.Namespace, photo: Photo, suffix: str) -> Path:
@@ -168,7 +233,8 @@ def _tell(photo: Photo, answer: Answer, options: argparse.Namespace) -> None:
     if answer.draw is not None and "png" in options.save:
         files.append(_file(options, photo, "png"))
         with atomic(files[-1]) as file:
-            answer.draw(overlay_only=options.overlay).save(file, "PNG")
+            style = {"labels": not options.no_labels, "opacity": options.opacity, "keep_colors": options.keep_colors}
+            answer.draw(overlay_only=options.overlay, **style).save(file, "PNG")
     if answer.result is not None:
         files += _other_formats(photo, answer.result, answer.names, options)
     print(*files, sep="\n", flush=True)
@@ -195,20 +261,25 @@ def _other_formats(photo: Photo, result: Drawable, names: Sequence[str], options
 
 def _retrieve(options: argparse.Namespace) -> int:
     """Rank the pictures, read one after the other; the best one is answered with the region that the text means."""
-    photos = images_of(_images(options))
+    photos = images_of(_images(options), options.urls)
     model = _load(options)
     status, scores = 0, {}
+    best: tuple[float, Photo, Picture] | None = None
     for photo in _progress(photos):
         try:
-            scores[photo] = model.match(photo.path, [options.text]).item()
+            picture = model.encode(photo.content())
+            scores[photo] = score = picture.match([options.text]).item()
         except ValueError as error:
             status = _complain(error)
-    if not scores:
+            continue
+        if best is None or score > best[0]:
+            best = (score, photo, picture)
+    if best is None:
         return EXIT_ERROR
     order = sorted(scores, key=lambda photo: -scores[photo])
     ranking = [{"picture": str(photo.path), "score": round(scores[photo], 6)} for photo in order]
-    found = model.refer(order[0].path, [options.text])
-    _tell(order[0], Answer({"text": options.text, "ranking": ranking, **found.to_json()}, found.draw), options)
+    found = best[2].refer([options.text])
+    _tell(best[1], Answer({"text": options.text, "ranking": ranking, **found.to_json()}, found.draw), options)
     return status
 
 
@@ -239,6 +310,15 @@ def _weights(options: argparse.Namespace) -> int:
     return 0
 
 
+def _completion(options: argparse.Namespace, commands: Mapping[str, argparse.ArgumentParser]) -> int:
+    known = {
+        name: [word for action in parser._actions for word in action.option_strings if word.startswith("--")]
+        for name, parser in commands.items()
+    }
+    print(completion.script(options.shell, known, list(weights.PUBLISHED)), end="")
+    return 0
+
+
 def _export(options: argparse.Namespace) -> int:
     import xdecoder
     from xdecoder.inference import export
@@ -263,42 +343,50 @@ def _inspect(options: argparse.Namespace) -> int:
     return 0
 
 
-def _segment(model: Predictor, picture: Path, options: argparse.Namespace) -> Answer:
-    result = model.segment(picture, options.classes, threshold=options.threshold, tile=options.tile)
-    return Answer(result.to_json(), result.draw, result, options.classes)
+def _segment(model: Predictor, pictures: list[Picture], options: argparse.Namespace) -> list[Answer]:
+    found = model.segment(pictures, options.classes, threshold=options.threshold, tile=options.tile)
+    return [Answer(result.to_json(), result.draw, result, options.classes) for result in found]
 
 
-def _panoptic(model: Predictor, picture: Path, options: argparse.Namespace) -> Answer:
-    result = model.panoptic(picture, options.things, options.stuff, threshold=options.threshold, tile=options.tile)
-    return Answer(result.to_json(), result.draw, result, [*options.things, *options.stuff])
+def _panoptic(model: Predictor, pictures: list[Picture], options: argparse.Namespace) -> list[Answer]:
+    found = model.panoptic(pictures, options.things, options.stuff, threshold=options.threshold, tile=options.tile)
+    return [Answer(result.to_json(), result.draw, result, [*options.things, *options.stuff]) for result in found]
 
 
-def _instances(model: Predictor, picture: Path, options: argparse.Namespace) -> Answer:
-    result = model.instances(picture, options.classes, threshold=options.threshold)
-    return Answer(result.to_json(), partial(result.draw, threshold=options.threshold), result, options.classes)
+def _instances(model: Predictor, pictures: list[Picture], options: argparse.Namespace) -> list[Answer]:
+    found = model.instances(pictures, options.classes, threshold=options.threshold)
+    return [
+        Answer(result.to_json(), partial(result.draw, threshold=options.threshold), result, options.classes) for result in found
+    ]
 
 
-def _refer(model: Predictor, picture: Path, options: argparse.Namespace) -> Answer:
-    result = model.refer(picture, options.phrases)
-    return Answer(result.to_json(), result.draw, result, options.phrases)
+def _refer(model: Predictor, pictures: list[Picture], options: argparse.Namespace) -> list[Answer]:
+    found = model.refer(pictures, options.phrases)
+    return [Answer(result.to_json(), result.draw, result, options.phrases) for result in found]
 
 
-def _caption(model: Predictor, picture: Path, options: argparse.Namespace) -> Answer:
+def _caption(model: Predictor, pictures: list[Picture], options: argparse.Namespace) -> list[Answer]:
     region = None if options.region is None else read_region(options.region)
-    return Answer({"caption": model.caption(picture, region=region, beams=options.beams)})
+    sentences = model.caption(pictures, region=[region] * len(pictures), beams=options.beams)
+    return [Answer({"caption": sentence}) for sentence in sentences]
 
 
-def _ask(model: Predictor, picture: Path, options: argparse.Namespace) -> Answer:
-    answer = model.answer(picture, options.question)
-    return Answer({"question": options.question, "answer": answer.text, "score": answer.score})
+def _ask(model: Predictor, pictures: list[Picture], options: argparse.Namespace) -> list[Answer]:
+    found = model.answer(pictures, options.question)
+    return [Answer({"question": options.question, "answer": each.text, "score": each.score}) for each in found]
 
 
-def _edit(model: Predictor, picture: Path, options: argparse.Namespace) -> Answer:
+def _edit(model: Predictor, pictures: list[Picture], options: argparse.Namespace) -> list[Answer]:
     from xdecoder import editing
 
     inpainter = editing.load_inpainter(options.inpainter, str(model.model.device)) if options.inpainter else None
-    result = model.encode(picture).edit(options.instruction, inpainter, editing.EditConfig(cosine=options.threshold))
-    return Answer({"instruction": options.instruction, **result.to_json()}, lambda overlay_only: result.image)
+    config = editing.EditConfig(cosine=options.threshold)
+    edited = [picture.edit(options.instruction, inpainter, config) for picture in pictures]
+    return [Answer({"instruction": options.instruction, **each.to_json()}, partial(_image, each.image)) for each in edited]
+
+
+def _image(image: Image, **_: Any) -> Image:
+    return image
 
 
 def read_region(path: Path) -> Any:
@@ -310,33 +398,21 @@ def read_region(path: Path) -> Any:
     return np.asarray(open_image(path).convert("L")) > 0
 
 
-def images_of(given: Sequence[str]) -> list[Photo]:
+def images_of(given: Sequence[str], urls: bool = False) -> list[Photo]:
     """The pictures that files, folders and patterns name, folders with all below them, in the order of the line.
+
+    Args:
+        urls: take web addresses as well.
 
     Raises:
         ValueError: for a name that matches nothing, and where two answers would go to the same file.
     """
-    photos: list[Photo] = []
-    for name in given:
-        path = Path(name)
-        if path.is_dir():
-            below = [Path(name) for name in images_below(path)]
-            found = [path / p for p in below]
-            photos += [Photo(path / p, p.with_suffix("")) for p in below]
-        elif path.exists():
-            found = [path]
-            photos.append(Photo(path, Path(path.stem)))
-        else:
-            found = [Path(p) for p in sorted(glob.glob(name, recursive=True)) if Path(p).is_file()]
-            photos += [Photo(p, Path(p.stem)) for p in found]
-        if not found:
-            raise ValueError(
-                f"{name}: no such picture, or a folder or pattern without any ({', '.join(sorted(IMAGE_SUFFIXES))})"
-            )
-    photos = list({photo.path: photo for photo in photos}.values())
+    found = [photo for name in given for photo in _named(name, urls)]
+    photos = list({photo.path: photo for photo in found}.values())
     times = Counter(photo.name for photo in photos)
     photos = [
-        replace(photo, name=photo.name.with_name(photo.path.name)) if times[photo.name] > 1 else photo for photo in photos
+        replace(photo, name=photo.name.with_name(PurePosixPath(photo.path).name)) if times[photo.name] > 1 else photo
+        for photo in photos
     ]
     first: dict[Path, Photo] = {}
     for photo in photos:
@@ -346,6 +422,24 @@ def images_of(given: Sequence[str]) -> list[Photo]:
                 "or ask about them in two runs"
             )
     return photos
+
+
+def _named(name: str, urls: bool) -> list[Photo]:
+    """The pictures that one word of the line names; raises ValueError if there are none."""
+    path = Path(name)
+    if name.startswith(ADDRESS):
+        if not urls:
+            raise ValueError(f"{name}: is a web address; add --urls to fetch pictures")
+        return [Photo(name, Path(PurePosixPath(urlsplit(name).path).stem or "picture"))]
+    if path.is_dir():
+        found = [Photo(path / below, Path(below).with_suffix("")) for below in images_below(path)]
+    elif path.exists():
+        found = [Photo(path, Path(path.stem))]
+    else:
+        found = [Photo(p, Path(p.stem)) for p in map(Path, sorted(glob.glob(name, recursive=True))) if p.is_file()]
+    if not found:
+        raise ValueError(f"{name}: no such picture, or a folder or pattern without any ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    return found
 
 
 def _progress(photos: Sequence[Photo]) -> Iterator[Photo]:
@@ -370,7 +464,9 @@ def _load(options: argparse.Namespace) -> Predictor:
 
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     device = options.device or ("cuda" if gpus else "cpu")
-    if device != "cpu" and int(device.partition(":")[2] or 0) >= gpus:
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise ValueError("--device mps: this is no Mac with Apple's GPU; try cpu")
+    if device.startswith("cuda") and int(device.partition(":")[2] or 0) >= gpus:
         raise ValueError(
             f"--device {device}: there {'is 1 usable GPU' if gpus == 1 else f'are {gpus} usable GPUs'} here; try cpu"
         )
@@ -432,8 +528,11 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser(name, help=help)  # for the list alone: `main` hands these lines over
     listed = commands.add_parser("weights", help="list the published networks by name, and which are on this disk")
     listed.set_defaults(run=_weights, debug=False)
+    shells = commands.add_parser("completion", help='complete commands and options: eval "$(xdecoder completion bash)"')
+    shells.add_argument("shell", choices=completion.SHELLS)
+    shells.set_defaults(run=lambda options: _completion(options, commands.choices), debug=False)
 
-    def command(name: str, help: str, ask: Callable[[Predictor, Path, argparse.Namespace], Answer] | None) -> Any:
+    def command(name: str, help: str, ask: Ask | None) -> Any:
         description = help[0].upper() + help[1:] + "."
         added = commands.add_parser(
             name,
@@ -451,7 +550,7 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(run=_each_image, ask=ask)
         return added
 
-    def about_images(name: str, help: str, ask: Callable[[Predictor, Path, argparse.Namespace], Answer] | None) -> Any:
+    def about_images(name: str, help: str, ask: Ask | None) -> Any:
         added = command(name, help, ask)
         added.add_argument("images", nargs="*", metavar="IMAGE", help="files, folders, or patterns like 'photos/**/*.jpg'")
         added.add_argument("--out", type=Path, metavar="FOLDER", help="write JSON and drawings there (default: print JSON)")
@@ -459,7 +558,13 @@ def _parser() -> argparse.ArgumentParser:
         listed = ", ".join(SAVED)
         added.add_argument("--save", type=_formats, default=SAVED[:2], metavar="A,B", help=f"what --out gets, of {listed}")
         added.add_argument("--resume", action="store_true", help="leave out pictures whose JSON is in --out already")
+        added.add_argument("--urls", action="store_true", help="fetch pictures that are named by http:// or https:// as well")
+        pictures = "pictures that are encoded together, if of one size (default: %(default)s)"
+        added.add_argument("--batch", type=_count(1, 64), default=1, metavar="N", help=pictures)
         added.add_argument("--overlay", action="store_true", help="draw on a transparent ground, without the picture")
+        added.add_argument("--no-labels", action="store_true", help="draw no names")
+        added.add_argument("--opacity", type=_number(0, 1), metavar="A", help="of what is drawn, from 0 to 1")
+        added.add_argument("--keep-colors", action="store_true", help="draw on the picture as it is, not greyed")
         return added
 
     names: dict[str, Any] = {"nargs": "+", "metavar": "NAME"}
@@ -553,14 +658,14 @@ def versions() -> str:
 
 
 def _device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", type=_device_name, metavar="NAME", help="cpu, cuda or cuda:1 (default: a GPU, if any)")
+    parser.add_argument("--device", type=_device_name, metavar="NAME", help="cpu, cuda, cuda:1 or mps (default: cuda, if any)")
     parser.add_argument("--half", action="store_true", help="compute in 16 bits")
     parser.add_argument("--allow-nonfinite", action="store_true", help="take weights that are infinite or not a number")
 
 
 def _device_name(text: str) -> str:
-    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", text):
-        raise argparse.ArgumentTypeError(f"expected cpu, cuda or cuda:1, not {text!r}")
+    if not re.fullmatch(r"cpu|mps|cuda(:\d{1,3})?", text):
+        raise argparse.ArgumentTypeError(f"expected cpu, cuda, cuda:1 or mps, not {text!r}")
     return text
 
 

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
+import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from xdecoder.weights import Weights, named
+
+_HANDLERS: tuple[type[urllib.request.BaseHandler], ...] = (
+    urllib.request.ProxyHandler,
+    urllib.request.UnknownHandler,
+    urllib.request.HTTPHandler,
+    urllib.request.HTTPSHandler,
+    urllib.request.HTTPDefaultErrorHandler,
+    urllib.request.HTTPRedirectHandler,
+    urllib.request.HTTPErrorProcessor,
+)
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
@@ -42,6 +55,40 @@ def fetch(source: str | Path) -> Path:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{address}: cannot be downloaded ({reason})") from None
     raise ValueError(f"{address}: expected a path, https://… or hf://owner/repository/file")
+
+
+def fetch_image(address: str, seconds: float = 20.0, limit: int = 50_000_000) -> bytes:
+    """What an http(s) address gives, held in memory; nothing is kept.
+
+    Args:
+        seconds: most time that it may take in all.
+        limit: most bytes.
+
+    Raises:
+        ValueError: in one sentence, for an address of another kind, one that does not answer, takes too long or gives more.
+    """
+    if not address.startswith(("http://", "https://")):
+        raise ValueError(f"{address}: pictures are fetched from http:// and https:// addresses only")
+    opener, end = urllib.request.OpenerDirector(), time.monotonic() + seconds
+    for handler in _HANDLERS:  # Python's own opener would follow a redirection to ftp:// as well
+        opener.add_handler(handler())
+    content = bytearray()
+    try:
+        with opener.open(urllib.request.Request(address, headers={"User-Agent": "xdecoder"}), timeout=seconds) as answer:
+            while part := answer.read1(1 << 16):
+                content += part
+                if len(content) > limit:
+                    raise ValueError(f"{address}: gives more than {limit / 1e6:.0f} MB")
+                if time.monotonic() > end:
+                    raise TimeoutError
+    except TimeoutError:
+        raise ValueError(f"{address}: was not fetched within {seconds:g} seconds") from None
+    except (OSError, HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, TimeoutError):
+            raise ValueError(f"{address}: was not fetched within {seconds:g} seconds") from None
+        raise ValueError(f"{address}: cannot be fetched ({' '.join(str(reason).split()) or type(error).__name__})") from None
+    return bytes(content)
 
 
 def at_hand(weights: Weights) -> Path | None:

@@ -45,7 +45,8 @@ def _path(name: str, ours: Mapping[str, str], group: str, what: str) -> str:
         if path is None:
             names = [*ours, *offered]
             close = difflib.get_close_matches(name, names, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}, or package.module:Name"
+            others = f"known: {', '.join(names)}, or package.module:Name" if names else "expected package.module:Name"
+            hint = f"did you mean {close[0]!r}?" if close else others
             raise ValueError(f"unknown {what} {name!r}; {hint}")
     return path
 

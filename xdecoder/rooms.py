@@ -22,6 +22,14 @@ COMMANDS = {
 }
 """By command: the module whose `main` it runs, and what it does."""
 
+EXTRA = {
+    "cv2": "opencv-python-headless",
+    "pycocotools": "pycocotools",
+    "tensorboard": "tensorboard",
+    "tqdm": "tqdm",
+}
+"""What the rooms import of the extra `train`, and the package that each comes in."""
+
 _HERE = Path(__file__).resolve().parent
 
 
@@ -38,6 +46,16 @@ def folder() -> Path:
 
 
 def run(command: str, arguments: Sequence[str]) -> int:
-    """The exit status of one of `COMMANDS`."""
+    """The exit status of one of `COMMANDS`.
+
+    Raises:
+        ValueError: if what they need besides the library is not installed.
+    """
     sys.path.insert(0, str(folder()))
-    return int(import_module(COMMANDS[command][0]).main(list(arguments)))
+    try:
+        return int(import_module(COMMANDS[command][0]).main(list(arguments)))
+    except ModuleNotFoundError as error:
+        package = EXTRA.get(str(error.name).partition(".")[0])
+        if package is None:
+            raise
+        raise ValueError(f"xdecoder {command} needs the package {package}: pip install '.[train]'") from None

@@ -213,6 +213,6 @@ def find(name: str) -> DatasetSpec:
     if name in CATALOG:
         return CATALOG[name]
     close = difflib.get_close_matches(name, CATALOG, n=1)
-    some = f"known: {', '.join([*CATALOG][:8])}, … ({len(CATALOG)} in datasets/catalog)"
+    some = f"`xdecoder check --list` prints the {len(CATALOG)} that are known"
     hint = f"did you mean {close[0]!r}?" if close else some
     raise ValueError(f"unknown data set {name!r}; {hint}")

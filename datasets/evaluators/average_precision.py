@@ -96,6 +96,25 @@ def precision_recall(classes: Mapping[int, Sequence[Matches]]) -> dict[int, Floa
     return {label: curve for label, curve in curves.items() if not np.isnan(curve).any()}
 
 
+def by_score(classes: Mapping[int, Sequence[Matches]]) -> dict[str, list[float | None]]:
+    """Precision, recall and F1 in percent at IoU 0.5 of all objects together, of those that score 0, 0.05, … 1 at least.
+
+    None where nothing scores so much, and so nothing is precise or not.
+    """
+    records = [record for some in classes.values() for record in some]
+    truths = sum(int(record.truths[0]) for record in records)
+    scores = np.concatenate([record.scores for record in records] or [np.zeros(0)])
+    hit = np.concatenate([record.hit[0, 0] for record in records] or [np.zeros(0, bool)])
+    counted = ~np.concatenate([record.ignored[0, 0] for record in records] or [np.zeros(0, bool)])
+    found: dict[str, list[float | None]] = {"precision": [], "recall": [], "F1": []}
+    for least in np.linspace(0, 1, 21):
+        kept = (scores >= least - 1e-9) & counted
+        right, told = int((hit & kept).sum()), int(kept.sum())
+        for name, whole, part in (("precision", told, right), ("recall", truths, right), ("F1", told + truths, 2 * right)):
+            found[name].append(round(100 * part / whole, 2) if whole else None)
+    return found
+
+
 def _mean(values: Floats) -> float:
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if defined.size else float("nan")

@@ -59,7 +59,8 @@ class Evaluator(ABC, Generic[Result, Record]):
         return {}
 
     def charts(self) -> dict[str, Any]:
-        """What a report draws, as plain values: "confusion" with names and rows of shares, "precision_recall" by class."""
+        """What a report draws, as plain values: "confusion" (of pixels) and "objects" with names and rows of shares,
+        "precision_recall" by class, "by_score" with precision, recall and F1."""
         return {}
 
     def notes(self) -> list[str]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as rle
 from torch import Tensor
 
-from datasets.evaluators.average_precision import Matches, average_precision, match, precision_recall
+from datasets.evaluators.average_precision import Matches, average_precision, by_score, match, precision_recall
 from datasets.evaluators.evaluator import Evaluator, ImageId, Table, check_finite, check_labels, check_size, classes_of
 from datasets.findings import DataError, Findings, fatal
 from datasets.outlines import outline_code
@@ -99,10 +99,11 @@ class InstanceEvaluator(Evaluator[InstanceResult | SegmentationResult, Record]):
         return {image: 100.0 * scores["AP"] for image, scores in alone.items() if scores["AP"] == scores["AP"]}
 
     def charts(self) -> dict[str, Any]:
-        """Precision in percent at IoU 0.5 at each twentieth of recall, by class."""
-        curves = precision_recall(self._classes())
+        """At IoU 0.5, in percent: precision at each twentieth of recall, by class; what `by_score` gives, of all classes."""
+        classes = self._classes()
+        curves = precision_recall(classes)
         named = {self.vocabulary.names[label]: (100 * curve[::5]).round(2).tolist() for label, curve in sorted(curves.items())}
-        return {"precision_recall": named} if named else {}
+        return {"precision_recall": named, "by_score": by_score(classes)} if named else {}
 
     def _classes(self) -> dict[int, list[Matches]]:
         classes: dict[int, list[Matches]] = defaultdict(list)
@@ -127,7 +128,7 @@ class InstanceEvaluator(Evaluator[InstanceResult | SegmentationResult, Record]):
             raise ValueError(f"picture {sample.id}: AP needs the sample's segments or an instances JSON")
         check_size(tuple(segments.masks.shape[1:]), sample, "the annotation")
         things = _things(segments.labels, self.vocabulary, sample, "annotated")
-        for (code, area), label, crowd in zip(_encode(segments.masks), things, segments.crowd.tolist(), strict=True):
+        for (code, area), label, crowd in zip(encode(segments.masks), things, segments.crowd.tolist(), strict=True):
             if label is not None:
                 objects.add(label, code, area, crowd)
         return objects
@@ -144,7 +145,7 @@ def found_objects(
     check_finite(found.scores, sample, "an instance's score")
     objects: dict[int, list[tuple[Any, float]]] = defaultdict(list)
     labels = _things(found.labels, vocabulary, sample, "predicted")
-    for (code, _), label, score in zip(_encode(found.masks), labels, found.scores.tolist(), strict=True):
+    for (code, _), label, score in zip(encode(found.masks), labels, found.scores.tolist(), strict=True):
         if label is not None:
             objects[label].append((code, score))
     return objects
@@ -172,7 +173,7 @@ def _matched(found: Objects, scores: Mapping[int, list[float]], truth: Objects) 
     return tuple(rows)
 
 
-def _encode(masks: Tensor) -> list[tuple[Any, float]]:
+def encode(masks: Tensor) -> list[tuple[Any, float]]:
     """Run lengths and area of each of the masks (N, H, W)."""
     if not len(masks):
         return []

@@ -28,7 +28,7 @@ def test_names_and_paths() -> None:
 def test_unknown_name() -> None:
     with pytest.raises(ValueError, match="unknown data set 'shape_val'; did you mean 'shapes_val'?"):
         find("shape_val")
-    with pytest.raises(ValueError, match="known: shapes_train"):
+    with pytest.raises(ValueError, match="check --list` prints the"):
         find("zzz")
     with pytest.raises(ConfigError, match="did you mean 'camvid_train'"):
         parse(StreamConfig, {"dataset": "camvid_trian", "tasks": ["segmentation"], "batch_size": 1, "transform": STRETCH})

@@ -22,10 +22,10 @@ from xdecoder.config import ConfigError, parse
 
 JITTER = {"name": "lsj", "size": 64, "min_scale": 0.8, "max_scale": 1.2}
 FORMATS = {
-    "coco": ("coco", "instance", "segmentation"),
-    "coco/annotations.json": ("coco", "instance", "segmentation"),
+    "coco": ("coco", "instance confusion", "segmentation"),
+    "coco/annotations.json": ("coco", "instance confusion", "segmentation"),
     "masks": ("label_images", "semantic", "segmentation"),
-    "yolo": ("yolo", "instance", "segmentation"),
+    "yolo": ("yolo", "instance confusion", "segmentation"),
     "folders": ("class_folders", "classification", "retrieval"),
 }
 
@@ -49,9 +49,9 @@ def data(path: Path, task: str) -> DataConfig:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_each_format_is_told_and_read(example: Path, name: str) -> None:
-    reader, evaluator, task = FORMATS[name]
+    reader, evaluators, task = FORMATS[name]
     learnt, measured = (found(example / name, part) for part in ("train", "val"))
-    assert learnt.spec.reader == reader and learnt.spec.evaluators == (evaluator,)
+    assert learnt.spec.reader == reader and learnt.spec.evaluators == tuple(evaluators.split())
     assert learnt.vocabulary and set(learnt.vocabulary.names) - {GROUND} == set(CLASSES)
     images = [{record.image for record in source.records} for source in (learnt, measured)]
     assert not images[0] & images[1] and len(images[0] | images[1]) == 20

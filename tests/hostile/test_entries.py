@@ -92,7 +92,7 @@ def script(root: Path, name: str) -> ModuleType:
 @pytest.mark.parametrize(
     ("option", "value", "sentence"),
     [
-        ("--device", "x", "expected cpu, cuda or cuda:1, not 'x'"),
+        ("--device", "x", "expected cpu, cuda, cuda:1 or mps, not 'x'"),
         ("--device", "cuda:99", "usable GPU"),
         ("--beams", "0", "expected a whole number from 1 to 64, not '0'"),
         ("--beams", "1000000000", "expected a whole number from 1 to 64"),

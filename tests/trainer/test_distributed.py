@@ -154,6 +154,11 @@ def test_no_gpu_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     assert distributed.pick_device("auto", ALONE) == CPU
     with pytest.raises(ConfigError, match="no usable GPU"):
         distributed.pick_device("cuda", ALONE)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="mps is a single process on a Mac"):
+        distributed.pick_device("mps", ALONE)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert distributed.pick_device("mps", ALONE) == torch.device("mps")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(ConfigError, match="process 1 of this machine has no GPU of its own"):

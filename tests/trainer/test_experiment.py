@@ -150,7 +150,8 @@ def test_resumed_equals_undisturbed(experiment: Path, train: Program, monkeypatc
 
 
 def test_fresh_moves_the_old_run_aside(experiment: Path, train: Program) -> None:
-    assert train(experiment) == 0
+    assert train(experiment, "--fresh") == 0
+    assert not (experiment.parent / "run.old1").exists(), "there was none"
     old = (experiment.parent / "run" / "model.pt").read_bytes()
     assert train(experiment, "seed=1", "--fresh") == 0
     assert (experiment.parent / "run.old1" / "model.pt").read_bytes() == old

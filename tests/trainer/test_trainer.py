@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from tests.ranks import run_ranks
 from tests.standin import Model, Task, batches
 from trainer import checkpointing
 from trainer import trainer as loop
+from trainer.callbacks import Callback
 from trainer.distributed import World
 from trainer.meter import NonFiniteError
 from trainer.optim import Constant
@@ -268,6 +270,52 @@ def test_the_best_network_is_kept_also_over_a_resume(tmp_path: Path, monkeypatch
         trainer(tmp_path / "other", settings, evaluate=lambda model, names: {"set/PQ": 1.0}).train()
     with pytest.raises(ValueError, match="keep_best needs evaluate_every"):
         config(keep_best="set/PQ")
+
+
+def test_training_ends_when_results_become_no_better(tmp_path: Path) -> None:
+    scores = iter([1.0, 3.0, 2.0, 2.5, 2.9, 9.0])  # after steps 2, 4, …
+    settings = config(steps=20, evaluate_every={"set": 2}, keep_best="set/PQ", stop_after=3)
+
+    def evaluate(model: nn.Module, names: Collection[str] | None) -> dict[str, float]:
+        return {"set/PQ": next(scores)}
+
+    first = trainer(tmp_path, settings.model_copy(update={"steps": 7}), evaluate=evaluate)
+    assert first.train() and (first.step, first.waited) == (7, 1)
+    second = trainer(tmp_path, settings, evaluate=evaluate)
+    assert second.train() and (second.step, second.waited, second.best) == (10, 3, 3.0)
+    again = trainer(tmp_path, settings, evaluate=evaluate)
+    assert again.done and again.train() and again.step == 10, "also when it is asked once more"
+    longer = trainer(tmp_path, settings.model_copy(update={"stop_after": 4}), evaluate=evaluate)
+    assert not longer.done, "who waits longer may go on"
+    with pytest.raises(ValueError, match="stop_after needs keep_best"):
+        config(stop_after=3)
+
+
+class Diary(Callback):
+    """What happened, in order."""
+
+    lines: ClassVar[list[str]] = []
+
+    def step_done(self, trainer: Trainer) -> None:
+        self.lines.append(f"step {trainer.step}")
+
+    def evaluated(self, trainer: Trainer, results: Mapping[str, float]) -> None:
+        self.lines.append(f"{results} at {trainer.step}")
+
+    def ended(self, trainer: Trainer) -> None:
+        self.lines.append("end")
+
+
+def test_callbacks_hear_what_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "diary", sys.modules[__name__])
+    monkeypatch.setattr(Diary, "lines", [])
+    settings = config(steps=3, evaluate_every=2, callbacks=["diary:Diary"])
+    trainer(tmp_path, settings, evaluate=lambda model, names: {"set/PQ": 1.0}).train()
+    assert Diary.lines == ["step 1", "{'set/PQ': 1.0} at 2", "step 2", "step 3", "end"]
+    with pytest.raises(ValueError, match="callback 'diary:Nobody'"):
+        trainer(tmp_path / "other", config(callbacks=["diary:Nobody"]))
+    with pytest.raises(ValueError, match="unknown callback 'Diary'"):
+        config(callbacks=["Diary"])
 
 
 def test_a_state_of_another_network_is_refused(tmp_path: Path) -> None:

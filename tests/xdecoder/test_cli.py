@@ -17,6 +17,7 @@ import xdecoder
 from datasets.catalog import CATALOG
 from tests.tiny import tiny_model
 from xdecoder import checkpoint, cli
+from xdecoder.inference.predictor import Predictor
 from xdecoder.protocol import Protocol
 
 
@@ -234,6 +235,104 @@ def test_a_network_of_generated_scenes_says_so(photos: Path, tmp_path: Path, cap
     assert begun.limits == "" and begun.knowledge.endswith("(segmentation) and begun with focal-t")
     photographs = model.protocol.model_copy(update={"taught": {**model.protocol.taught, "coco": ("segmentation",)}})
     assert photographs.limits == "" == Protocol().limits == Protocol().knowledge
+
+
+def test_pictures_of_one_size_are_encoded_together(
+    photos: Path, network: str, tmp_path: Path, capsys: Any, monkeypatch: Any
+) -> None:
+    (photos / "bad.png").write_bytes(b"nothing")
+    looked, look = [], Predictor.look
+
+    def counted(self: Predictor, pictures: Any, task: Any) -> None:
+        looked.append(len(pictures))
+        look(self, pictures, task)
+
+    monkeypatch.setattr(Predictor, "look", counted)
+    answers = []
+    for batch in ("1", "4"):
+        line = ["instances", str(photos), "--classes", "cat", "--threshold", "0", "--checkpoint", network, "--batch", batch]
+        assert cli.main(line) == 2
+        captured = capsys.readouterr()
+        assert captured.err.count("\n") == 1 and "bad.png: the picture is damaged" in captured.err
+        answers.append([json.loads(line) for line in captured.out.splitlines()])
+    assert max(looked) == 3 and [a["picture"] for a in answers[0]] == [a["picture"] for a in answers[1]]
+    for one, other in zip(*answers, strict=True):
+        first, second = ([region["score"] for region in each["regions"]] for each in (one, other))
+        assert first == pytest.approx(second, abs=1e-5)
+
+
+def test_one_picture_that_cannot_be_answered_keeps_no_other_of_its_batch_from_it(
+    photos: Path, network: str, tmp_path: Path
+) -> None:
+    mask = tmp_path / "mask.png"
+    Image.new("L", (60, 40), 255).save(mask)
+    Image.new("RGB", (30, 20)).save(photos / "small.png")  # the region is not of its size
+    line = [
+        "caption",
+        str(photos),
+        "--region",
+        str(mask),
+        "--checkpoint",
+        network,
+        "--batch",
+        "4",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert cli.main(line) == 2
+    written = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.json")}
+    assert written == {"a.json", "deep/b.json", "deep/c.json"}
+
+
+def test_drawings_have_a_style(photos: Path, network: str, tmp_path: Path) -> None:
+    line = ["segment", str(photos / "a.png"), "--classes", "cat", "sky", "--checkpoint", network, "--out", str(tmp_path)]
+    assert cli.main([*line, "--opacity", "0.25", "--no-labels", "--overlay"]) == 0
+    with Image.open(tmp_path / "a.png") as drawing:
+        assert set(np.unique(np.asarray(drawing)[..., 3])) <= {0, 64, 235}
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([*line, "--opacity", "2"])
+
+
+def test_pictures_by_address(photos: Path, network: str, tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    address = "https://example.org/deep/cat.png?size=1"
+    line = ["caption", address, "--checkpoint", network]
+    assert f"{address}: is a web address; add --urls to fetch pictures" in refused(line, capsys)
+    monkeypatch.setattr(
+        "xdecoder.download.fetch_image", lambda asked: (photos / "a.png").read_bytes() if asked == address else b""
+    )
+    assert cli.main([*line, "--urls", "--out", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}/out/cat.json\n"
+    assert json.loads((tmp_path / "out/cat.json").read_text())["picture"] == address
+    other = ["caption", "http://example.org/other", "--urls", "--checkpoint", network]
+    assert "http://example.org/other: the picture is damaged or incomplete" in refused(other, capsys)
+
+
+def test_who_stops_reading_hears_no_complaint(root: Path) -> None:
+    line = f"{sys.executable} -m xdecoder weights | head -1"
+    done = subprocess.run(["bash", "-c", line], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("name ") and done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("xdecoder pano", "panoptic"),
+        ("xdecoder panoptic photo.jpg --thi", "--things"),
+        ("xdecoder caption --checkpoint focal-t-c", "focal-t-captions"),
+    ],
+)
+def test_bash_completes_the_line(words: str, offered: str, capsys: Any) -> None:
+    assert cli.main(["completion", "bash"]) == 0
+    script = capsys.readouterr().out
+    ask = f'COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _xdecoder; echo "${{COMPREPLY[@]}}"'
+    done = subprocess.run(["bash", "-c", f"{script}\n{ask}"], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [offered] and done.stderr == ""
+
+
+def test_other_shells(capsys: Any) -> None:
+    assert cli.main(["completion", "zsh"]) == 0 and capsys.readouterr().out.startswith("autoload -U +X bashcompinit")
+    assert cli.main(["completion", "fish"]) == 0
+    assert "complete -c xdecoder -n '__fish_seen_subcommand_from panoptic' -l things\n" in capsys.readouterr().out
 
 
 def test_bugs_are_not_covered_up(photos: Path, network: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import hashlib
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import torch
 
 from xdecoder.checkpoint import read
-from xdecoder.download import fetch
+from xdecoder.download import fetch, fetch_image
 from xdecoder.weights import listing
 
 
@@ -88,3 +93,48 @@ def test_a_web_page_is_no_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "last.pt").write_text("<!DOCTYPE html><html><body>Sign in</body></html>")
     with pytest.raises(ValueError, match="a web page, not weights; .* resolve rather than blob"):
         read(tmp_path / "last.pt")
+
+
+class Site(BaseHTTPRequestHandler):
+    """What an address may give."""
+
+    def do_GET(self) -> None:
+        if self.path == "/away":
+            self.send_response(302)
+            self.send_header("Location", "ftp://127.0.0.1/cat.png")
+            self.end_headers()
+            return
+        self.send_response(404 if self.path == "/none" else 200)
+        self.end_headers()
+        with suppress(OSError):  # the other side has gone
+            for _ in range(100 if self.path == "/slow" else 0):
+                self.wfile.write(b"x" * 10)
+                time.sleep(0.05)
+            self.wfile.write(b"x" * 1000)
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def site() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Site) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,)).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_pictures_are_fetched_within_bounds(site: str) -> None:
+    assert fetch_image(f"{site}/cat.png") == b"x" * 1000
+    for path, settings, sentence in (
+        ("/large", {"limit": 999}, "/large: gives more than 0 MB"),
+        ("/slow", {"seconds": 0.3}, "/slow: was not fetched within 0.3 seconds"),
+        ("/none", {}, r"/none: cannot be fetched \(Not Found\)"),
+        ("/away", {}, r"/away: cannot be fetched \(.*ftp"),
+    ):
+        with pytest.raises(ValueError, match=sentence) as caught:
+            fetch_image(site + path, **settings)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="file:///etc/passwd: pictures are fetched from http:// and https:// addresses only"):
+        fetch_image("file:///etc/passwd")
+    with pytest.raises(ValueError, match="cannot be fetched"):
+        fetch_image("http://127.0.0.1:1/cat.png")

@@ -9,6 +9,12 @@ from typing import Any
 from trainer.report.curves import SERIES
 
 CURVES = 8  # classes that have a curve of their own, the worst first
+CONFUSIONS = {
+    "confusion": "pixels of true classes (rows) and what they were taken for",
+    "objects": "true objects (rows) and what they were taken for; in the last row, what was found where nothing is",
+}
+
+Line = tuple[Sequence[float | None], str, float]  # values in percent at equal steps, colour, width
 
 
 def charts_section(charts: Mapping[str, Mapping[str, Any]], classes: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
@@ -21,16 +27,17 @@ def charts_section(charts: Mapping[str, Mapping[str, Any]], classes: Mapping[str
     parts = []
     for source in dict.fromkeys((*charts, *classes)):
         found = charts.get(source, {})
-        drawn = [confusion(**found["confusion"])] if "confusion" in found else []
+        drawn = [confusion(**found[kind], title=title) for kind, title in CONFUSIONS.items() if kind in found]
         drawn += [precision_recall(found["precision_recall"])] if found.get("precision_recall") else []
+        drawn += [by_score(found["by_score"])] if found.get("by_score") else []
         drawn += [table(classes[source])] if classes.get(source) else []
         if drawn:
             parts.append(f"<h3>{html.escape(source)}</h3><div class='charts'>{''.join(drawn)}</div>")
     return f"<section><h2>Classes</h2>{''.join(parts)}</section>" if parts else ""
 
 
-def confusion(names: Sequence[str], shares: Sequence[Sequence[float]]) -> str:
-    """Rows are true classes, columns predicted ones; the darker a cell, the larger its share of the true pixels."""
+def confusion(names: Sequence[str], shares: Sequence[Sequence[float]], title: str) -> str:
+    """Rows are true classes, columns predicted ones; the darker a cell, the larger its share of the row."""
     cell, margin = 18, 110
     width, height = margin + cell * len(names) + 4, margin + cell * len(shares) + 4
     parts = []
@@ -48,36 +55,50 @@ def confusion(names: Sequence[str], shares: Sequence[Sequence[float]]) -> str:
                 f"<title>{html.escape(told)}</title></rect>"
             )
     drawing = f"<svg viewBox='0 0 {width} {height}' role='img' aria-label='confusion matrix'>{''.join(parts)}</svg>"
-    return f"<figure class='chart'><h3>true classes (rows) and what they were taken for</h3>{drawing}</figure>"
+    return f"<figure class='chart'><h3>{title}</h3>{drawing}</figure>"
 
 
 def precision_recall(curves: Mapping[str, Sequence[float]]) -> str:
     """Precision at IoU 0.5 over recall: the mean of all classes strongly, the worst classes beside it."""
-    width, height, left, bottom = 460, 260, 40, 30
     mean = [sum(column) / len(curves) for column in zip(*curves.values(), strict=True)]
-    worst = dict(sorted(curves.items(), key=lambda item: sum(item[1]))[:CURVES])
-    lines, legend = [], []
+    worst = sorted(curves.items(), key=lambda item: sum(item[1]))[:CURVES]
+    lines: dict[str, Line] = {name: (values, SERIES[i % len(SERIES)], 1.5) for i, (name, values) in enumerate(worst)}
+    lines["mean of all"] = (mean, "currentColor", 3)
+    ends = {name: sum(values) / len(values) for name, values in [*worst, ("mean of all", mean)]}
+    return _plot("precision over recall, IoU 0.5", lines, ends, ("recall 0", "100"))
+
+
+def by_score(curves: Mapping[str, Sequence[float | None]]) -> str:
+    """Precision, recall and F1 over the least score, to choose a threshold by; the legend gives the best of each and where."""
+    lines: dict[str, Line] = {name: (values, SERIES[i], 1.5) for i, (name, values) in enumerate(curves.items())}
+    legend = {}
+    for name, values in curves.items():
+        known = [0.0 if value is None else value for value in values]
+        legend[f"{name}, best from {known.index(max(known)) / (len(known) - 1):.2f}"] = max(known)
+    titled = dict(zip(legend, lines.values(), strict=True))
+    return _plot("precision, recall and F1 over the threshold, IoU 0.5", titled, legend, ("threshold 0", "1"))
+
+
+def _plot(title: str, lines: Mapping[str, Line], ends: Mapping[str, float], across: tuple[str, str]) -> str:
+    """Curves of percents, with a figure for each in the legend and what the horizontal axis is."""
+    width, height, left, bottom = 460, 260, 40, 30
+    parts, legend = [], []
     for tick in (0, 25, 50, 75, 100):
         y = 10 + (height - 10 - bottom) * (1 - tick / 100)
-        lines.append(f"<line class='grid' x1='{left}' x2='{width - 8}' y1='{y:.1f}' y2='{y:.1f}'/>")
-        lines.append(f"<text x='{left - 6}' y='{y + 4:.1f}' text-anchor='end'>{tick}</text>")
-    for number, (name, values) in enumerate({**worst, "mean of all": mean}.items()):
-        colour, strong = SERIES[number % len(SERIES)], name == "mean of all"
+        parts.append(f"<line class='grid' x1='{left}' x2='{width - 8}' y1='{y:.1f}' y2='{y:.1f}'/>")
+        parts.append(f"<text x='{left - 6}' y='{y + 4:.1f}' text-anchor='end'>{tick}</text>")
+    for name, (values, colour, thick) in lines.items():
         points = " ".join(
             f"{left + (width - left - 8) * i / (len(values) - 1):.1f},{10 + (height - 10 - bottom) * (1 - value / 100):.1f}"
             for i, value in enumerate(values)
+            if value is not None
         )
-        colour = "currentColor" if strong else colour
-        lines.append(f"<polyline points='{points}' stroke='{colour}' stroke-width='{3 if strong else 1.5}'/>")
-        legend.append(
-            f"<span><i style='background:{colour}'></i>{html.escape(name)} <b>{sum(values) / len(values):.0f}</b></span>"
-        )
-    lines.append(
-        f"<text x='{left}' y='{height - 8}'>recall 0</text><text x='{width - 8}' y='{height - 8}' text-anchor='end'>100</text>"
-    )
-    drawing = f"<svg viewBox='0 0 {width} {height}' role='img' aria-label='precision and recall'>{''.join(lines)}</svg>"
-    caption = f"<figcaption>{''.join(legend)}</figcaption>"
-    return f"<figure class='chart'><h3>precision over recall, IoU 0.5</h3>{drawing}{caption}</figure>"
+        parts.append(f"<polyline points='{points}' stroke='{colour}' stroke-width='{thick}'/>")
+        legend.append(f"<span><i style='background:{colour}'></i>{html.escape(name)} <b>{ends[name]:.0f}</b></span>")
+    parts.append(f"<text x='{left}' y='{height - 8}'>{across[0]}</text>")
+    parts.append(f"<text x='{width - 8}' y='{height - 8}' text-anchor='end'>{across[1]}</text>")
+    drawing = f"<svg viewBox='0 0 {width} {height}' role='img' aria-label='{title}'>{''.join(parts)}</svg>"
+    return f"<figure class='chart'><h3>{title}</h3>{drawing}<figcaption>{''.join(legend)}</figcaption></figure>"
 
 
 def table(classes: Mapping[str, Mapping[str, float]]) -> str:

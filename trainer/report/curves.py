@@ -26,6 +26,22 @@ def training_section(log: Sequence[Mapping[str, Any]]) -> str:
     return f'<section><h2>Training</h2><p>{note}</p><div class="charts">{"".join(charts)}</div></section>'
 
 
+def evaluations_section(rows: Sequence[Mapping[str, Any]], shown: Sequence[str]) -> str:
+    """How scores went while the network learnt.
+
+    Args:
+        rows: of evaluations.jsonl.
+        shown: metrics that have a curve, by the last part of their names.
+    """
+    names = dict.fromkeys(name for row in rows for name in row.get("results", {}) if name.rpartition("/")[2] in shown)
+    charts = []
+    for name in names:
+        held = [(row["step"], _value(row["results"][name])) for row in rows if name in row.get("results", {})]
+        charts.append(chart(name, [step for step, _ in held], {name.rpartition("/")[2]: [value for _, value in held]}))
+    drawn = "".join(charts)
+    return f'<section><h2>Scores while it learnt</h2><div class="charts">{drawn}</div></section>' if drawn else ""
+
+
 def chart(title: str, steps: Sequence[float], series: Mapping[str, Sequence[float]], reach: int = 0) -> str:
     """Curves over the steps: the values faintly, their course smoothed by `reach` strongly and its end in the legend.
 

@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 from trainer.report.charts import charts_section
-from trainer.report.curves import training_section
+from trainer.report.curves import evaluations_section, training_section
 
 MAX_SIDE = 640  # an embedded picture's longer side, in pixels
 
@@ -86,6 +86,8 @@ class Report:
     charts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # by data set, see `trainer.report.charts`
     classes: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)  # by data set: scores of classes
     batches: Sequence[Section] = field(default_factory=tuple)  # what training shows the network
+    evaluations: Sequence[Mapping[str, Any]] = field(default_factory=tuple)  # rows of evaluations.jsonl
+    data: str = ""  # charts of what is learnt from, as HTML
 
 
 def render(report: Report) -> str:
@@ -96,7 +98,13 @@ def render(report: Report) -> str:
         "scores": ("Scores", _scores(report)),
         "images": ("Images", "".join(_section(section) for section in report.sections)),
         "classes": ("Classes", charts_section(report.charts, report.classes)),
-        "training": ("Training", training_section(report.log) + "".join(_section(section) for section in report.batches)),
+        "training": (
+            "Training",
+            evaluations_section(report.evaluations, HEADLINES)
+            + training_section(report.log)
+            + "".join(_section(section) for section in report.batches),
+        ),
+        "data": ("Data", report.data),
         "time": ("Time", _seconds(report.results)),
         "configuration": (
             "Configuration",

@@ -16,19 +16,23 @@ import yaml
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from datasets.dataset import ImageDataset
 from datasets.loader import evaluation_loader, train_loader
-from datasets.streams import EvaluationConfig, resolve
+from datasets.streams import EvaluationConfig, StreamConfig, resolve
 from trainer import distributed, precision
 from trainer.distributed import ALONE
 from trainer.evaluation import results
 from trainer.evaluation.evaluation import Evaluation, NetworkSource
 from trainer.experiment import ExperimentConfig
+from trainer.logging import EVALUATIONS
 from trainer.protocol import settings_for
+from trainer.report.labels import labels_section
 from trainer.report.page import Figure, Panel, Report, Section, render
 from xdecoder import checkpoint, config
 from xdecoder.files import atomic, read_json
 from xdecoder.inference.drawing import draw_instances, draw_masks, draw_panoptic, draw_semantic, enlarge, grid
 from xdecoder.network import Network
+from xdecoder.resizing import Stretch
 from xdecoder.tasks import descriptor_of
 from xdecoder.types import (
     AnswerResult,
@@ -53,6 +57,8 @@ POOL = 100  # pictures among which a caption looks for its own
 THUMBNAIL = 320  # longer side of a picture that is one of many, in pixels
 TOP = 5  # pictures shown for a caption
 BATCH_IMAGES = 8  # of a training batch
+LABELS_IMAGES = 100  # in which objects are counted
+LABELS_SIDE = 128
 PHRASES = 3  # phrases shown of a picture
 CROWD = -1  # label of pixels that count as nothing
 RIGHT = (34, 197, 94)  # frame of the right picture, marks on an object
@@ -101,6 +107,8 @@ def write_report(run_folder: str | Path, images_per_task: int = 8, command: str 
         charts=recorded(folder, "charts"),
         classes=recorded(folder, "per_class"),
         batches=training_batches(settings),
+        evaluations=read_log(folder / EVALUATIONS),
+        data="".join(labels_of(stream, settings) for stream in settings.data.train),
     )
     for section in report.sections:
         with atomic(folder / "images" / f"{section.source}_{section.task}.png") as file:
@@ -159,6 +167,17 @@ def training_batches(settings: ExperimentConfig) -> list[Section]:
         note = "A batch as training shows it: cropped, scaled and mirrored, with its masks, phrases and captions."
         sections.append(Section(f"stream {number}: {batch.source}", "training", note, tuple(figures)))
     return sections
+
+
+def labels_of(stream: StreamConfig, settings: ExperimentConfig) -> str:
+    """Charts of the objects that a stream teaches, counted in its first pictures; empty where it teaches none."""
+    wanted = [task for task in stream.tasks if descriptor_of(task).needs == "regions"]
+    sections = []
+    for spec in stream.specs if wanted else ():
+        held = ImageDataset(spec, settings.data.root, Stretch(size=LABELS_SIDE), wanted, training=False, limit=LABELS_IMAGES)
+        if held.vocabulary:
+            sections.append(labels_section(spec.name, (held[i] for i in range(len(held))), held.vocabulary))
+    return "".join(sections)
 
 
 def gather_extremes(settings: ExperimentConfig, network: NetworkSource, found: Evaluation, images: int) -> list[Section]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -62,7 +63,10 @@ def load_inpainter(source: str, device: str = "cpu", **settings: Any) -> Diffusi
         pipeline = AutoPipelineForInpainting.from_pretrained(source, use_safetensors=True).to(device)
     except (OSError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{source}: no in-painting network of diffusers' form with safetensors ({reason})") from None
+        if Path(source).exists():
+            raise ValueError(f"{source}: holds no in-painting network of diffusers' form with safetensors ({reason})") from None
+        told = f"{source}: no such folder, and the Hugging Face Hub gave no in-painting network of this name ({reason})"
+        raise ValueError(f"{told}; download one where there is a network, and name its folder with --inpainter") from None
     return DiffusionInpainter(pipeline, **settings)
 
 

@@ -1,4 +1,4 @@
-"""Regions in the formats of other tools: COCO, YOLO, Label Studio, GeoJSON, and supervision's objects."""
+"""Regions in the formats of other tools: COCO, YOLO, Label Studio, GeoJSON, and supervision's and FiftyOne's objects."""
 
 from __future__ import annotations
 
@@ -159,6 +159,55 @@ def supervision(result: Drawable) -> Any:
         class_id=np.array([known["category_id"] for known, _ in found]),
         data={"class_name": np.array([known["name"] for known, _ in found])},
     )
+
+
+def fiftyone(result: Drawable) -> Any:
+    """The regions as `fiftyone.Detections`: boxes in 0…1, and of each mask the part inside its box.
+
+    Raises:
+        ValueError: if the package fiftyone is not installed.
+    """
+    try:
+        from fiftyone import Detection, Detections
+    except ImportError:
+        raise ValueError("to_fiftyone needs the package fiftyone: pip install fiftyone") from None
+    width, height = result.image.size
+    found = []
+    for known, mask in result.regions():
+        rows, columns = (np.flatnonzero(mask.any(dim=side).numpy()) for side in (1, 0))
+        if not len(rows):
+            continue
+        top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+        box = [left / width, top / height, (right - left) / width, (bottom - top) / height]
+        inside = mask[top:bottom, left:right].numpy()
+        found.append(Detection(label=known["name"], bounding_box=box, mask=inside, confidence=known.get("score")))
+    return Detections(detections=found)
+
+
+def from_fiftyone(detections: Any, size: tuple[int, int]) -> list[tuple[str, float, NDArray[np.bool_]]]:
+    """Name, score and mask (H, W) of each of `fiftyone.Detections`; one without a mask is its box, one without a score sure.
+
+    Args:
+        size: width and height of the picture.
+
+    Raises:
+        ValueError: for what is no detections.
+    """
+    width, height = size
+    found: list[tuple[str, float, NDArray[np.bool_]]] = []
+    for each in getattr(detections, "detections", None) or ():
+        try:
+            left, top, across, down = (float(value) for value in each.bounding_box)
+        except (TypeError, ValueError, AttributeError):
+            raise ValueError(f"detection {len(found)}: bounding_box must be left, top, width and height in 0…1") from None
+        x0, y0 = round(left * width), round(top * height)
+        x1, y1 = min(max(round((left + across) * width), x0 + 1), width), min(max(round((top + down) * height), y0 + 1), height)
+        mask = np.zeros((height, width), bool)
+        given = np.ones((1, 1), bool) if each.mask is None else np.asarray(each.mask) > 0
+        small = Image.fromarray(given.astype(np.uint8)).resize((x1 - x0, y1 - y0), Image.Resampling.NEAREST)
+        mask[y0:y1, x0:x1] = np.asarray(small) > 0
+        found.append((str(each.label), 1.0 if each.confidence is None else float(each.confidence), mask))
+    return found
 
 
 def _holds(ring: Sequence[Point], point: Point) -> bool:

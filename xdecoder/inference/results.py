@@ -11,12 +11,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 from torch import Tensor
 
 from xdecoder import rle
 from xdecoder.files import atomic, write_json
-from xdecoder.images import png
+from xdecoder.images import ImageLike, open_image, png
 from xdecoder.inference import drawing, formats
 from xdecoder.postprocessing import ResizedMasks
 from xdecoder.types import InstanceResult, PanopticResult, PanopticSegment, Vocabulary
@@ -76,6 +77,10 @@ class Drawable:
     def to_supervision(self) -> Any:
         """`supervision.Detections`; raises ValueError if that package is not installed."""
         return formats.supervision(self)
+
+    def to_fiftyone(self) -> Any:
+        """`fiftyone.Detections`; raises ValueError if that package is not installed."""
+        return formats.fiftyone(self)
 
     def save(self, path: str | Path) -> None:
         """Write the drawing, JSON or GeoJSON, as the path ends; raises ValueError for a format that Pillow does not know."""
@@ -139,6 +144,19 @@ class Instances(Drawable):
     labels: Tensor  # (N,) int64, index into names
     scores: Tensor  # (N,)
     small: ResizedMasks  # N masks
+
+    @classmethod
+    def from_fiftyone(cls, detections: Any, image: ImageLike) -> Instances:
+        """`fiftyone.Detections` of an image as a result, the surest first; raises ValueError for other things."""
+        picture = open_image(image)
+        found = sorted(formats.from_fiftyone(detections, picture.size), key=lambda each: -each[1])
+        names = tuple(dict.fromkeys(name for name, _, _ in found))
+        size = (picture.height, picture.width)
+        masks = [torch.from_numpy(mask).float() - 0.5 for _, _, mask in found]
+        logits = torch.stack(masks) if masks else torch.zeros(0, *size)
+        labels = torch.tensor([names.index(name) for name, _, _ in found], dtype=torch.int64)
+        scores = torch.tensor([score for _, score, _ in found])
+        return cls(picture, names, labels, scores, ResizedMasks(logits, size, size, size))
 
     @cached_property
     def masks(self) -> Tensor:

@@ -12,8 +12,8 @@ from datasets.readers.own.folders import SPLITS, Fields, told
 from xdecoder.files import hidden, shown
 
 _EVALUATORS = {
-    "panoptic": ("panoptic", "instance", "semantic"),
-    "instances": ("instance",),
+    "panoptic": ("panoptic", "instance", "confusion", "semantic"),
+    "instances": ("instance", "confusion"),
     "phrases": ("referring",),
     "captions": ("captioning", "retrieval"),
 }

@@ -72,7 +72,7 @@ def look_labelme(folder: Path, part: str) -> Fields | None:
         "classes": tuple(sorted(names)),
         "things": tuple(sorted(names)),
         "part": None if split else part,
-        "evaluators": ("instance",),
+        "evaluators": ("instance", "confusion"),
         "protocol": told("LabelMe shapes", bool(split)),
     }
 

@@ -66,7 +66,7 @@ def _measured(classes: tuple[str, ...], part: str, split: bool, kind: str) -> Fi
         "classes": classes,
         "things": tuple(name for name in classes if not is_background(name)),
         "part": None if split else part,
-        "evaluators": ("instance",),
+        "evaluators": ("instance", "confusion"),
         "protocol": told(kind, split),
     }
 

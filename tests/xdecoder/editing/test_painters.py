@@ -60,8 +60,12 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # diffusers and transformers warn of each other's changes
-def test_a_folder_that_holds_no_network_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_holds_no_network_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("diffusers", reason="painting something new needs diffusers (pip install '.[edit]')")
     with pytest.raises(ValueError, match="no in-painting network of diffusers' form with safetensors") as caught:
         painters.load_inpainter(str(tmp_path))
     assert "\n" not in str(caught.value)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    nowhere = r"someone/painter: no such folder, and the Hugging Face Hub gave no .* name its folder with --inpainter"
+    with pytest.raises(ValueError, match=nowhere):
+        painters.load_inpainter("someone/painter")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +12,8 @@ import torch
 from PIL import Image, ImageDraw
 
 from xdecoder.inference import formats
-from xdecoder.inference.results import Semantic
+from xdecoder.inference.results import Instances, Semantic
+from xdecoder.postprocessing import ResizedMasks
 
 MASK = np.zeros((9, 12), bool)
 MASK[1:6, 1:7] = True
@@ -59,6 +62,40 @@ def test_coco_numbers_images_and_categories() -> None:
 
 
 def test_supervision_is_asked_for_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "supervision", None)
+    monkeypatch.setitem(sys.modules, "supervision", None)
     with pytest.raises(ValueError, match="pip install supervision"):
         result().to_supervision()
+
+
+def test_fiftyone_there_and_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    package = ModuleType("fiftyone")
+    package.Detection = lambda **known: SimpleNamespace(**known)  # type: ignore[attr-defined]
+    package.Detections = SimpleNamespace  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "fiftyone", package)
+    masks = torch.zeros(3, 40, 60)
+    masks[0, 5:20, 10:31], masks[1, 30:, 50:], masks[1, 35, 55] = 1, 1, 0  # the third is nowhere
+    size = (40, 60)
+    instances = Instances(
+        Image.new("RGB", (60, 40)),
+        ("cat", "dog"),
+        torch.tensor([1, 0, 0]),
+        torch.tensor([0.9, 0.5, 0.1]),
+        ResizedMasks(masks - 0.5, size, size, size),
+    )
+    found = instances.to_fiftyone()
+    assert [each.label for each in found.detections] == ["dog", "cat"]
+    assert found.detections[0].bounding_box == pytest.approx([10 / 60, 5 / 40, 21 / 60, 15 / 40])
+    assert found.detections[0].mask.shape == (15, 21) and not found.detections[1].mask.all()
+    again = Instances.from_fiftyone(found, instances.image)
+    assert again.names == ("dog", "cat") and again.labels.tolist() == [0, 1]
+    assert again.scores.tolist() == pytest.approx([0.9, 0.5]) and torch.equal(again.masks, masks[:2] > 0)
+    box = SimpleNamespace(label="cup", bounding_box=[0, 0.5, 0.5, 0.5], mask=None, confidence=None)
+    (mask,) = Instances.from_fiftyone(SimpleNamespace(detections=[box]), instances.image).masks
+    assert mask[20:, :30].all() and mask.sum() == 20 * 30
+    assert len(Instances.from_fiftyone(SimpleNamespace(detections=[]), instances.image).masks) == 0
+    box.bounding_box = None
+    with pytest.raises(ValueError, match="detection 0: bounding_box must be left, top, width and height"):
+        Instances.from_fiftyone(SimpleNamespace(detections=[box]), instances.image)
+    monkeypatch.setitem(sys.modules, "fiftyone", None)
+    with pytest.raises(ValueError, match="pip install fiftyone"):
+        instances.to_fiftyone()
