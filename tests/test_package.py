@@ -17,7 +17,7 @@ def test_the_wheel_holds_the_rooms_inside_the_library(root: Path, monkeypatch: p
     monkeypatch.setattr(setuptools, "setup", said.update)
     monkeypatch.chdir(root)
     runpy.run_path("setup.py")
-    command = said["cmdclass"]["build_py"](setuptools.Distribution(said))
+    command = said["cmdclass"]["build_py"](setuptools.Distribution({**said, "script_name": "pip"}))
     command.ensure_finalized()
     modules = {f"{package}.{name}": Path(file) for package, name, file in command.find_all_modules()}
     assert {name.partition(".")[0] for name in modules} == {"xdecoder"}
