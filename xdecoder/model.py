@@ -30,7 +30,7 @@ from xdecoder.pixel_decoders import FpnConfig, PixelDecoderConfig
 from xdecoder.pixel_decoders.deformable import DeformableLayer, DeformablePixelDecoder
 from xdecoder.pixel_decoders.fpn import EncoderLayer
 from xdecoder.postprocessing import Evidence
-from xdecoder.rng import generator, with_one_caption
+from xdecoder.rng import generator, with_drawn_captions
 from xdecoder.seem.encoder import StrokeEncoder, StrokesConfig
 from xdecoder.types import Batch
 
@@ -67,8 +67,10 @@ class EncoderDecoderConfig(NetworkConfig):
 
     def empty(self) -> Network:
         backbone = self.backbone
-        if backbone.name == "timm":  # whose own weights would be fetched from where they came from at first
-            backbone = backbone.model_copy(update={"pretrained": False, "checkpoint": None})
+        if backbone.name in ("timm", "vit"):  # whose own weights would be fetched from where they came from at first
+            fetched = {"pretrained": False, "checkpoint": None, "package": None}
+            kept = {key: value for key, value in fetched.items() if key in type(backbone).model_fields}
+            backbone = backbone.model_copy(update=kept)
         model = self.model_copy(update={"backbone": backbone}).build()
         model.config = self
         return model
@@ -119,7 +121,7 @@ class EncoderDecoder(Network):
         return {f"{task.name}/{name}": n for task in tasks for name, n in task.counts(self, batch).items()}
 
     def losses(self, tasks: Sequence[Task], batch: Batch, context: StepContext | None = None) -> dict[str, Tensor]:
-        batch = with_one_caption(batch)
+        batch = with_drawn_captions(batch)
         context = context or StepContext(self.counts(tasks, batch))
         read = lru_cache(maxsize=None)(self.language.encode)
         features = self.encode(batch.images, [sample.seed for sample in batch.samples])

@@ -8,7 +8,8 @@ from xdecoder.backbones.davit import DavitConfig
 from xdecoder.backbones.focal import FocalConfig
 from xdecoder.backbones.sam import SamConfig
 from xdecoder.backbones.timm import TimmConfig
+from xdecoder.backbones.vit import VitConfig
 
-BackboneConfig = Annotated[FocalConfig | DavitConfig | SamConfig | TimmConfig, Field(discriminator="name")]
+BackboneConfig = Annotated[FocalConfig | DavitConfig | SamConfig | TimmConfig | VitConfig, Field(discriminator="name")]
 
-__all__ = ["BackboneConfig", "DavitConfig", "FocalConfig", "SamConfig", "TimmConfig"]
+__all__ = ["BackboneConfig", "DavitConfig", "FocalConfig", "SamConfig", "TimmConfig", "VitConfig"]
