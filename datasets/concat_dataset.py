@@ -18,17 +18,18 @@ class ConcatDataset(Dataset[Sample]):
     """The samples of several sets strung together; their ids begin with the name of their set.
 
     Raises:
-        ValueError: if the sets differ in their classes, which a batch has in common.
+        ValueError: if the sets differ in their classes, which a batch has in common where tasks look at them.
     """
 
     def __init__(self, parts: Sequence[ImageDataset]) -> None:
         self.parts = parts
-        self.vocabulary = parts[0].vocabulary
-        for part in parts[1:]:
+        self.vocabulary = parts[0].vocabulary if parts[0].looks_at_classes else None
+        for part in parts[1:] if parts[0].looks_at_classes else ():
             if part.vocabulary != self.vocabulary:
                 pair = f"{parts[0].name!r} and {part.name!r}"
                 raise ValueError(f"data sets {pair} have different classes; make each a stream of its own")
         self.name = "+".join(part.name for part in parts)
+        self.captions = parts[0].captions
         self.remote = any(part.remote for part in parts)
         self._first = [0, *accumulate(len(part) for part in parts)]
 

@@ -28,6 +28,7 @@ from datasets.marking import draw_objects
 from datasets.nouns import nouns_of
 from datasets.order import Key
 from datasets.outlines import outline_mask
+from datasets.places import by_place
 from datasets.readers import Source, read
 from datasets.readers.images import Regions, read_image, read_label_map, read_regions, where_of
 from datasets.readers.objects import ObjectsSpec, read_objects
@@ -41,7 +42,9 @@ from xdecoder.language.stems import stem
 from xdecoder.rng import seed_of
 from xdecoder.seem.strokes import KINDS, SMALLEST, Kind
 from xdecoder.tasks import descriptor_of
-from xdecoder.types import Objects, Phrases, Question, Sample, Segments
+from xdecoder.types import Objects, Phrases, Question, Sample, Segments, Vocabulary
+
+PLACED = 0.7  # how often a thing that lies apart from others of its class is called by its place, where it may be
 
 
 class ImageDataset(Dataset[Sample]):
@@ -62,6 +65,8 @@ class ImageDataset(Dataset[Sample]):
         max_objects: objects of a training sample that are marked, at most.
         strokes: how they are marked.
         cache: keep decoded pictures in memory.
+        captions: captions of a training sample.
+        places: call single things by where they lie, where class names stand in for phrases.
 
     Raises:
         ValueError: if files are missing or wrong, or the set lacks what a task needs.
@@ -81,6 +86,8 @@ class ImageDataset(Dataset[Sample]):
         max_objects: int = 10,
         strokes: Sequence[Kind] = KINDS,
         cache: bool = False,
+        captions: int = 1,
+        places: bool = False,
     ) -> None:
         check_serves(spec, tuple(tasks), training)
         # Whoever uses only the first pictures may have fetched only a part of the set.
@@ -88,11 +95,12 @@ class ImageDataset(Dataset[Sample]):
         for finding in self.source.findings:
             logging.getLogger(__name__).warning("data set %s: %s", spec.name, finding.what)
         self.vocabulary, self.name = self.source.vocabulary, spec.name
+        self._complete = _complete_classes(spec, self.vocabulary)
         self._known = {stem(clean(name)) for name in self.vocabulary.names} if self.vocabulary else set()
         self._needs = {descriptor_of(task).needs for task in tasks}
         self._takes = {each for task in tasks for each in descriptor_of(task).takes}
         self.tasks, self.training, self.seed, self.max_phrases = tuple(tasks), training, seed, max_phrases
-        self.max_objects, self.strokes = max_objects, tuple(strokes)
+        self.max_objects, self.strokes, self.captions, self.places = max_objects, tuple(strokes), captions, places
         found = self.source.records
         self.records = found if isinstance(found, Pairs) else [record for record in found if self._useful(record)]
         if not self.records:
@@ -115,6 +123,11 @@ class ImageDataset(Dataset[Sample]):
             return self._evaluation_sample(record, pixels, regions)
         sample = self._training_sample(record, pixels, regions, np.random.default_rng((self.seed, epoch, index)))
         return replace(self._with_caption(sample, record, (index, epoch)), seed=seed_of(self.seed, epoch, index))
+
+    @property
+    def looks_at_classes(self) -> bool:
+        """Whether any task learns from, or is measured on, regions or their classes' names."""
+        return any("regions" in parts(task, self.training) for task in self.tasks)
 
     def replacement(self, key: Key, attempt: int) -> Key:
         """What comes in the place of a sample that cannot be read, and if that cannot either, at the next attempt."""
@@ -167,7 +180,7 @@ class ImageDataset(Dataset[Sample]):
         if regions is not None:
             numbers = np.flatnonzero(regions.in_view(maps[0]) & ~regions.crowd)
             masks, labels = (torch.from_numpy(part) for part in (regions.masks(maps[0], numbers), regions.labels[numbers]))
-            segments = Segments(masks, labels, torch.zeros(len(labels), dtype=torch.bool))
+            segments = Segments(masks, labels, torch.zeros(len(labels), dtype=torch.bool), self._complete)
         if "references" in self._needs:
             phrases = self._phrases(sentences, maps[-1] if len(outlines) else None, segments, rng, image)
         if "objects" in self._needs:
@@ -190,21 +203,22 @@ class ImageDataset(Dataset[Sample]):
         return tuple(mirrored_question(question) for question in asked) if mirrored else tuple(asked)
 
     def _with_caption(self, sample: Sample, record: Record, key: Key) -> Sample:
-        """The sample with one caption: another one in each epoch, in random order, until all have been seen.
+        """The sample with one caption, or as many as are learnt at a time: the next ones in each epoch, in random order, until
+        all have been seen.
 
         Where a task takes them, with its nouns too that are no class's name: what queries are contrasted with.
         """
         if not record.captions or "captions" not in self._takes:
             return sample
         index, epoch = key
-        number, count = 0, len(record.captions)
-        if count > 1:
-            number = int(np.random.default_rng((self.seed, index)).permutation(count)[epoch % count])
-        caption = record.captions[number]
+        count = len(record.captions)
+        order = np.random.default_rng((self.seed, index)).permutation(count)
+        numbers = [int(order[(epoch * self.captions + i) % count]) for i in range(self.captions)]
+        captions, number = tuple(record.captions[number] for number in numbers), numbers[0]
         if "nouns" not in self._takes:
-            return replace(sample, captions=(caption,))
-        nouns = record.nouns[number] if record.nouns else nouns_of(caption)
-        return replace(sample, captions=(caption,), nouns=(tuple(noun for noun in nouns if stem(noun) not in self._known),))
+            return replace(sample, captions=captions)
+        nouns = record.nouns[number] if record.nouns else nouns_of(captions[0])
+        return replace(sample, captions=captions, nouns=(tuple(noun for noun in nouns if stem(noun) not in self._known),))
 
     def _drawn_references(self, record: Record, pixels: np.ndarray, rng: np.random.Generator) -> tuple[list[str], np.ndarray]:
         """All referred objects in random order, one random sentence each; their masks (P, H, W) at the picture's own size."""
@@ -233,6 +247,8 @@ class ImageDataset(Dataset[Sample]):
         if segments is None or self.vocabulary is None or len(segments.labels) == 0:
             return Phrases((), torch.zeros((0, *image.shape[1:]), dtype=torch.bool))
         classes = rng.permutation(segments.labels.unique().numpy())[:most]
+        if self.places:
+            return self._by_place(segments, classes.tolist(), rng)
         words = torch.Generator().manual_seed(int(rng.integers(2**63)))
         sentence = {int(label): random_prompt(self.vocabulary.prompts[label], words) for label in classes}
         named = [number for number, label in enumerate(segments.labels.tolist()) if label in sentence]
@@ -243,6 +259,21 @@ class ImageDataset(Dataset[Sample]):
             written=False,
             meanings=tuple(self.vocabulary.prompts[label] for label in labels),
         )
+
+    def _by_place(self, segments: Segments, classes: Sequence[int], rng: np.random.Generator) -> Phrases:
+        """For each class its bare name, which stands for all its regions, or a phrase for one of them that lies apart."""
+        assert self.vocabulary is not None
+        texts: list[str] = []
+        rows: list[int] = []
+        for label in classes:
+            name, own = clean(self.vocabulary.prompts[label]), (segments.labels == label).nonzero()[:, 0]
+            said = (
+                by_place(name, segments.masks[own], rng) if self.vocabulary.is_thing[label] and rng.random() < PLACED else None
+            )
+            chosen = [int(own[said[1]])] if said else own.tolist()
+            texts += [said[0] if said else name] * len(chosen)
+            rows += chosen
+        return Phrases(tuple(texts), segments.masks[rows], written=False, meanings=tuple(texts))
 
     def _evaluation_sample(self, record: Record, pixels: np.ndarray, regions: Regions | None) -> Sample:
         image, _ = self.transform(pixels, [], np.random.default_rng(self.seed))
@@ -297,3 +328,11 @@ class ImageDataset(Dataset[Sample]):
 
     def _captions(self, record: Record) -> tuple[str, ...]:
         return record.captions if self._needs & {"captions", "texts"} else ()
+
+
+def _complete_classes(spec: DatasetSpec, vocabulary: Vocabulary | None) -> Tensor | None:
+    """The classes (K,) of which every region is annotated; None: all of them."""
+    if vocabulary is None or spec.complete == "all":
+        return None
+    things = torch.tensor(vocabulary.is_thing)
+    return things if spec.complete == "things" else torch.zeros_like(things)

@@ -80,6 +80,8 @@ def _part(spec: DatasetSpec, stream: StreamConfig, root: str | Path, seed: int) 
         max_objects=stream.max_objects,
         strokes=stream.strokes,
         cache=stream.cache,
+        captions=stream.captions,
+        places=stream.places,
     )
     dataset.leave_out([read(resolve(other), root) for other in stream.exclude])
     return dataset
@@ -184,7 +186,8 @@ def _collate(
     """The batch, unless one of its samples is missing, and all that was wrong."""
     samples = _side_by_side([sample for sample, _ in found if sample is not None])
     wrong = [sentence for _, sentences in found for sentence in sentences]
-    return (Batch(samples, dataset.vocabulary, dataset.name) if len(samples) == len(found) else None), wrong
+    batch = Batch(samples, dataset.vocabulary, dataset.name, captions=dataset.captions)
+    return (batch if len(samples) == len(found) else None), wrong
 
 
 def _side_by_side(samples: list[Sample]) -> tuple[Sample, ...]:

@@ -139,6 +139,10 @@ class DatasetSpec(Config):
     part: Literal["train", "val"] | None = None
     """Which share of a set without splits to take: a hash of its name sends every fifth picture to `val`."""
 
+    complete: Literal["all", "things", "none"] = "all"
+    """Of which classes every region of a picture is annotated. What nobody annotated is then unknown rather than background:
+    with `things` (COCO's instances, which know no stuff) it may still be stuff, with `none` (single objects) anything."""
+
     evaluators: tuple[EvaluatorName, ...] = ()
     """What applies when measuring."""
 

@@ -52,10 +52,15 @@ class StreamConfig(Config):
     """Sets whose pictures are left out here, since they are measured on; `python -m datasets.check` tells which share some."""
     max_phrases: Positive = 4
     """Phrases a picture, at most; how many is drawn, from one on."""
+    places: bool = False
+    """Where class names stand in for phrases: call a thing by where it lies among others of its class ("left dog"), most of the
+    time, or by the bare name; False: by the name in a random sentence, which means all of them (published)."""
     max_objects: Positive = 10
     """Objects a picture that are marked, at most."""
     strokes: Annotated[tuple[Kind, ...], Field(min_length=1)] = KINDS
     """How objects are marked, each as often as the others (published: all but box)."""
+    captions: Positive = 1
+    """Captions of a picture that captioning learns from at a time, beside one encoded picture; the next epoch has the next."""
     cache: bool = False
     """Keep decoded pictures in memory; for small sets."""
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from trainer import distributed
 from trainer.distributed import World
 from xdecoder.losses.context import StepContext
-from xdecoder.rng import seed_of, with_one_caption
+from xdecoder.rng import seed_of, with_drawn_captions
 from xdecoder.types import Batch
 
 
@@ -40,7 +40,7 @@ def place(batch: Batch, number: int, origin: tuple[int, int], step: int, world: 
     samples = tuple(
         replace(sample, seed=seed_of(*origin, "sample", at)) for sample, at in zip(batch.samples, places, strict=True)
     )
-    return SeededBatch(with_one_caption(replace(batch, samples=samples, seed=seed_of(*origin, "step", step))), places)
+    return SeededBatch(with_drawn_captions(replace(batch, samples=samples, seed=seed_of(*origin, "step", step))), places)
 
 
 class GlobalBatch:

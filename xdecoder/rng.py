@@ -41,11 +41,12 @@ def rand_by_image(
     return torch.cat(rows)
 
 
-def with_one_caption(batch: Batch) -> Batch:
-    """Each image keeps one of its captions, drawn at random, and that caption's nouns."""
+def with_drawn_captions(batch: Batch) -> Batch:
+    """Each image keeps as many of its captions as are learnt from at a time: the loader's, or one drawn at random, with its
+    nouns."""
     samples = []
     for sample in batch.samples:
-        if len(sample.captions) > 1:
+        if len(sample.captions) > batch.captions:
             drawn = int(torch.randint(len(sample.captions), (), generator=generator(sample.seed, "caption")))
             sample = replace(sample, captions=(sample.captions[drawn],), nouns=sample.nouns[drawn : drawn + 1])
         samples.append(sample)

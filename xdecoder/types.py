@@ -50,6 +50,7 @@ class Segments:
     masks: Tensor  # (N, H, W) bool
     labels: Tensor  # (N,) int64, index into the vocabulary
     crowd: Tensor  # (N,) bool: a group that is neither learnt nor counted as a miss
+    complete: Tensor | None = None  # (K,) bool: classes of which every region is annotated; None = all. In training
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,7 @@ class Batch:
     vocabulary: Vocabulary | None  # what the segments' labels index; None where the set has no classes
     source: str  # name of the data set
     seed: int | None = None  # of what training draws for all samples alike
+    captions: int = 1  # of each picture, that are learnt from at a time
 
     def __len__(self) -> int:
         return len(self.samples)

@@ -108,19 +108,40 @@ def _coco_kit(split: str) -> DatasetSpec:
         panoptic_images=f"{folder}/panoptic_{split}2017",
         instances=f"{folder}/instances_train2017.json" if split == "train" else None,
         captions=f"{folder}/captions_val2017.json" if split == "val" else None,
+        vocabulary="coco_133",
+        label_ids=True,
         count=100,
         evaluators=("panoptic", "instance", "semantic", "captioning", "retrieval", "interactive"),
         protocol="100 pictures of COCO 2017 with official annotations, 133 classes; not comparable with the whole split",
     )
 
 
-def _flickr8k(split: str, list_file: str, count: int) -> DatasetSpec:
+def _coco_objects(name: str, folder: str, split: str, official: str, counts: tuple[int, int, int]) -> DatasetSpec:
+    """A kit of COCO's instances and captions, numbered as the 133 classes are: of the stuff among these it knows nothing."""
+    images, objects, captions = counts
+    return CocoSpec(
+        name=name,
+        images=f"{folder}/{split}",
+        instances=f"{folder}/annotations/instances_{official}.json",
+        captions=f"{folder}/annotations/captions_{official}.json",
+        vocabulary="coco_133",
+        label_ids=True,
+        complete="things",
+        count=images,
+        counts=Counts(objects=objects, captions=captions),
+        evaluators=("instance", "captioning", "retrieval"),
+        protocol=f"{images} pictures of COCO 2017 with official annotations; not comparable with the whole split",
+    )
+
+
+def _flickr8k(name: str, images: str, split: str, count: int) -> DatasetSpec:
     return CaptionsSpec(
-        name=f"flickr8k_{split}",
-        images="flickr8k/images",
+        name=f"flickr8k_{name}",
+        images=images,
         captions="flickr8k/Flickr8k.token.txt",
-        split=f"flickr8k/{list_file}",
+        split=split,
         count=count,
+        counts=Counts(captions=5 * count),
         evaluators=("captioning", "retrieval"),
         measured_with=_PAIRS,
         protocol="five captions a picture, pictures at 224x224",
@@ -192,8 +213,13 @@ CATALOG: dict[str, DatasetSpec] = {
             evaluators=("referring",),
             protocol="207 expressions of RefCOCO/+/g and refcocos on 47 pictures, every sentence",
         ),
-        _flickr8k("train", "train450.txt", 450),
-        _flickr8k("test", "test.txt", 1000),
+        _coco_objects("coco_mini_train", "coco_mini", "train2017", "train2017", (80, 739, 400)),
+        _coco_objects("coco_more_train", "coco_more", "train", "train", (286, 2455, 900)),
+        _coco_objects("coco_more_val", "coco_more", "val", "val", (50, 348, 250)),
+        _flickr8k("train", "flickr8k/images", "flickr8k/train450.txt", 450),
+        _flickr8k("train_more", "flickr8k_train/images", "flickr8k_train/train.txt", 4200),
+        _flickr8k("dev", "flickr8k_train/dev", "flickr8k_train/dev.txt", 200),
+        _flickr8k("test", "flickr8k/images", "flickr8k/test.txt", 1000),
         *(_flickr("8k", split, count) for split, count in (("train", 6000), ("val", 1000), ("test", 1000))),
         *(_flickr("30k", split, count) for split, count in (("train", 29000), ("val", 1014), ("test", 1000))),
         _IMAGENET,

@@ -127,6 +127,15 @@ def test_captions_take_turns(root: Path) -> None:
             assert sorted(said[key][epoch : epoch + len(captions)]) == sorted(captions)
 
 
+def test_several_captions_at_a_time(root: Path) -> None:
+    """The next ones in the next epoch, in the same order in which they would come one by one."""
+    settings = {"tasks": ["captioning"], "transform": {"name": "stretch", "size": 16}, "limit": 1, "batch_size": 1}
+    alone = [batch.samples[0].captions[0] for batch in itertools.islice(train_loader(_stream(**settings), root), 6)]
+    batches = list(itertools.islice(train_loader(_stream(**settings, captions=3), root), 2))
+    assert [caption for batch in batches for caption in batch.samples[0].captions] == alone
+    assert all(batch.captions == 3 for batch in batches)
+
+
 def test_class_names_stand_in_for_phrases(root: Path) -> None:
     spec = {
         "name": "plain",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal, TypeVar
 
 import torch
@@ -62,6 +62,12 @@ class Texts:
 
     def __len__(self) -> int:
         return self.ids.shape[0]
+
+    def every(self, nth: int) -> Texts:
+        """The first text, and every nth behind it."""
+        if nth == 1:
+            return self
+        return Texts(*(getattr(self, field.name)[::nth] for field in fields(self)))
 
 
 @dataclass

@@ -27,6 +27,9 @@ class FpnConfig(Config):
     heads: int = 8
     hidden: int = 2048
     """Inner width of the transformer's feed-forward."""
+    separable: bool = False
+    """Make each 3 × 3 convolution one of single channels and a 1 × 1 behind it: an eighth of the work, for small networks, in
+    which these convolutions cost more than all else."""
 
     @field_validator("width")
     @classmethod
@@ -49,8 +52,8 @@ class FpnPixelDecoder(nn.Module):
         self.input_proj = nn.Conv2d(widths[-1], width, 1)
         self.encoder = nn.ModuleList(EncoderLayer(width, config.heads, config.hidden) for _ in range(config.layers))
         self.laterals = nn.ModuleList(ConvNorm(inputs, width, kernel=1) for inputs in widths[:-1])
-        self.outputs = nn.ModuleList(ConvNorm(width, width, kernel=3) for _ in widths)
-        self.mask_features = Convolution(width, width)
+        self.outputs = nn.ModuleList(ConvNorm(width, width, kernel=3, separable=config.separable) for _ in widths)
+        self.mask_features = _convolution(width, width, True, config.separable)
         initialise_transformer(self.encoder)
         for convolution in (m for m in self.modules() if isinstance(m, nn.Conv2d)):
             nn.init.kaiming_uniform_(convolution.weight, a=1)
@@ -99,12 +102,21 @@ class EncoderLayer(nn.Module):
         return self.norm2(x + self.feed_forward(x))
 
 
+def _convolution(inputs: int, outputs: int, bias: bool, separable: bool) -> nn.Module:
+    """A 3 × 3 convolution that keeps the size; `separable`: of each channel by itself, then of channels at each pixel."""
+    if not separable:
+        return Convolution(inputs, outputs, bias)
+    spatial = nn.Conv2d(inputs, inputs, 3, padding=1, groups=inputs, bias=False)
+    return nn.Sequential(spatial, nn.Conv2d(inputs, outputs, 1, bias=bias))
+
+
 class ConvNorm(nn.Module):
     """A 1 × 1 or 3 × 3 convolution, then GroupNorm of 32 groups."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, bias: bool = False) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: int, bias: bool = False, separable: bool = False) -> None:
         super().__init__()
-        self.conv = Convolution(inputs, outputs, bias) if kernel == 3 else nn.Conv2d(inputs, outputs, kernel, bias=bias)
+        three = kernel == 3
+        self.conv = _convolution(inputs, outputs, bias, separable) if three else nn.Conv2d(inputs, outputs, kernel, bias=bias)
         self.norm = nn.GroupNorm(GROUPS, outputs)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -75,7 +75,7 @@ class Captioning:
 
     def prompt(self, model: XDecoder, features: Encoded, batch: Batch, texts: TextReader) -> CaptionPrompt:
         read = texts(captions_of(batch))
-        return CaptionPrompt((caption_tokens(model, read),), read)
+        return CaptionPrompt((beside_each_other(caption_tokens(model, read), batch.captions),), read)
 
     def loss(
         self,
@@ -88,7 +88,8 @@ class Captioning:
     ) -> dict[str, Tensor]:
         read, words = prompt.texts, model.language.token_embedding.weight
         assert read is not None
-        tokens = torch.stack([layer["caption"].word for layer in layers[: self.config.layers]])
+        tokens = torch.stack([layer["caption"].word for layer in layers[: self.config.layers]])  # (L, B, R·T, D)
+        tokens = tokens.unflatten(2, (batch.captions, -1)).flatten(1, 2)
         loss = next_word_loss(tokens, words, read.ids, read.present, context.totals["captioning/words"])
         return {"word": self.config.weight * loss}
 
@@ -121,6 +122,18 @@ def caption_tokens(model: XDecoder, texts: Texts, region: Tensor | None = None) 
     places = model.decoder.caption_position.weight[: texts.tokens.shape[1]]
     inside = None if region is None else region[:, None]  # the same for all its tokens
     return TokenGroup("caption", texts.tokens.detach(), texts.tokens + places, mask=inside)
+
+
+def beside_each_other(captions: TokenGroup, count: int) -> TokenGroup:
+    """Tokens (B·R, T, C) of R captions of each picture as (B, R·T, C): each of them looks at its own caption only.
+
+    What is seen on a picture is worked out once for all of them.
+    """
+    if count == 1:
+        return captions
+    content, position = (x.unflatten(0, (-1, count)).flatten(1, 2) for x in (captions.content, captions.position))
+    owner = torch.arange(count, device=content.device).repeat_interleave(captions.content.shape[1])
+    return TokenGroup("caption", content, position, owner=owner.expand(len(content), -1))
 
 
 def regions_of(batch: Batch, features: Encoded, published_quirks: bool = False) -> Tensor | None:

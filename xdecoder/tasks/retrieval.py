@@ -74,7 +74,7 @@ class Retrieval:
         return {}
 
     def prompt(self, model: XDecoder, features: Encoded, batch: Batch, texts: TextReader) -> PairPrompt:
-        return PairPrompt(texts=texts(captions_of(batch)))
+        return PairPrompt(texts=texts(captions_of(batch)).every(batch.captions))  # the first of each picture
 
     def loss(
         self,
@@ -88,7 +88,10 @@ class Retrieval:
         assert prompt.texts is not None
         layers, everyone = layers[: self.config.layers], context.everyone
         vectors, tokens, present = (everyone(x) for x in (prompt.texts.vectors, prompt.texts.tokens, prompt.texts.present))
-        same, scale = _same(context.everyones(captions_of(batch)), vectors.device), context.once(model.language.logit_scale)
+        same, scale = (
+            _same(context.everyones(captions_of(batch)[:: batch.captions]), vectors.device),
+            context.once(model.language.logit_scale),
+        )
         whole = [symmetric_contrast(everyone(x["image"].semantic[:, 0]), vectors, scale, same) for x in layers]
         # Published quirk: the word→image part is a mean over words that are weighted already, so it all but vanishes.
         twice = model.config.published_quirks

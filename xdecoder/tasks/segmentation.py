@@ -33,6 +33,7 @@ from xdecoder.tasks.task import generators_of
 from xdecoder.types import Batch, SegmentationResult, Segments, Vocabulary
 
 BACKGROUND = "background"
+_UNKNOWN = -100  # in the place of a query's class: it is learnt from a set of classes, or not at all
 
 
 class EarlyRejection(Config):
@@ -80,8 +81,9 @@ class SegmentationConfig(Config):
     """Points per mask in the losses."""
     matching: MatchingConfig = MatchingConfig()
     postprocessing: PostprocessingConfig = PostprocessingConfig()
-    templates: Literal["published", "none"] = "published"
-    """Sentences around class names: published (one of 81 at random in training, their mean when predicting) or none."""
+    templates: Literal["published", "none", "clean"] = "published"
+    """Sentences around class names: published (one of 81 at random in training, their mean when predicting) or none; clean:
+    none, and without the markers of COCO's merged classes, so that "wall-other-merged" is learnt as the wall people ask for."""
     background: bool = True
     """Whether "no object" competes with the classes when predicting (published)."""
     early_rejection: EarlyRejection | None = None
@@ -111,13 +113,14 @@ class Segmentation:
         self.compares = config.noun_weight > 0
 
     def counts(self, model: XDecoder, batch: Batch) -> dict[str, float]:
-        queries, numbers = model.config.decoder.queries - 1, [len(image.labels) for image in segments_of(batch)]
-        matched = sum(min(number, queries) for number in numbers)
-        rest = (len(numbers) * queries - matched) * self.config.background_weight
-        return {"masks": sum(numbers), "class weight": matched + rest}
+        queries, segments = model.config.decoder.queries - 1, segments_of(batch)
+        matched = [min(len(image.labels), queries) for image in segments]
+        told = [image.complete is None or bool(image.complete.any()) for image in segments]
+        rest = sum(queries - own for own, some in zip(matched, told, strict=True) if some) * self.config.background_weight
+        return {"masks": sum(len(image.labels) for image in segments), "class weight": sum(matched) + rest}
 
     def prompt(self, model: XDecoder, features: Encoded, batch: Batch, texts: TextReader) -> VocabularyPrompt:
-        names = (*vocabulary_of(batch).prompts, BACKGROUND)
+        names = (*self._names(vocabulary_of(batch).prompts), BACKGROUND)
         templates: Prompting = "random" if self.config.templates == "published" else "none"
         classes = model.language.vocabulary(names, templates, generator(batch.seed, "templates"))
         nouns = self._read_nouns(model, batch, texts) if self.config.noun_weight else ()
@@ -238,21 +241,30 @@ class Segmentation:
     def _class_loss(self, logits: Tensor, matches: Matches, segments: Sequence[Segments], weights: float) -> Tensor:
         """Cross-entropy per layer, (L,); queries without a match should say background.
 
+        On a picture where not every class was annotated, they should say background or one of the classes that were not: such
+        a query may well have found something. Where no class was, nothing is asked of them.
+
         weights: what the sum is divided by.
         """
         background = logits.shape[-1] - 1
         wanted = torch.full(logits.shape[:-1], background, device=logits.device)
+        open_sets = logits.new_zeros(len(logits))
         for b, image in enumerate(segments):
             mine = matches.image == b
             wanted[matches.layer[mine], b, matches.query[mine]] = image.labels[matches.target[mine]]
+            if image.complete is not None:
+                unmatched = wanted[:, b] == background
+                possible = F.pad(~image.complete, (0, 1), value=True).to(logits.device)
+                chance = logits[:, b].log_softmax(-1)[..., possible].logsumexp(-1)  # (L, Q)
+                open_sets = open_sets - self.config.background_weight * (chance * unmatched).sum(dim=1)
+                wanted[:, b].masked_fill_(unmatched, _UNKNOWN)
         weight = torch.ones(background + 1, device=logits.device)
         weight[background] = self.config.background_weight
-        return torch.stack(
-            [
-                F.cross_entropy(layer.flatten(0, 1), target.flatten(), weight, reduction="sum") / max(weights, 1e-6)
-                for layer, target in zip(logits, wanted, strict=True)
-            ]
-        )
+        closed = [
+            F.cross_entropy(layer.flatten(0, 1), target.flatten(), weight, reduction="sum", ignore_index=_UNKNOWN)
+            for layer, target in zip(logits, wanted, strict=True)
+        ]
+        return (torch.stack(closed) + open_sets) / max(weights, 1e-6)
 
     def predict(self, model: XDecoder, features: Encoded, batch: Batch) -> list[SegmentationResult]:
         vocabulary = vocabulary_of(batch)
@@ -289,7 +301,10 @@ class Segmentation:
     def class_texts(self, model: XDecoder, prompts: Sequence[str]) -> Tensor:
         """Texts (K + 1, D) of K classes, and of the background last, as the network is measured with them."""
         templates: Prompting = "ensemble" if self.config.templates == "published" else "none"
-        return model.language.vocabulary((*prompts, BACKGROUND), templates)
+        return model.language.vocabulary((*self._names(prompts), BACKGROUND), templates)
+
+    def _names(self, prompts: Sequence[str]) -> Sequence[str]:
+        return [clean(name) for name in prompts] if self.config.templates == "clean" else prompts
 
     def _kept(self, layers: Sequence[Prediction], image: int, classes: Tensor) -> Tensor:
         """Which rows of `classes` (K + 1, D) are considered for an image, in ascending order; the background always is."""

@@ -14,8 +14,8 @@ def generators_of(batch: Batch, purpose: str, device: torch.device) -> list[torc
 
 
 def captions_of(batch: Batch) -> list[str]:
-    """The one caption of each picture; raises ValueError for a picture that has none."""
+    """The captions of each picture that are learnt from, `batch.captions` of each; raises ValueError for one that has none."""
     for sample in batch.samples:
         if not sample.captions:
             raise ValueError(f"picture {sample.id} of {batch.source} has no caption, which captioning and retrieval need")
-    return [sample.captions[0] for sample in batch.samples]
+    return [caption for sample in batch.samples for caption in sample.captions[: batch.captions]]

@@ -35,6 +35,18 @@ def test_the_coarsest_map_is_seen_as_a_whole():
     assert not torch.allclose(before[..., -1, -1], decoder(maps)[1][0][..., -1, -1], atol=1e-4)
 
 
+def test_separable_convolutions_do_the_same_in_two_steps():
+    torch.manual_seed(0)
+    decoder = FpnConfig(width=32, layers=0, heads=4, separable=True).build((8, 16, 24, 40)).eval()
+    maps = [torch.randn(1, c, 16 // 2**i, 16 // 2**i) for i, c in enumerate((8, 16, 24, 40))]
+    mask_features, (coarse, _, _) = decoder(maps)
+    spatial, mixing = decoder.outputs[3].conv
+    both = mixing.weight * spatial.weight.movedim(0, 1)  # one kernel that does both
+    expected = F.relu(F.group_norm(F.conv2d(decoder.input_proj(maps[3]), both, padding=1), 32))
+    assert torch.allclose(coarse, expected, atol=1e-5)
+    assert mask_features.shape == (1, 32, 16, 16)
+
+
 def test_a_width_that_groups_do_not_divide():
     with pytest.raises(ValueError, match="must be a multiple of 32"):
         FpnConfig(width=48)

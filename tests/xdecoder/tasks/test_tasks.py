@@ -5,7 +5,8 @@ import torch
 
 from tests.tiny import tiny_batch, tiny_model, tiny_tasks
 from xdecoder.config import ConfigError
-from xdecoder.tasks.captioning import caption_tokens
+from xdecoder.losses.matching import Matches
+from xdecoder.tasks.captioning import beside_each_other, caption_tokens
 from xdecoder.tasks.denoising import denoising_queries
 from xdecoder.tasks.segmentation import to_padded
 from xdecoder.types import Phrases, Segments
@@ -71,6 +72,39 @@ def test_pictures_without_phrases_or_regions_train_through():
     with torch.inference_mode():
         results = model.predict(tasks, replace(batch, samples=(bare, batch.samples[1])))
     assert len(results["referring"][0].masks) == 0 and len(results["referring"][1].masks) == 1
+
+
+def test_what_nobody_annotated_is_unknown_where_a_set_says_so():
+    """Three queries, of which one is matched; classes: cat and dog, of which all are annotated, sky, of which none is."""
+    logits = torch.tensor([[[[2.0, 0.0, 1.0, -1.0], [0.5, 0.0, 3.0, 0.2], [4.0, 0.0, 0.0, 0.0]]]])  # (L, B, Q, K + 1)
+    matches = Matches(*(torch.tensor([0]) for _ in range(4)))
+    task = tiny_tasks().segmentation.build()
+    chances = logits[0, 0].softmax(-1)
+    own = -chances[0, 0].log()
+
+    def loss(complete):
+        segments = Segments(torch.ones(1, 4, 4).bool(), torch.tensor([0]), torch.zeros(1).bool(), complete)
+        return task._class_loss(logits, matches, [segments], 1.0).item()
+
+    everything = own - 0.1 * (chances[1, 3].log() + chances[2, 3].log())
+    things = own - 0.1 * ((chances[1, 2] + chances[1, 3]).log() + (chances[2, 2] + chances[2, 3]).log())
+    assert loss(None) == pytest.approx(everything.item(), abs=1e-5)
+    assert loss(torch.tensor([True, True, False])) == pytest.approx(things.item(), abs=1e-5)
+    assert loss(torch.tensor([False, False, False])) == pytest.approx(own.item(), abs=1e-5)
+
+
+def test_where_nothing_is_complete_only_matched_queries_are_learnt_from():
+    batch, model = tiny_batch(), tiny_model()
+    nothing = torch.zeros(3, dtype=torch.bool)
+    unknown = replace(
+        batch, samples=tuple(replace(each, segments=replace(each.segments, complete=nothing)) for each in batch.samples)
+    )
+    losses = []
+    for weight, chosen in ((0.0, batch), (0.1, unknown)):
+        task = tiny_tasks().segmentation.model_copy(update={"background_weight": weight}).build()
+        torch.manual_seed(0)
+        losses.append(model.losses([task], chosen)["segmentation/class/layer0"].item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 def test_denoising_queries_see_their_region_and_leave_the_others_alone():
@@ -171,6 +205,35 @@ def test_wordings_of_one_meaning_are_read_once():
 
 
 @torch.no_grad()
+def test_captions_beside_each_other_are_as_if_alone():
+    model, batch = tiny_model(), tiny_batch()
+    features = model.encode(batch.images)
+    texts = ["a cat", "a cat under the sky", "a dog", "two dogs"]  # two a picture
+    together = beside_each_other(caption_tokens(model, model.language.encode(texts)), 2)
+    words = model.decode(features, [together])[-1]["caption"].word.unflatten(1, (2, -1))
+    for number in range(2):
+        read = model.language.encode(texts[number::2])
+        alone = model.decode(features, [caption_tokens(model, read)])[-1]["caption"].word
+        for picture, length in enumerate(read.lengths.tolist()):
+            assert torch.allclose(words[picture, number, :length], alone[picture, :length], atol=1e-5)
+
+
+def test_several_captions_of_a_picture_are_learnt_from():
+    """Their loss is that of a batch in which each picture comes once for each caption."""
+    model, batch = tiny_model(), tiny_batch()
+    texts = [("a cat", "a cat under the sky"), ("a dog", "two dogs")]
+    samples = [replace(sample, captions=own) for sample, own in zip(batch.samples, texts, strict=True)]
+    repeated = [replace(sample, captions=(text,)) for sample in samples for text in sample.captions]
+    tasks = tiny_tasks().build(["captioning", "retrieval"])
+    several = model.losses(tasks, replace(batch, samples=tuple(samples), captions=2))
+    one_by_one = model.losses(tasks, replace(batch, samples=tuple(repeated)))
+    first_ones = model.losses(tasks, replace(batch, samples=tuple(replace(s, captions=s.captions[:1]) for s in samples)))
+    for name, value in several.items():
+        other = one_by_one if name.startswith("captioning") else first_ones
+        assert value.item() == pytest.approx(other[name].item(), rel=1e-4), name
+
+
+@torch.no_grad()
 def test_captions_look_inside_their_region():
     model, batch = tiny_model(), tiny_batch()
     features = model.encode(batch.images)
@@ -192,3 +255,10 @@ def test_all_tasks_learn_in_sixteen_bits():
     assert any(name.startswith("segmentation/noun") for name in terms)
     sum(value.float() for value in terms.values()).backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+@torch.no_grad()
+def test_clean_names_are_those_that_people_use():
+    model, task = tiny_model(), tiny_tasks().segmentation.model_copy(update={"templates": "clean"}).build()
+    shown = task.class_texts(model, ["cat", "sky-other-merged"])
+    assert torch.allclose(shown, model.language.vocabulary(["cat", "sky", "background"], "none"), atol=1e-6)
