@@ -21,5 +21,9 @@ setup(
     packages=[*find_packages(".", include=["xdecoder", "xdecoder.*"]), "xdecoder._rooms", *ROOMS],
     package_dir={"xdecoder._rooms": ".", **ROOMS},
     exclude_package_data={"xdecoder._rooms": ["*.txt"]},
-    package_data={"xdecoder._rooms": ["configs/**/*.yaml"], "": ["*.json", "*.txt", "py.typed"]},
+    package_data={
+        "xdecoder._rooms": ["configs/**/*.yaml"],
+        "xdecoder": ["pocket/*.safetensors", "pocket/*.md"],
+        "": ["*.json", "*.txt", "py.typed"],
+    },
 )

@@ -34,6 +34,7 @@ from datasets.prepare.painting import compose, paint
 from datasets.shapes import SEEN, SHAPES, STUFF
 from trainer import distributed
 from trainer.commands import guarded
+from xdecoder import shipped
 from xdecoder.config import ConfigError
 from xdecoder.inference.predictor import Predictor
 from xdecoder.serving.session import Session
@@ -79,7 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description="A web page that asks a network about your pictures.")
-    parser.add_argument("--checkpoint", metavar="FILE", help="a network of ours or a published one (default: the quickstart's)")
+    parser.add_argument(
+        "--checkpoint", metavar="FILE", help="a network of ours or a published one (default: the one inside, or quickstart's)"
+    )
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in (default: %(default)s)")
     parser.add_argument("--port", type=_port, default=7860, help="(default: %(default)s)")
     parser.add_argument("--llm", metavar="ADDRESS", help="a server of OpenAI's kind, for a tab to talk in; see demo/chat.py")
@@ -91,8 +94,8 @@ def _main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     if (options.llm is None) != (options.model is None):
         raise ConfigError("--llm and --model come together: a server's address and a language model's name")
-    source = options.checkpoint or QUICKSTART
-    if not options.checkpoint and not QUICKSTART.is_file():
+    source = options.checkpoint or shipped.path() or QUICKSTART
+    if source == QUICKSTART and not QUICKSTART.is_file():
         raise ConfigError("no network is named; add --checkpoint FILE, or run `make quickstart` first")
     predictor = xdecoder.load(source, distributed.pick_device("auto", distributed.detect(os.environ)))
     with tempfile.TemporaryDirectory() as name:

@@ -24,7 +24,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 from urllib.parse import urlsplit
 
-from xdecoder import __version__, completion, rooms, weights
+from xdecoder import __version__, completion, rooms, shipped, weights
 from xdecoder.files import IMAGE_SUFFIXES, atomic, images_below, read_lines, write_json
 
 if TYPE_CHECKING:  # torch takes seconds to import; `xdecoder --help` does without
@@ -472,6 +472,8 @@ def _load(options: argparse.Namespace) -> Predictor:
         )
     half = torch.bfloat16 if device == "cpu" else torch.float16
     dtype = half if options.half else torch.float32
+    if options.checkpoint is None:
+        print(f"asking {shipped.NAME}, the network inside the package", file=sys.stderr)
     model = xdecoder.load(options.checkpoint, device, dtype, allow_nonfinite=options.allow_nonfinite)
     if model.limits:
         print(f"note: {model.limits}", file=sys.stderr)
@@ -532,6 +534,9 @@ def _parser() -> argparse.ArgumentParser:
     shells.add_argument("shell", choices=completion.SHELLS)
     shells.set_defaults(run=lambda options: _completion(options, commands.choices), debug=False)
 
+    inside = shipped.path()
+    own = f" (default: {shipped.NAME}, inside the package)" if inside else ""
+
     def command(name: str, help: str, ask: Ask | None) -> Any:
         description = help[0].upper() + help[1:] + "."
         added = commands.add_parser(
@@ -542,9 +547,9 @@ def _parser() -> argparse.ArgumentParser:
         )
         added.add_argument(
             "--checkpoint",
-            required=True,
+            required=inside is None,
             metavar="FILE",
-            help="the network: a file, a name of `xdecoder weights`, or an address",
+            help=f"the network: a file, a name of `xdecoder weights`, or an address{own}",
         )
         added.add_argument("--debug", action="store_true", help="show where an error came from")
         added.set_defaults(run=_each_image, ask=ask)

@@ -26,6 +26,7 @@ from xdecoder.network import Network
 from xdecoder.postprocessing import Evidence, PostprocessingConfig, ResizedMasks
 from xdecoder.resizing import ShortestEdge, ShortestSide, Stretch, resized
 from xdecoder.seem.draws import SeededDraws
+from xdecoder.shipped import named_or_shipped
 from xdecoder.tasks import TasksConfig, captioning, interactive, names, referring, retrieval, segmentation, vqa
 from xdecoder.tasks.descriptor import Descriptor
 from xdecoder.texts import check_number, checked
@@ -511,7 +512,7 @@ class Predictor:
 
 
 def load(
-    source: str | Path,
+    source: str | Path | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     compile: bool = False,
@@ -522,7 +523,8 @@ def load(
     """A predictor from a checkpoint: ours or a published X-Decoder or SEEM, whose architecture is told from the file.
 
     Args:
-        source: a .pt or .safetensors file, `https://…`, `hf://owner/repository/file`, or a folder of `save_pretrained`.
+        source: a .pt or .safetensors file, `https://…`, `hf://owner/repository/file`, or a folder of `save_pretrained`; None:
+            the network inside the package (`xdecoder.shipped`).
         dtype, compile: as for `Predictor`.
         allow_nonfinite: take weights that are infinite or not a number, which are refused otherwise.
         answers: what a published file's answer head chooses from, if not from the published 3129 answers.
@@ -534,6 +536,7 @@ def load(
     # This is the one place of the core that knows of the published room.
     from xdecoder.published.checkpoints import open_checkpoint
 
+    source = named_or_shipped(source)
     if not isinstance(source, (str, Path)) or not str(source):
         raise ValueError(f"source must be a checkpoint's path or address, not {shown(source)}")
     try:
