@@ -29,7 +29,7 @@ from trainer.evaluation.results import read, record
 from trainer.experiment import ExperimentConfig
 from trainer.protocol import protocol_of
 from trainer.threshold import fit_threshold
-from trainer.words import WordsConfig, pooled_features, teach
+from trainer.words import WordsConfig, pooled_features, recall_of, teach
 from xdecoder import checkpoint, shipped
 from xdecoder.config import ConfigError, load
 from xdecoder.files import atomic, read_json, write_json
@@ -38,6 +38,7 @@ from xdecoder.model import XDecoder
 CONFIGS = ROOT / "configs/pocket"
 PROCESSES = 2
 MOST_BYTES = 30_000_000
+PROJECTION_STEPS = 300
 FIT_ON = "coco_more_val"
 """Neither learnt from nor reported on; it knows things alone."""
 
@@ -65,8 +66,9 @@ def run(options: argparse.Namespace) -> int:
     status = step("train", config.output, [*_launcher(), "train.py", *given])
     if status:
         return status
+    trained = follow(config, load(WordsConfig, options.words))
     threshold = fitted(config)
-    path = write_small(config, threshold)
+    path = write_small(config, threshold, trained)
     asked = [*given, f"tasks.segmentation.postprocessing.object_threshold={threshold}"]
     status = step("measure", config.output, ["eval.py", *asked, "--checkpoint", str(path)])
     if status:
@@ -125,6 +127,31 @@ def teach_words(config: ExperimentConfig, words: WordsConfig) -> Path:
     return path
 
 
+def follow(config: ExperimentConfig, words: WordsConfig) -> Path:
+    """The trained network, its projection taught anew where that finds more: training has moved what it was made for."""
+    path = config.output / "followed.pt"
+    if path.is_file() and path.stat().st_mtime > config.model_file.stat().st_mtime:
+        return path
+    print("== projection", flush=True)
+    start = time.monotonic()
+    content = checkpoint.read(config.model_file)
+    model = checkpoint.interpret(content, config.model_file).build()
+    assert isinstance(model, XDecoder)
+    root, size = config.data.root, words.image_size
+    dev = pooled_features(model, words.choose_by, root, size, mirrored=False)
+    before, own = recall_of(model, dev), model.backbone_proj.detach().clone()
+    settings = words.model_copy(update={"learn_texts": False, "steps": PROJECTION_STEPS})
+    found = teach(model, [pooled_features(model, dataset, root, size) for dataset in words.sets], dev, settings, config.seed)
+    if sum(before.values()) >= found["IR@1"] + found["TR@1"]:
+        with torch.no_grad():
+            model.backbone_proj.copy_(own)
+    checkpoint.save(model, path, origin=content.get("origin"))
+    record(config.output, {f"projection/{name}_before": value for name, value in before.items()})
+    record(config.output, {f"projection/{name}": value for name, value in found.items()})
+    record(config.output, {"seconds/projection": time.monotonic() - start})
+    return path
+
+
 def fitted(config: ExperimentConfig) -> float:
     """The threshold that suits the trained network best, from `FIT_ON`."""
     path = config.output / "threshold.json"
@@ -141,11 +168,11 @@ def fitted(config: ExperimentConfig) -> float:
     return best
 
 
-def write_small(config: ExperimentConfig, threshold: float) -> Path:
+def write_small(config: ExperimentConfig, threshold: float, trained: Path) -> Path:
     """The trained network in 16 bits, with its protocol and a digest of all that is in it."""
     path = config.output / shipped.FILE.name
-    content = checkpoint.read(config.model_file)
-    model = checkpoint.interpret(content, config.model_file).build()
+    content = checkpoint.read(trained)
+    model = checkpoint.interpret(content, trained).build()
     asked = dict(model.protocol.tasks)
     segmentation = dict(asked["segmentation"])
     segmentation["postprocessing"] = {**segmentation["postprocessing"], "object_threshold": threshold}
@@ -166,11 +193,11 @@ def model_card(config: ExperimentConfig, path: Path, figures: dict[str, float | 
     scores = "\n".join(
         f"| {name} | {value:.2f} |"
         for name, value in sorted(figures.items())
-        if value is not None and "/" in name and not name.startswith(("seconds", "threshold", "words"))
+        if value is not None and "/" in name and not name.startswith(("seconds", "threshold", "words", "projection"))
     )
     digest = checkpoint.DIGEST
     parameters = sum(parameter.numel() for parameter in model.parameters()) / 1e6
-    seconds = sum(figures.get(f"seconds/{name}") or 0.0 for name in ("words", "train"))
+    seconds = sum(figures.get(f"seconds/{name}") or 0.0 for name in ("words", "train", "projection"))
     return CARD.format(
         parameters=parameters,
         megabytes=path.stat().st_size / 1e6,

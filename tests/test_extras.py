@@ -16,7 +16,7 @@ import xdecoder
 from tests.alone import COMMANDS, EXTRAS, PROJECT, closure
 from tests.documents import ROOT, data_folder, work_folder
 
-NO_COMMANDS = {"dev", "docs", "compare", "mpi", "wandb", "mlflow", "sweep"}
+NO_COMMANDS = {"dev", "docs", "compare", "mpi", "wandb", "mlflow", "sweep", "pocket"}
 """For work on this repository, and what needs a service, other processes or another package's data to run."""
 
 CONDA = {"torch": "pytorch", "open_clip_torch": "open-clip-torch", "opencv-python-headless": "opencv"}

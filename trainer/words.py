@@ -23,6 +23,7 @@ from datasets.streams import DatasetChoice, EvaluationConfig
 from trainer.logging import Progress
 from trainer.optim import Cosine, build_optimizer, build_schedule
 from xdecoder.config import Config
+from xdecoder.language.encoder import LanguageEncoder
 from xdecoder.losses.contrastive import symmetric_contrast
 from xdecoder.model import XDecoder
 from xdecoder.resizing import Stretch
@@ -48,6 +49,8 @@ class WordsConfig(Config):
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.05, ge=0)
     warmup_steps: int = Field(50, ge=0)
+    learn_texts: bool = True
+    """Teach the text encoder and its scale, or the projection alone, which then follows what training together has moved."""
     dropout: float = Field(0.2, ge=0, lt=1)
     """Share of a picture's features that are left out of each step."""
     measure_every: int = Field(100, gt=0)
@@ -117,6 +120,8 @@ def teach(model: XDecoder, learnt: Sequence[Pooled], chosen_by: Pooled, config: 
     captions = [texts for each in learnt for texts in each.captions]
     words = Words(model, features)
     words.dropout = config.dropout
+    learning = {name: value.requires_grad for name, value in words.language.named_parameters()}
+    words.language.requires_grad_(config.learn_texts)
     optimizer = build_optimizer(words, config.learning_rate, config.weight_decay, {})
     schedule = build_schedule(optimizer, Cosine(), config.steps, config.warmup_steps)
     best: dict[str, float] = {}
@@ -139,6 +144,8 @@ def teach(model: XDecoder, learnt: Sequence[Pooled], chosen_by: Pooled, config: 
                     best = {**found, "step": float(step)}
                     kept = {name: value.detach().clone() for name, value in words.state_dict().items()}
     words.load_state_dict(kept)
+    for name, value in words.language.named_parameters():
+        value.requires_grad_(learning[name])
     with torch.no_grad():
         model.backbone_proj.copy_(words.projection)
     model.language.eval()
@@ -159,13 +166,24 @@ def _loss(words: Words, features: Tensor, captions: Sequence[Sequence[str]], siz
 
 
 @torch.no_grad()
+def recall_of(model: XDecoder, pool: Pooled) -> dict[str, float]:
+    """IR@1 and TR@1 in percent of a network's own projection on one pool, by the first view of each picture, (N, V, C)."""
+    return _recall(pool.features[:, 0] @ model.backbone_proj, model.language, pool)
+
+
+@torch.no_grad()
 def recall(words: Words, pool: Pooled) -> dict[str, float]:
-    """IR@1 and TR@1 in percent on one pool, by the first view of each picture."""
+    """IR@1 and TR@1 in percent on one pool, by the first view of each picture, (N, V, C)."""
     words.eval()
-    images = F.normalize(words.images(pool.features[:, 0]), dim=-1)
+    return _recall(words.images(pool.features[:, 0]), words.language, pool)
+
+
+def _recall(images: Tensor, language: LanguageEncoder, pool: Pooled) -> dict[str, float]:
+    """The same of vectors (N, D)."""
+    images = F.normalize(images, dim=-1)
     owner = torch.tensor([i for i, texts in enumerate(pool.captions) for _ in texts])
     every = [text for texts in pool.captions for text in texts]
-    parts = [words.language.encode(every[i : i + _AT_ONCE]).vectors for i in range(0, len(every), _AT_ONCE)]
+    parts = [language.encode(every[i : i + _AT_ONCE]).vectors for i in range(0, len(every), _AT_ONCE)]
     cosines = images @ F.normalize(torch.cat(parts), dim=-1).T  # (N, T)
     own_picture = (cosines.argmax(dim=0) == owner).float().mean()
     own_text = (owner[cosines.argmax(dim=1)] == torch.arange(len(images))).float().mean()

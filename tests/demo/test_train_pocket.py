@@ -32,7 +32,7 @@ def trained(tmp_path: Path, root: Path) -> ExperimentConfig:
 def test_the_small_file_is_asked_as_it_was_fitted(trained: ExperimentConfig) -> None:
     import train_pocket
 
-    path = train_pocket.write_small(trained, 0.35)
+    path = train_pocket.write_small(trained, 0.35, trained.model_file)
     content = checkpoint.read(path)
     assert content["origin"] == {"steps": 3} and path.stat().st_size < 0.6 * trained.model_file.stat().st_size
     assert {value.dtype for value in content["model"].values() if value.is_floating_point()} == {torch.float16}
@@ -48,7 +48,7 @@ def test_a_file_that_is_too_large_is_refused(trained: ExperimentConfig, monkeypa
 
     monkeypatch.setattr(train_pocket, "MOST_BYTES", 1000)
     with pytest.raises(ConfigError, match=r"MB, more than the 0 MB that the package may carry"):
-        train_pocket.write_small(trained, 0.35)
+        train_pocket.write_small(trained, 0.35, trained.model_file)
 
 
 def test_the_best_threshold_is_taken(trained: ExperimentConfig) -> None:
@@ -62,7 +62,7 @@ def test_the_best_threshold_is_taken(trained: ExperimentConfig) -> None:
 def test_the_card_says_what_was_measured(trained: ExperimentConfig) -> None:
     import train_pocket
 
-    path = train_pocket.write_small(trained, 0.35)
+    path = train_pocket.write_small(trained, 0.35, trained.model_file)
     figures: dict[str, Any] = {
         "flickr8k_test/IR@1": 12.345,
         "coco_kit_val/PQ": None,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from tests.tiny import tiny_model
-from trainer.words import Pooled, Words, WordsConfig, pooled_features, recall, teach
+from trainer.words import Pooled, Words, WordsConfig, pooled_features, recall, recall_of, teach
 
 TEXTS = ("a red ball", "the blue sea", "two dogs", "an old man", "green grass", "a long street", "one cup", "the night sky")
 
@@ -40,6 +41,23 @@ def test_the_projection_takes_the_mean_away() -> None:
     assert torch.allclose(features @ words.projection, words.eval().images(features), atol=1e-4)
     vectors = (features @ words.projection).flatten(0, 1)
     assert vectors.mean(dim=0).norm() < 0.2 * vectors.norm(dim=1).mean()
+
+
+def test_the_projection_alone_follows_what_has_moved() -> None:
+    model = tiny_model()
+    pool = made_up(model)
+    settings = {"sets": ("shapes_train",), "choose_by": "shapes_val", "batch_size": 8, "measure_every": 10}
+    teach(model, [pool], pool, WordsConfig(**settings, steps=40))
+    before = {name: value.clone() for name, value in model.language.state_dict().items()}
+    torch.manual_seed(3)
+    turned = Pooled(
+        pool.features @ torch.linalg.qr(torch.randn(pool.features.shape[-1], pool.features.shape[-1]))[0], pool.captions
+    )
+    lost = recall_of(model, turned)
+    found = teach(model, [turned], turned, WordsConfig(**settings, steps=60, learn_texts=False, learning_rate=1e-2))
+    assert found["IR@1"] > lost["IR@1"] and recall_of(model, turned)["IR@1"] == pytest.approx(found["IR@1"], abs=13)
+    assert all(torch.equal(value, before[name]) for name, value in model.language.state_dict().items())
+    assert all(value.requires_grad for value in model.language.parameters())
 
 
 def test_the_same_seed_teaches_the_same() -> None:
