@@ -122,7 +122,8 @@ def advice(run: Path, start: str | None) -> str:
         more = "begin with a trained network: --weights focal-t (needs a GPU to be quick), or a model.pt of yours"
     else:
         more = f"use it: {use}"
-    return f"{(run / 'report.html').resolve()}: {best or 'no score'}. Next, look at the worst pictures there; then {more}"
+    worst = run / "evaluation.html"
+    return f"{(run / 'report.html').resolve()}: {best or 'no score'}. Next, look at the worst pictures in {worst}; then {more}"
 
 
 if __name__ == "__main__":

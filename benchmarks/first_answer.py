@@ -37,6 +37,7 @@ def timed(work: str, threads: int) -> tuple[float, float]:
 
 def main() -> None:
     options = measure.parser(__doc__)
+    options.set_defaults(threads=1)
     options.add_argument("--checkpoint", type=Path, help="(default: the quickstart's architecture, seeded)")
     options.add_argument("--image", type=Path, default=ROOT / "demo/photos/coffee.jpg", help="(default: %(default)s)")
     given = options.parse_args()

@@ -25,7 +25,7 @@ Figures = dict[str, dict[str, Any]]
 
 def parser(description: str | None) -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
+    options.add_argument("--threads", type=int, default=2, help="CPU threads (default: %(default)s)")
     options.add_argument("--repeats", type=int, default=3, help="measurements, of which the median counts (default: 3)")
     return options
 

@@ -18,12 +18,13 @@ import measure
 import torch
 
 from trainer.experiment import ExperimentConfig
-from xdecoder.config import load
+from xdecoder.config import load, parse
 from xdecoder.files import atomic
 from xdecoder.inference.predictor import Predictor
 from xdecoder.language import vocabularies
 from xdecoder.protocol import Protocol
 from xdecoder.resizing import ShortestEdge
+from xdecoder.tasks import TasksConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 NETWORKS = (
@@ -42,8 +43,9 @@ def cost(name: str, size: int, threads: int) -> tuple[float, float]:
     """Millions of weights, and seconds for one picture of size × size."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    model = load(ExperimentConfig, ROOT / f"configs/{name}.yaml").model.build().eval().requires_grad_(False)
-    predictor, names = Predictor(model), vocabularies.load("coco_133").vocabulary.names
+    model = load(ExperimentConfig, ROOT / f"configs/{name}.yaml").model.empty().eval().requires_grad_(False)
+    tasks = parse(TasksConfig, {"segmentation": {"templates": "none"}})  # which only the first picture would notice
+    predictor, names = Predictor(model, tasks=tasks), vocabularies.load("coco_133").vocabulary.names
     took = 0.0
     for side in (64, size):  # the first picture is for the names
         model.protocol = Protocol(images={"segmentation": ShortestEdge(size=side, max_size=side)})

@@ -34,12 +34,8 @@ class ObjectConfusion(Evaluator[InstanceResult | SegmentationResult, Pairs]):
         return cls(classes_of(spec, vocabulary))
 
     def update(self, result: InstanceResult | SegmentationResult, sample: Sample) -> None:
-        found = [
-            (label, code)
-            for label, objects in found_objects(result, self.vocabulary, sample).items()
-            for code, score in objects
-            if score >= SURE
-        ]
+        objects = found_objects(_sure(result), self.vocabulary, sample)
+        found = [(label, code) for label, some in objects.items() for code, _ in some]
         segments = sample.segments
         assert segments is not None, "the loader brings what the task needs"
         kept = ~segments.crowd
@@ -62,6 +58,15 @@ class ObjectConfusion(Evaluator[InstanceResult | SegmentationResult, Pairs]):
         shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
         names = [*(self.vocabulary.names[label] for label in labels), "nothing"]
         return {"objects": {"names": names, "shares": shares.round(4).tolist()}}
+
+
+def _sure(result: InstanceResult | SegmentationResult) -> InstanceResult | None:
+    """The instances that count: most score next to nothing, and need not be encoded."""
+    found = result.instances if isinstance(result, SegmentationResult) else result
+    if found is None:
+        return None
+    kept = found.scores >= SURE
+    return InstanceResult(found.masks[kept], found.labels[kept], found.scores[kept])
 
 
 def _paired(true: list[tuple[int, Any]], found: list[tuple[int, Any]]) -> list[tuple[int, int]]:

@@ -135,7 +135,7 @@ class InstanceEvaluator(Evaluator[InstanceResult | SegmentationResult, Record]):
 
 
 def found_objects(
-    result: InstanceResult | SegmentationResult, vocabulary: Vocabulary, sample: Sample
+    result: InstanceResult | SegmentationResult | None, vocabulary: Vocabulary, sample: Sample
 ) -> dict[int, list[tuple[Any, float]]]:
     """Label -> the run lengths and the score of each thing found; raises ValueError for what does not fit the sample."""
     found = result.instances if isinstance(result, SegmentationResult) else result

@@ -39,7 +39,7 @@ def charts_section(charts: Mapping[str, Mapping[str, Any]], classes: Mapping[str
 def confusion(names: Sequence[str], shares: Sequence[Sequence[float]], title: str) -> str:
     """Rows are true classes, columns predicted ones; the darker a cell, the larger its share of the row."""
     cell, margin = 18, 110
-    width, height = margin + cell * len(names) + 4, margin + cell * len(shares) + 4
+    width, height = margin + cell * len(names) + 60, margin + cell * len(shares) + 4  # the last name leans over the edge
     parts = []
     for column, name in enumerate(names):
         x = margin + cell * column + cell / 2 + 4
