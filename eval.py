@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from functools import partial
 
 from trainer import distributed
-from trainer.commands import EXIT_INTERRUPTED, add_experiment, guarded, run
+from trainer.commands import EXIT_ERROR, EXIT_INTERRUPTED, add_experiment, guarded, run
 from trainer.evaluation import entry_point, evaluation
 from trainer.evaluation.evaluation import Interrupted, table
 from trainer.evaluation.suites import choose, paper_table
@@ -55,7 +55,10 @@ def tabulate(files: Sequence[str]) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     parser, commands = _parsers()
-    if not arguments or arguments[0] in ("-h", "--help"):
+    if not arguments:
+        parser.print_help(sys.stderr)
+        return EXIT_ERROR
+    if arguments[0] in ("-h", "--help"):
         parser.parse_args(arguments)
     name = arguments.pop(0) if arguments[0] in commands else "measure"
     if name == "table":

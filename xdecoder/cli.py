@@ -110,6 +110,9 @@ def _main(given: list[str]) -> int:
         except ValueError as error:
             return _complain(error)
     parser = _parser()
+    if not given:
+        parser.print_help(sys.stderr)
+        return EXIT_ERROR
     options, unknown = parser.parse_known_args(given)
     if unknown:
         parser.error(f"unknown option {unknown[0]}{_meant(unknown[0], options)}")

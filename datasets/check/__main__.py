@@ -15,7 +15,7 @@ from datasets.check.files import check_files
 from datasets.check.images import check_images
 from datasets.check.leaks import Images, check_leak
 from datasets.findings import Finding, findings_of
-from datasets.readers import Source, counts, own, read
+from datasets.readers import Source, counts, own, pairs, read
 from datasets.spec import DatasetSpec
 from datasets.streams import DataConfig, resolve
 from xdecoder.config import Config, load
@@ -144,8 +144,17 @@ def show(checked: list[Checked], shared: list[Finding]) -> str:
 
 def listing(root: Path) -> list[str]:
     """Names of the catalog, a line each; those whose files are below `root` come first, with a star."""
-    here = [name for name, spec in CATALOG.items() if name not in own.NAMES and not check_files(spec, root)]
+    here = [name for name, spec in CATALOG.items() if name not in own.NAMES and _is_here(spec, root)]
     return [f"* {name}" for name in here] + [f"  {name}" for name in CATALOG if name not in here]
+
+
+def _is_here(spec: DatasetSpec, root: Path) -> bool:
+    try:
+        if isinstance(spec, pairs.PackedSpec):
+            pairs.files(spec, root)
+    except ValueError:
+        return False
+    return not check_files(spec, root)
 
 
 def main(arguments: list[str] | None = None) -> int:

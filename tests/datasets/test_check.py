@@ -13,6 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from datasets.catalog import CATALOG
 from datasets.check.__main__ import main
 from datasets.loader import train_loader
 from datasets.prepare.own_example import prepare as own_example
@@ -246,3 +247,12 @@ def test_the_real_kit(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "coco_kit_val: 100 pictures, 133 classes, 1078 objects" in text
     assert status == 1 and text.count("→") == 1, "what the kit's README says it shares, and nothing else"
     assert "2 of the 47 pictures of coco_refs are in coco_kit_train too" in text
+
+
+def test_the_catalog_is_listed_whole(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list", "--root", str(root)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {line[2:] for line in lines} == set(CATALOG)
+    assert [line[2:] for line in lines if line.startswith("* ")] == ["shapes_train", "shapes_val", "shapes_novel"]
+    assert main(["xyz"]) == 2
+    assert f"`xdecoder check --list` prints the {len(CATALOG)} that are known" in capsys.readouterr().err

@@ -350,3 +350,10 @@ def test_evaluations_during_training_by_name(experiment: Path, train: Program, c
     assert {name.split("/")[0] for name in found["results"]} == {"pairs"}
     assert train(experiment, "trainer.evaluate_every={pears: 2}", "--fresh") == 2
     assert "trainer.evaluate_every: data.evaluate has no entry 'pears'; did you mean 'pairs'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["train", "eval", "xdecoder.cli"])
+def test_without_arguments_a_program_says_what_it_takes(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert importlib.import_module(name).main([]) == 2
+    told = capsys.readouterr()
+    assert "usage: " in told.err and "show this help" in told.err and "required" not in told.err and not told.out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -359,6 +360,19 @@ def test_progress_goes_to_a_terminal_only(photos: Path, monkeypatch: pytest.Monk
     assert list(cli._progress(found)) == found
     shown = capsys.readouterr().err
     assert "[1/3] " in shown and "[3/3, 0 s left] " in shown and shown.endswith("\r\033[K")
+
+
+def test_answers_and_progress_share_no_line(photos: Path, network: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    for stream in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, stream, terminal)
+    assert cli.main(["caption", str(photos), "--checkpoint", network]) == 0
+    before = terminal.getvalue().split('{"picture"')[:-1]
+    assert len(before) == 3 and all(text.endswith("\r\033[K") for text in before)
 
 
 def test_help_comes_before_torch(root: Path) -> None:
