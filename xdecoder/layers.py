@@ -40,10 +40,15 @@ class Attention(nn.Module):
         return self._heads(linear(key, weight_k, bias_k)), self._heads(linear(value, weight_v, bias_v))
 
     def read(self, query: Tensor, keys: Tensor, values: Tensor, visible: Tensor | None = None) -> Tensor:
-        """query: (B·R, N, C), R sets of queries for each of B rows that `project` gave; visible: (1 or B·R, N, M)."""
+        """What queries read.
+
+        Args:
+            query: (B·R, N, C), R sets of queries for each of B rows that `project` gave.
+            visible: (1 or B·R, N, M), or for each head (1, heads, N, M); bool, or numbers that are added to the attention.
+        """
         batch, width = keys.shape[0], self.out_proj.in_features  # len() would freeze the batch of an exported network
         q = linear(query, self.in_proj.weight[:width], self.in_proj.bias[:width])
-        if visible is not None:
+        if visible is not None and visible.dim() == 3:
             if visible.shape[0] == query.shape[0] > batch:
                 visible = visible.reshape(batch, -1, visible.shape[-1])
             visible = visible[:, None]

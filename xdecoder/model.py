@@ -17,9 +17,10 @@ from xdecoder.backbones import BackboneConfig, FocalConfig
 from xdecoder.backbones.davit import BlockPair
 from xdecoder.backbones.focal import FocalBlock
 from xdecoder.backbones.sam import SamBlock
+from xdecoder.decoder.answers import AnswerConfig, AnswerHead
 from xdecoder.decoder.attention import AttentionTable, TokenGroup
 from xdecoder.decoder.decoder import DecoderConfig
-from xdecoder.decoder.heads import AnswerConfig, AnswerHead, Prediction
+from xdecoder.decoder.heads import Prediction
 from xdecoder.encoded import Encoded
 from xdecoder.language.encoder import LanguageConfig, LanguageEncoder
 from xdecoder.losses.context import StepContext
@@ -251,7 +252,7 @@ class XDecoder(EncoderDecoder):
         self.answers: AnswerHead | None = None
         if config.answers:
             assert decoder.caption_length is not None
-            self.answers = AnswerHead(config.answers, decoder.width, decoder.caption_length)
+            self.answers = AnswerHead(config.answers, decoder.width, decoder.caption_length, decoder.heads, decoder.hidden)
 
     def for_inference(self, dtype: torch.dtype = torch.float32, compile: bool = False) -> None:
         super().for_inference(dtype, compile)

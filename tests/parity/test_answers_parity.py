@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from xdecoder.decoder.answers import AnswerConfig, AnswerHead
 from xdecoder.decoder.decoder import DecoderConfig
-from xdecoder.decoder.heads import AnswerConfig, AnswerHead
 from xdecoder.language.encoder import Texts
 from xdecoder.model import Encoded
 from xdecoder.published.names import to_ours
@@ -31,7 +31,7 @@ def model(oracle: dict[str, Any]) -> Any:
     weights = {to_ours(f"sem_seg_head.predictor.{name}"): value for name, value in oracle["weights"].items()}
     config = DecoderConfig(queries=30, layers=4, width=32, heads=4, hidden=64, joint_width=32, caption_length=24)
     decoder = config.build(published_quirks=True).eval()
-    head = AnswerHead(AnswerConfig(answers=ANSWERS, masked_latents=False), 32, 24).eval()
+    head = AnswerHead(AnswerConfig(answers=ANSWERS, masked_latents=False), 32, 24, 4, 64).eval()
     for part, name in ((decoder, "decoder."), (head, "answers.")):
         part.load_state_dict({key.removeprefix(name): value for key, value in weights.items() if key.startswith(name)})
     return SimpleNamespace(decoder=decoder, answers=head)

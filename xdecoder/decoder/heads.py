@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from xdecoder.config import Config
-from xdecoder.language import vocabularies
 from xdecoder.layers import Mlp
 
 
@@ -99,51 +95,6 @@ class Heads(nn.Module):
         self.mask = Mlp(width, width, width, width)
         for projection in (self.semantic, *((self.caption,) if captions else ())):
             nn.init.trunc_normal_(projection, std=width**-0.5)  # keeps the size of what it projects, at any width
-
-
-class AnswerConfig(Config):
-    """Answering questions by choosing among known answers (section 4 of the paper)."""
-
-    answers: tuple[str, ...] = Field(min_length=2)
-    """What can be answered, "" where a place has no answer; or "vqav2" for the 3129 answers of the published head."""
-    masked_latents: bool = True
-    """Whether questions look at the latent queries that segmentation uses, so that an image is decoded once for both; published
-    weights learnt with latent queries that look everywhere."""
-    reads_words: bool = False
-    """Whether tokens begin as the words of the question too, which then flow through the decoder; published: words are only
-    positions, that is, what attention looks for. From nothing that is learnt slowly."""
-    image_size: int = 640
-    """Side of the square pictures that it answers best about."""
-
-    @field_validator("answers", mode="before")
-    @classmethod
-    def _published(cls, value: Any) -> Any:
-        return [answer or "" for answer in vocabularies.answers()] if value == "vqav2" else value
-
-
-class AnswerHead(nn.Module):
-    """Decoder tokens of its own, one for each place of a question, and a classifier of the token at the question's end.
-
-    Args:
-        width: size C of decoder tokens.
-        length: longest question in tokens.
-    """
-
-    def __init__(self, config: AnswerConfig, width: int, length: int) -> None:
-        super().__init__()
-        self.config = config
-        self.query_content = nn.Embedding(length, width)
-        self.classifier = nn.Sequential(
-            nn.Linear(width, 2 * width), nn.LayerNorm(2 * width), nn.GELU(), nn.Linear(2 * width, len(config.answers))
-        )
-        for layer in self.classifier:
-            if isinstance(layer, nn.Linear):
-                nn.init.normal_(layer.weight, std=0.02)
-                nn.init.zeros_(layer.bias)
-
-    def forward(self, normed: Tensor) -> Tensor:
-        """Logits (B, answers) of the decoder's token at the end of each question (B, C), behind the shared LayerNorm."""
-        return self.classifier(normed)
 
 
 def paint(embeddings: Float[Tensor, "BR N C"], mask_features: Float[Tensor, "B C h w"]) -> Float[Tensor, "BR N h w"]:

@@ -199,6 +199,20 @@ class LanguageEncoder(nn.Module):
         ends = (ids[:, shared:] == self.tokenizer.end).int().argmax(dim=1)
         return tokens[torch.arange(len(ids), device=ids.device), ends]
 
+    @torch.no_grad()
+    def meanings(self, ids: Tensor) -> Tensor:
+        """Unit vectors (T, n, D) of the words of texts (T, n), each as if it were a text by itself; all tokens of a word have
+        its vector, tokens at the start and the end that of a text without words."""
+        places: dict[tuple[int, ...], int] = {}
+        rows = []
+        for row in ids.tolist():
+            words = self.tokenizer.split(row)
+            rows.append([places.setdefault(word, len(places)) for word in words for _ in word or (None,)])
+        longest = max(map(len, places))
+        alone = [[self.tokenizer.start, *word, *[self.tokenizer.end] * (longest + 1 - len(word))] for word in places]
+        vectors = _unit(self.encode_ends(torch.tensor(alone, device=ids.device)))
+        return vectors[torch.tensor(rows, device=ids.device)]
+
     def _remembered(self, names: Sequence[str], templates: Prompting) -> Tensor:
         state = self._state()
         if self.training or state != self._known_of or len(self._known) > _REMEMBERED:

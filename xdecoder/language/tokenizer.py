@@ -54,6 +54,23 @@ class Tokenizer:
         """How many tokens come behind the start tokens, `end` included, as `encode` would cut the texts."""
         return sum(min(len(self._pipeline.encode(text).ids), self.context_length - 2) + 1 for text in texts)
 
+    def split(self, ids: Sequence[int]) -> list[tuple[int, ...]]:
+        """The ids of each word of a text; where there is a start or an end token, a word of none."""
+        words: list[tuple[int, ...]] = []
+        word: tuple[int, ...] = ()
+        for id in ids:
+            ends = id in (self.start, self.end)
+            if ends or self._ends_word(id):
+                words += [(*word, id)] if not ends else [word] * bool(word) + [()]
+                word = ()
+            else:
+                word = (*word, id)
+        return [*words, word] if word else words
+
+    def _ends_word(self, id: int) -> bool:
+        symbol = self._pipeline.id_to_token(id)
+        return symbol is not None and symbol.endswith(_WORD_END)
+
     def decode(self, ids: Sequence[int] | Tensor) -> str:
         """The text of one row of ids, shape (n,), up to its first `end`; start tokens are skipped."""
         row = ids.tolist() if isinstance(ids, Tensor) else list(ids)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+AnswerLoss = Literal["each", "one"]
+"""Whether each answer is right or not by itself, as several may be to some degree (published), or one is chosen of all."""
 
 AGREEMENT = (0.0, 0.3, 0.6, 0.9, 1.0)  # how right an answer is that so many people gave
 
@@ -28,11 +32,15 @@ def soft_targets(given: Sequence[Sequence[str]], answers: Sequence[str]) -> Tens
     return targets
 
 
-def answer_loss(logits: Tensor, targets: Tensor, total: float) -> Tensor:
-    """Binary cross-entropy in full precision, summed over answers; the mean over the step's `total` questions.
+def answer_loss(logits: Tensor, targets: Tensor, total: float, kind: AnswerLoss = "each") -> Tensor:
+    """Cross-entropy in full precision, of each answer by itself and summed, or of all; the mean over the step's questions.
 
-    logits, targets: (Q, A). Several answers may be right, and to some degree, so that each is a choice of its own. Questions
-    without any right answer among them teach nothing and are not counted in `total`.
+    logits, targets: (Q, A). Questions without any right answer among them teach nothing and are not counted in
+    `total`, the number of the step's questions.
     """
-    each = F.binary_cross_entropy_with_logits(logits.float(), targets, reduction="none").sum(dim=1)
+    if kind == "each":
+        each = F.binary_cross_entropy_with_logits(logits.float(), targets, reduction="none").sum(dim=1)
+    else:
+        shares = targets / targets.sum(dim=1, keepdim=True).clamp(min=1e-6)
+        each = -(shares * logits.float().log_softmax(dim=1)).sum(dim=1)
     return (each * targets.any(dim=1)).sum() / max(total, 1.0)

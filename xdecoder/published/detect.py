@@ -11,7 +11,7 @@ from torch import Tensor
 
 from xdecoder.backbones.sam import PATCH
 from xdecoder.config import parse
-from xdecoder.decoder.heads import AnswerConfig
+from xdecoder.decoder.answers import AnswerConfig
 from xdecoder.model import EncoderDecoderConfig, XDecoderConfig
 from xdecoder.published.seem import Version, version_of
 from xdecoder.seem.network import SeemConfig

@@ -40,8 +40,9 @@ class ClipConfig(Config):
     """Size of the space shared by images and texts, if not the model's."""
     text_width: int | None = Field(None, gt=0)
     """Size of a token in the text encoder, if not the model's; a multiple of 64, the size of an attention head."""
-    text_layers: int | None = Field(None, gt=0)
-    """Blocks of the text encoder, if not the model's."""
+    text_layers: int | None = Field(None, ge=0)
+    """Blocks of the text encoder, if not the model's. 0 = none: a text is the mean of its tokens, for networks trained from
+    scratch, since blocks that never learnt give all texts nearly the same vector."""
     merges: int = Field(ALL_MERGES, ge=0, le=ALL_MERGES)
     """How many of CLIP's byte-pair merges texts are cut with."""
     dropout: float = Field(0.0, ge=0, lt=1)
@@ -99,10 +100,12 @@ class Clip(nn.Module):
         self.tokenizer = Tokenizer(config.merges, text["context_length"])
         text |= {"vocab_size": self.tokenizer.vocab_size}
         text |= {"width": config.text_width, "heads": config.text_width // 64} if config.text_width else {}
-        text |= {"layers": config.text_layers} if config.text_layers else {}
+        text |= {"layers": config.text_layers or 1} if config.text_layers is not None else {}
         vision |= {"timm_model_name": config.trunk or vision["timm_model_name"], "timm_model_pretrained": False}
         vision |= {"timm_drop": config.dropout, "timm_drop_path": config.drop_path}
         self.model: Any = CLIP(config.joint_width or settings["embed_dim"], vision, text)
+        if config.text_layers == 0:
+            self.model.transformer.resblocks = nn.ModuleList()
         if config.layer_scale is not None:
             for stage in self.model.visual.trunk.stages:
                 for block in stage.blocks:
@@ -142,11 +145,20 @@ class Clip(nn.Module):
         """Vectors (N, C), not normalised; tokens behind the longest text are not computed, since none before looks at them."""
         model = self.model
         ids = self.tokenizer.encode(texts).to(model.positional_embedding.device)
+        if not model.transformer.resblocks:
+            return self._mean_of_tokens(ids)
         length = ids.shape[1]
         x = model.token_embedding(ids) + model.positional_embedding[:length]
         x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:length, :length]))
         ends = (ids == self.tokenizer.end).int().argmax(dim=1)
         vectors: Tensor = x[torch.arange(len(ids), device=ids.device), ends] @ model.text_projection
+        return vectors
+
+    def _mean_of_tokens(self, ids: Tensor) -> Tensor:
+        """Texts (N, n) without the tokens at their start and end, as vectors (N, C)."""
+        inside = (ids != self.tokenizer.start) & (ids != self.tokenizer.end)
+        total = (self.model.token_embedding(ids) * inside[..., None]).sum(dim=1) / inside.sum(dim=1, keepdim=True).clamp(min=1)
+        vectors: Tensor = total @ self.model.text_projection
         return vectors
 
     def text_parameters(self) -> list[nn.Parameter]:

@@ -36,6 +36,9 @@ class DecoderConfig(Config):
     """Average pooling in front of each stage's class attention while training."""
     pooling: tuple[int, int, int] = (1, 1, 1)
     """The same in evaluation. No weight depends on it."""
+    skips_teach: bool = False
+    """Whether the encoder learns from the maps that join the stages too, and not from the cost map alone (published). One that
+    is trained from scratch has to: at stride 32 small images say little."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> DecoderConfig:
@@ -109,7 +112,7 @@ class Decoder(nn.Module):
         return self.config.training_pooling if self.training else self.config.pooling
 
     def forward(self, dense: Tensor, text: Tensor, maps: Sequence[Tensor]) -> Logits:
-        """Logits of all classes, each head's; the auxiliary heads train themselves only, the skips not the encoder.
+        """Logits of all classes, each head's; the auxiliary heads train themselves only.
 
         Args:
             dense: (B, C, h, w) features in the space that images and texts share, of stride 32.
@@ -128,8 +131,9 @@ class Decoder(nn.Module):
         return Logits(self.head(x).unflatten(0, (batch, classes))[:, :, 0], tuple(auxiliary))
 
     def skips(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """What joins each stage of the encoder's maps (B, ·, h, w): (B, G, h, w); no gradient leads back to the encoder."""
-        return [F.relu(project(x.detach())) for project, x in zip(self.image_skips, maps, strict=True)]
+        """What joins each stage of the encoder's maps (B, ·, h, w): (B, G, h, w)."""
+        maps = maps if self.config.skips_teach else [x.detach() for x in maps]
+        return [F.relu(project(x)) for project, x in zip(self.image_skips, maps, strict=True)]
 
 
 class Stage(nn.Module):

@@ -19,14 +19,16 @@ from xdecoder.sed.clip import Clip
 
 logger = logging.getLogger(__name__)
 
-Templates = Literal["imagenet", "single"]
+Templates = Literal["imagenet", "single", "none"]
 
 _BATCH = 256  # texts at a time
 _SYNONYMS = ", "  # between the names of one class
 
 
 def templates(kind: Templates) -> tuple[str, ...]:
-    """Sentences with {} for the name: CLIP's 80 of ImageNet, in the order that belongs to the weights, or one."""
+    """Sentences with {} for the name: CLIP's 80 of ImageNet in the order that belongs to the weights, one, or it alone."""
+    if kind == "none":
+        return ("{}",)
     if kind == "single":
         return ("a photo of a {}.",)
     from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES

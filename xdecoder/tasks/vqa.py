@@ -1,7 +1,8 @@
 """Answering questions about an image: one token for each token of the question, the last of which chooses an answer.
 
 In the published network what the tokens are is the head's own, the same for every question; what is asked enters as position,
-and so as what attention looks for, never as what it reads. A head may also begin with the words (`AnswerConfig.reads_words`).
+and so as what attention looks for, never as what it reads. A head may instead have layers of its own (`AnswerConfig.layers`),
+whose tokens begin as the words and read what the latent queries found in the end.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from pydantic import Field
 from torch import Tensor
 
 from xdecoder.config import Config
+from xdecoder.decoder.answers import AnswerHead
 from xdecoder.decoder.attention import TokenGroup
-from xdecoder.decoder.heads import AnswerHead, Prediction
+from xdecoder.decoder.heads import Prediction
 from xdecoder.language.encoder import Texts
-from xdecoder.losses.answers import answer_loss, soft_targets
+from xdecoder.losses.answers import AnswerLoss, answer_loss, soft_targets
 from xdecoder.losses.context import StepContext
 from xdecoder.model import Encoded, XDecoder
 from xdecoder.network import Prompt, TextReader
@@ -41,6 +43,7 @@ class VqaConfig(Config):
     """How answers are learnt; which there are is the network's (`model.answers`)."""
 
     weight: float = Field(1.0, ge=0)
+    loss: AnswerLoss = "each"
     questions: int = Field(1, ge=1)
     """Of those about an image, how many are learnt from at a time; they share its latent queries and do not see each other."""
 
@@ -75,6 +78,8 @@ class Vqa:
 
     def prompt(self, model: XDecoder, features: Encoded, batch: Batch, texts: TextReader) -> QuestionPrompt:
         read = texts([question.text for question in self._questions(batch)])
+        if head_of(model).reader is not None:
+            return QuestionPrompt((), read)
         group = question_tokens(model, read)
         shape = (len(batch), self.config.questions, *group.content.shape[1:])
         owner = torch.arange(self.config.questions, device=read.tokens.device).repeat_interleave(shape[2])
@@ -97,11 +102,13 @@ class Vqa:
     ) -> dict[str, Tensor]:
         """Of the last layer alone."""
         assert prompt.texts is not None
-        tokens = layers[0]["question"].tokens
+        head = head_of(model)
+        joined = head.reader is None
+        tokens = layers[0]["question"].tokens if joined else read_on(model, prompt.texts, layers[0], features)
         one_by_one = tokens.reshape(len(prompt.texts), -1, tokens.shape[-1])
-        logits = head_of(model)(at_the_end(one_by_one, prompt.texts))
+        logits = head(at_the_end(one_by_one, prompt.texts))
         targets = self._targets(model, batch).to(logits.device)
-        return {"answer": self.config.weight * answer_loss(logits, targets, context.totals["vqa/questions"])}
+        return {"answer": self.config.weight * answer_loss(logits, targets, context.totals["vqa/questions"], self.config.loss)}
 
     def _targets(self, model: XDecoder, batch: Batch) -> Tensor:
         """How right each answer is to each question, (B · questions, A)."""
@@ -137,12 +144,30 @@ def head_of(model: XDecoder) -> AnswerHead:
 
 def question_tokens(model: XDecoder, questions: Texts) -> TokenGroup:
     """A question's tokens (Q, n, C) for the decoder; raises ValueError for one that is too long."""
-    head, length = head_of(model), questions.tokens.shape[1]
+    return TokenGroup("question", _own_tokens(head_of(model), questions), questions.tokens)
+
+
+def read_on(model: XDecoder, questions: Texts, last: Prediction, features: Encoded) -> Tensor:
+    """A question's tokens (Q, n, C) behind the head's own layers; raises ValueError for one that is too long.
+
+    Args:
+        last: what the latent queries of B images say in the end.
+        features: of these.
+    """
+    head = head_of(model)
+    assert head.reader is not None
+    words = _own_tokens(head, questions) + questions.tokens
+    meanings = model.language.meanings(questions.ids)
+    found = head.reader.found(last.object_and_image, features.mask)
+    return head.reader(words, meanings, found)
+
+
+def _own_tokens(head: AnswerHead, questions: Texts) -> Tensor:
+    length = questions.tokens.shape[1]
     own = head.query_content.weight[:length].expand(len(questions), -1, -1)
     if length > own.shape[1]:
         raise ValueError(f"a question may have {own.shape[1]} tokens, not {length}")
-    content = own + questions.tokens if head.config.reads_words else own
-    return TokenGroup("question", content, questions.tokens)
+    return own
 
 
 def at_the_end(tokens: Tensor, questions: Texts) -> Tensor:
@@ -159,8 +184,11 @@ def answer(model: XDecoder, features: Encoded, questions: Texts) -> list[Answere
     """
     head = head_of(model)
     latents = features.latents if head.config.masked_latents else features.unmasked_latents
-    past = latents.tokens.continued(rows=len(questions) // len(features))
-    tokens = features.ask(question_tokens(model, questions), past=past)["question"].tokens
+    if head.reader is not None:
+        tokens = read_on(model, questions, latents.predictions[-1], features)
+    else:
+        past = latents.tokens.continued(rows=len(questions) // len(features))
+        tokens = features.ask(question_tokens(model, questions), past=past)["question"].tokens
     end = at_the_end(tokens, questions)
     logits = head(end.to(head.query_content.weight.dtype)).float()
     nameless = torch.tensor([not text for text in head.config.answers], device=logits.device)

@@ -12,7 +12,7 @@ import xdecoder
 from tests.tiny import tiny_config, tiny_model
 from xdecoder import checkpoint
 from xdecoder.config import parse
-from xdecoder.decoder.heads import AnswerConfig
+from xdecoder.decoder.answers import AnswerConfig
 from xdecoder.inference.predictor import BATCH, Predictor, load
 from xdecoder.model import Encoded, XDecoder, XDecoderConfig
 from xdecoder.tasks import TasksConfig

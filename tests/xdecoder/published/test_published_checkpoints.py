@@ -14,7 +14,7 @@ from torch import Tensor
 import xdecoder
 from xdecoder import checkpoint
 from xdecoder.config import parse
-from xdecoder.decoder.heads import AnswerConfig
+from xdecoder.decoder.answers import AnswerConfig
 from xdecoder.language import vocabularies
 from xdecoder.model import XDecoder, XDecoderConfig
 from xdecoder.published import checkpoints

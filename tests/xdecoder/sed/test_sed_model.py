@@ -36,6 +36,20 @@ def test_losses_of_all_heads_teach_the_decoder_and_the_image_encoder() -> None:
     assert all(p.grad is None and not p.requires_grad for p in model.clip.text_parameters())
 
 
+def test_whether_skips_teach_the_encoder() -> None:
+    """From the maps that join the stages, the first weights of the encoder learn only where they are told to."""
+    taught = {}
+    for teach in (False, True):
+        model = tiny_sed(decoder={**SETTINGS["decoder"], "skips_teach": teach}).train()
+        features = model.encode(tiny_batch().images)
+        total = sum(skip.sum() for skip in model.decoder.skips(features.skips))
+        assert isinstance(total, Tensor)
+        total.backward()
+        stem = model.clip.model.visual.trunk.stem[0].weight.grad
+        taught[teach] = stem is not None and bool(stem.any())
+    assert taught == {False: False, True: True}
+
+
 def test_two_batches_add_up_to_one() -> None:
     model, batch = tiny_sed(), tiny_batch()
     context = StepContext(model.counts(TASKS, batch))

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.xdecoder.sed.tiny import tiny_sed
+from tests.xdecoder.sed.tiny import SETTINGS, tiny_sed
 from xdecoder.sed.vocabulary import TextEmbeddings, embed, templates
 
 
@@ -28,6 +28,18 @@ def test_each_template_stays_apart_and_synonyms_are_averaged() -> None:
         )
     expected = torch.stack([cats, F.normalize((cats + dogs) / 2, dim=-1), one, blank])
     assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_without_blocks_a_text_is_the_mean_of_its_tokens() -> None:
+    """Names that share no token are far apart, which those of blocks that never learnt are not."""
+    bare = {"clip": {**SETTINGS["clip"], "text_layers": 0}, "templates": "none"}
+    names = ["cat", "dog", "bus"]
+    untaught, mean = tiny_sed(templates="imagenet").embed(names)[:, :1], tiny_sed(**bare).embed(names)
+    assert mean.shape == (3, 1, 24)
+    apart = [(text[:, 0] @ text[:, 0].T)[~torch.eye(3, dtype=torch.bool)].max() for text in (mean, untaught)]
+    assert apart[0] < 0.7 and apart[0] < apart[1]
+    turned, same = tiny_sed(**bare).embed(["tac", "cat cat"])
+    assert torch.allclose(same, mean[0], atol=1e-6) and not torch.allclose(turned, mean[0], atol=1e-2)
 
 
 def test_a_longer_text_beside_it_changes_nothing() -> None:

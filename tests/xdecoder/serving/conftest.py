@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.tiny import tiny_config
 from xdecoder.config import parse
-from xdecoder.decoder.heads import AnswerConfig
+from xdecoder.decoder.answers import AnswerConfig
 from xdecoder.inference.predictor import Predictor
 from xdecoder.model import XDecoder, XDecoderConfig
 from xdecoder.serving.session import Session

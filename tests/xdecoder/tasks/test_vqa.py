@@ -9,10 +9,10 @@ import torch
 
 from tests.tiny import tiny_batch, tiny_config, tiny_model, tiny_tasks
 from xdecoder.config import parse
-from xdecoder.decoder.heads import AnswerConfig
+from xdecoder.decoder.answers import AnswerConfig, Found, Reader
 from xdecoder.inference.predictor import Predictor
 from xdecoder.model import XDecoder, XDecoderConfig
-from xdecoder.tasks.vqa import VqaConfig, question_tokens
+from xdecoder.tasks.vqa import VqaConfig, at_the_end, question_tokens, read_on
 from xdecoder.types import Batch, Question
 
 
@@ -34,10 +34,10 @@ def asked() -> Batch:
     return replace(tiny_batch(), samples=samples)
 
 
-@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("settings", [{}, {"masked_latents": False}, {"layers": 2}])
 @torch.inference_mode()
-def test_every_question_gets_the_predictors_answer(masked: bool) -> None:
-    model = answering_model(masked_latents=masked)
+def test_every_question_gets_the_predictors_answer(settings: dict[str, object]) -> None:
+    model = answering_model(**settings)
     square = replace(asked().samples[0], image=asked().samples[0].image[:, :, :64])
     (found,) = model.predict(tiny_tasks().build(["vqa"]), replace(asked(), samples=(square,)))["vqa"]
     predictor = Predictor(model)
@@ -52,9 +52,10 @@ def test_without_a_head_there_are_no_answers() -> None:
             work(tiny_tasks().build(["vqa"]), asked())
 
 
+@pytest.mark.parametrize("layers", [0, 2])
 @pytest.mark.parametrize("tasks", [["vqa"], ["segmentation", "vqa"]])
-def test_the_head_learns_beside_other_tasks(tasks: list[str]) -> None:
-    model = answering_model().train()
+def test_the_head_learns_beside_other_tasks(tasks: list[str], layers: int) -> None:
+    model = answering_model(layers=layers).train()
     terms = model.losses(tiny_tasks().build(tasks), asked())
     terms["vqa/answer"].backward()
     assert model.answers is not None
@@ -81,17 +82,44 @@ def padded(questions: tuple[Question, ...]) -> tuple[Question, ...]:
     return (*questions, *[Question("", "")] * (2 - len(questions)))
 
 
-def test_words_are_positions_unless_the_head_reads_them() -> None:
-    """What is asked is no part of what the published tokens are."""
-    published, reading = answering_model(), answering_model(reads_words=True)
+def test_what_the_published_tokens_are_does_not_depend_on_the_question() -> None:
+    published = answering_model()
     texts = published.language.encode(["is there a dog", "what is on the left"])
-    same, other = question_tokens(published, texts), question_tokens(reading, texts)
-    assert torch.equal(same.content[0], same.content[1]) and torch.equal(same.position, texts.tokens)
-    torch.testing.assert_close(other.content, same.content + texts.tokens)
-    predictor = Predictor(reading)
-    pixels = asked().samples[0].image
-    scores = {predictor.answer(pixels, text).score for text in ("is there a dog", "what is on the left")}
-    assert len(scores) == 2
+    tokens = question_tokens(published, texts)
+    assert torch.equal(tokens.content[0], tokens.content[1]) and torch.equal(tokens.position, texts.tokens)
+
+
+@torch.inference_mode()
+def test_layers_of_the_heads_own_learn_from_what_they_answer_from() -> None:
+    """Training's joint decode, with absent questions, gives the logits that prediction gives one by one."""
+    model, task, batch = answering_model(layers=2), VqaConfig(questions=2).build(), asked()
+    features = model.encode(batch.images)
+    last = model.decode(features)[-1]
+    questions = [question.text for sample in batch.samples for question in padded(sample.questions)]
+    texts = model.language.encode(questions)
+    together = at_the_end(read_on(model, texts, last, features), texts)
+    for row, text in enumerate(questions[:3]):
+        one, image = model.language.encode([text]), features.of(row // 2)
+        alone = at_the_end(read_on(model, one, image.latents.predictions[-1], image), one)
+        torch.testing.assert_close(together[row], alone[0], atol=1e-5, rtol=1e-4)
+    assert task.prompt(model, features, batch, model.language.encode).groups == (), "nothing joins the decoder"
+
+
+def test_what_a_word_names_is_counted() -> None:
+    """How many queries mean what a word means tells the answer, even where their tokens are the same."""
+    torch.manual_seed(0)
+    reader = Reader(1, 32, 4, 64)
+    meanings = torch.eye(32)[None, :3]
+    tokens = torch.randn(1, 1, 32).expand(1, 3, 32)
+    with torch.no_grad():
+        one = reader(torch.zeros(1, 1, 32), meanings[:, :1], Found(tokens, meanings))
+        two = reader(torch.zeros(1, 1, 32), meanings[:, :1], Found(tokens, meanings[:, [0, 0, 2]]))
+    assert not torch.allclose(one, two)
+
+
+def test_layers_of_its_own_want_the_latents_of_segmentation() -> None:
+    with pytest.raises(ValueError, match="masked_latents must be true"):
+        answering_model(layers=1, masked_latents=False)
 
 
 def test_unmasked_latents_want_a_stream_of_their_own() -> None:
