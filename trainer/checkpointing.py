@@ -8,6 +8,8 @@ import os
 import random
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -120,8 +122,20 @@ def load_shards(tensors: dict[str, Tensor], path: Path) -> None:
     Raises:
         ValueError: if the folder holds other tensors or cannot be read.
     """
-    try:
+    with _as_sentence(path):
         dcp.load(tensors, storage_reader=HuggingFaceStorageReader(str(path)))
+
+
+def names_in_shards(path: Path) -> frozenset[str]:
+    """The names of the tensors in a folder that `save_shards` wrote; raises ValueError if it cannot be read."""
+    with _as_sentence(path):
+        return frozenset(HuggingFaceStorageReader(str(path)).read_metadata().state_dict_metadata)
+
+
+@contextmanager
+def _as_sentence(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (RuntimeError, ValueError, KeyError, AssertionError, OSError, dcp.CheckpointException) as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise ValueError(f"{path}: not a state of this network ({reason})") from None

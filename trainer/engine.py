@@ -140,8 +140,12 @@ class ShardedEngine(Engine):
         if "model" in state:
             raise ValueError(f"{path}: not a state of trainer.engine fsdp; go on with trainer.engine=ddp")
         found = get_optimizer_state_dict(model, optimizer)  # with tensors of the right shapes to be filled
+        saved = checkpointing.names_in_shards(path)
+        found["state"] = {  # nothing is known of parameters that no step has reached
+            name: state for name, state in found["state"].items() if not saved.isdisjoint(_names_of_moments(name, state))
+        }
         checkpointing.load_shards(_named_tensors(model, found), path)
-        set_optimizer_state_dict(model, optimizer, found)
+        set_optimizer_state_dict(model, optimizer, found, options=StateDictOptions(strict=False))
 
     def weights(self, model: nn.Module) -> dict[str, Tensor]:
         """The whole network's weights, in the shapes of a plain network's, on the main process. All processes must ask."""
@@ -168,8 +172,12 @@ def _make_vectors_of_scalars(learner: nn.Module) -> set[str]:
 def _named_tensors(model: nn.Module, optimizer: Mapping[str, Any]) -> dict[str, Tensor]:
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for parameter, state in optimizer["state"].items():
-        tensors |= {f"optimizer.{key}.{parameter}": value for key, value in state.items()}
+        tensors |= dict(zip(_names_of_moments(parameter, state), state.values(), strict=True))
     return tensors
+
+
+def _names_of_moments(parameter: str, state: Mapping[str, Any]) -> list[str]:
+    return [f"optimizer.{key}.{parameter}" for key in state]
 
 
 def build_engine(name: EngineName, learner: nn.Module, world: World, device: torch.device, recompute: bool = False) -> Engine:

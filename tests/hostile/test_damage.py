@@ -1,29 +1,35 @@
 """Forty kinds of damage to the states of a run, for each way of keeping them.
 
 After each the run goes on to what an undisturbed one gives, or says in one sentence why it does not; no good state is lost.
+`FUZZ=2 pytest tests/hostile` does the same with a small X-Decoder, which takes minutes.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from tests.fuzz.test_fuzzed_files import TIMES
 from tests.ranks import CPU, run_ranks
 from tests.standin import Model, Task, batches
+from tests.tiny import tiny_batch, tiny_model, tiny_tasks
 from trainer import checkpointing
 from trainer.distributed import ALONE, World, barrier
 from trainer.trainer import Stream, Trainer, TrainerConfig
 from xdecoder import checkpoint
 from xdecoder.config import ConfigError
+from xdecoder.integrity import digest_of
+from xdecoder.network import Network
 from xdecoder.types import Batch
 
 STEPS, EVERY = 9, 2
@@ -126,18 +132,43 @@ class PowerCutError(Exception):
     pass
 
 
-def train(folder: Path, world: World, engine: str, until: int = STEPS) -> list[float]:
-    """Train on to the end, or until the power is cut after a step; the weights' sums."""
+@dataclass(frozen=True)
+class Outcome:
+    """What a training came to on the main process."""
+
+    begun: int  # the step from which it went on
+    digest: str  # of all weights
+    curve: list[tuple[float, ...]]  # loss and gradient norm of each step
+
+    def same(self, other: Outcome) -> bool:
+        return (self.digest, self.curve) == (other.digest, other.curve)
+
+
+def network_of(kind: str) -> tuple[Network, list[Any], Callable[[int], Iterator[Batch]]]:
+    """A network, what it learns, and its batches from the n-th on."""
+    if kind == "stand-in":
+        return Model(), [Task("a")], batches
+
+    def endless(start: int) -> Iterator[Batch]:
+        while True:
+            yield tiny_batch()
+
+    return tiny_model().train(), tiny_tasks().build(["segmentation", "captioning"]), endless
+
+
+def train(folder: Path, world: World, engine: str, kind: str, until: int = STEPS) -> Outcome:
+    """Train on to the end, or until the power is cut after a step."""
+    torch.manual_seed(0)
+    model, tasks, source = network_of(kind)
 
     def dealt(start: int) -> Iterator[Batch]:
-        for batch in batches(start):
+        for batch in source(start):
             yield replace(batch, samples=batch.samples[world.rank :: world.size])
 
-    torch.manual_seed(0)
     settings = {"steps": STEPS, "learning_rate": 0.01, "log_every": 1, "save_every": EVERY, "keep_last": 3}
     config = TrainerConfig(device="cpu", engine=engine, **settings)  # type: ignore[arg-type]
-    model = Model()
-    trainer = Trainer(config, model, [Stream([Task("a")], dealt)], CPU, folder, world)
+    trainer = Trainer(config, model, [Stream(tasks, dealt)], CPU, folder, world)
+    begun = trainer.step
 
     def step_done() -> None:
         if trainer.step == until < STEPS:
@@ -145,14 +176,19 @@ def train(folder: Path, world: World, engine: str, until: int = STEPS) -> list[f
 
     with suppress(PowerCutError):
         trainer.train(step_done)
-    weights: dict[str, torch.Tensor] = trainer.weights()
-    return [weight.double().sum().item() for weight in weights.values()]
+    weights = trainer.weights()
+    if not world.is_main:
+        return Outcome(begun, "", [])
+    curve = [(line["loss"], line["gradient_norm"]) for line in map(json.loads, (folder / "log.jsonl").read_text().splitlines())]
+    return Outcome(begun, digest_of(weights, {}), curve)
 
 
-def outcomes(folder: Path, engine: str, world: World) -> dict[str, str]:
+def outcomes(folder: Path, engine: str, world: World, kind: str = "stand-in") -> dict[str, str]:
     """For each damage to the newest state, and to all of them, what was wrong with how the run dealt with it."""
-    whole = train(folder / "whole", world, engine)
-    train(folder / "begun", world, engine, until=STEPS - 2)
+    whole = train(folder / "whole", world, engine, kind)
+    train(folder / "begun", world, engine, kind, until=STEPS - 2)
+    saved = [checkpointing.step_of(path) for path in checkpointing.states(folder / "begun" / "checkpoints")]
+    assert len(saved) > 1
     wrong = {}
     for name, damage in DAMAGES.items():
         for what in ("newest", "all"):
@@ -162,23 +198,34 @@ def outcomes(folder: Path, engine: str, world: World) -> dict[str, str]:
                 for path in checkpointing.states(run / "checkpoints")[-1 if what == "newest" else 0 :]:
                     damage(path)
             barrier(world)
-            before = len(list((run / "checkpoints").iterdir()))
-            try:
-                same = train(run, world, engine) == whole
-                # All deleted is a run that never began; where all else is damaged nothing may begin.
-                fault = "" if same and (what == "newest" or name == "deleted" or name in HARMLESS) else f"same: {same}"
-                kept = len(list((run / "checkpoints" / checkpointing.DAMAGED).glob("*")))
-                if what == "newest" and world.is_main and name not in HARMLESS and kept != (name != "deleted"):
-                    fault += " the damaged state was not kept"
-            except (ConfigError, ValueError) as error:
-                fault = "" if what == "all" and "\n" not in str(error) else repr(error)
-                fault += "" if len(list((run / "checkpoints").iterdir())) == before else " something was removed"
-            except Exception as error:
-                fault = f"traceback {error!r}"
-            barrier(world)
-            if fault:
+            if fault := fault_of(lambda run=run: train(run, world, engine, kind), run, name, what, whole, saved):  # type: ignore[misc]
                 wrong[run.name] = fault
+            barrier(world)
+            if world.is_main:
+                shutil.rmtree(run)
     return wrong
+
+
+def fault_of(again: Callable[[], Outcome], run: Path, name: str, what: str, whole: Outcome, saved: list[int]) -> str:
+    """Go on with a damaged run; what was wrong with that, in words, or nothing."""
+    before = sorted(path.name for path in (run / "checkpoints").iterdir())
+    try:
+        outcome = again()
+    except (ConfigError, ValueError) as error:
+        left = sorted(path.name for path in (run / "checkpoints").iterdir())
+        if what == "newest":
+            return f"a good state was not used: {error!r}"
+        return (repr(error) if "\n" in str(error) else "") + ("" if left == before else " something was removed")
+    except Exception as error:
+        return f"a traceback: {error!r}"
+    expected = saved[-1] if name in HARMLESS else saved[-2] if what == "newest" else 0
+    if what == "all" and name != "deleted" and name not in HARMLESS:  # all deleted is a run that never began
+        return "it began although no state is good"
+    if outcome.begun != expected:
+        return f"it went on from step {outcome.begun}, not {expected}"
+    kept = {path.name for path in (run / "checkpoints" / checkpointing.DAMAGED).glob("*")}
+    lost = what == "newest" and name != "deleted" and name not in HARMLESS and len(kept) != 1
+    return ("" if outcome.same(whole) else "a silent wrong result") + (" the damaged state was not kept" if lost else "")
 
 
 HARMLESS = ("twice as long",)
@@ -194,12 +241,20 @@ def test_there_are_forty_kinds() -> None:
     assert len(DAMAGES) >= 40
 
 
-def test_one_process(tmp_path: Path) -> None:
-    assert outcomes(tmp_path, "ddp", ALONE) == {}
+NETWORKS = [
+    "stand-in",
+    pytest.param("X-Decoder", marks=pytest.mark.skipif(TIMES == 1, reason="takes minutes; FUZZ=2 runs it")),
+]
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_one_process(tmp_path: Path, kind: str) -> None:
+    assert outcomes(tmp_path, "ddp", ALONE, kind) == {}
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", NETWORKS)
 @pytest.mark.parametrize("engine", ["ddp", "fsdp"])
-def test_two_processes(tmp_path: Path, engine: str) -> None:
-    for wrong in run_ranks(lambda world: outcomes(tmp_path, engine, world), 2):
+def test_two_processes(tmp_path: Path, engine: str, kind: str) -> None:
+    for wrong in run_ranks(lambda world: outcomes(tmp_path, engine, world, kind), 2):
         assert wrong == {}

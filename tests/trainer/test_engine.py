@@ -44,19 +44,30 @@ def dealt(world: World, start: int) -> Iterator[Batch]:
         yield Batch(batch.samples[world.rank :: world.size], None, batch.source)
 
 
-def trained(folder: Path, steps: int, world: World) -> dict[str, list[float]]:
-    """Weights of the three parts after so many steps."""
-    config = TrainerConfig(steps=steps, learning_rate=1e-2, warmup_steps=0, device="cpu", schedule={"name": "constant"})
+def trained(folder: Path, steps: int, world: World, engine: str = "ddp") -> dict[str, list[float]]:
+    """Weights of the three parts after so many steps, on the main process."""
+    settings = {"learning_rate": 1e-2, "warmup_steps": 0, "schedule": {"name": "constant"}, "engine": engine}
+    config = TrainerConfig(steps=steps, device="cpu", **settings)  # type: ignore[arg-type]
     streams = [Stream([Task("set")], lambda start: dealt(world, start))]
-    trainer = Trainer(config, LateModel(), streams, CPU, folder / f"{world.size}-{steps}", world)
+    trainer = Trainer(config, LateModel(), streams, CPU, folder, world)
     assert trainer.train()
-    return {name: value.flatten().tolist() for name, value in trainer.model.state_dict().items()}
+    return {name: value.flatten().tolist() for name, value in trainer.weights().items()}
+
+
+def test_a_sharded_run_goes_on_although_no_step_has_reached_a_part(tmp_path: Path) -> None:
+    def in_three_goes(world: World, engine: str) -> dict[str, list[float]]:
+        goes = [trained(tmp_path / engine, steps, world, engine) for steps in (1, 3, 5)]
+        return goes[-1]
+
+    sharded, whole = (run_ranks(lambda world, engine=engine: in_three_goes(world, engine), 2)[0] for engine in ("fsdp", "ddp"))
+    assert sharded.keys() == whole.keys()
+    assert all(sharded[name] == pytest.approx(whole[name], rel=1e-5) for name in whole)
 
 
 @pytest.mark.parametrize("steps", [1, 5])
 def test_a_part_that_takes_part_late_is_learnt_by_all(tmp_path: Path, steps: int) -> None:
-    alone = trained(tmp_path, steps, ALONE)
-    first, second = run_ranks(lambda world: trained(tmp_path, steps, world), 2)
+    alone = trained(tmp_path / "alone", steps, ALONE)
+    first, second = run_ranks(lambda world: trained(tmp_path / "both", steps, world), 2)
     assert first == second  # one network
     for name, value in alone.items():
         torch.testing.assert_close(torch.tensor(first[name]), torch.tensor(value), rtol=1e-4, atol=1e-5)
