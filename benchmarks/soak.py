@@ -153,7 +153,7 @@ class Round:
     """A training started under a launcher, to be ended."""
 
     def __init__(self, run: Run, name: str, launcher: list[str], count: int, config: Path, mark: str, slurm: dict[str, str]):
-        self.mark, self.run, self.slurm, self.good = mark, run, slurm, intact(run)
+        self.mark, self.run, self.slurm, self.good, self.bad = mark, run, slurm, intact(run), unreadable(run)
         environment = {**os.environ, **slurm, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), MARK: mark}
         command = [str(ROOT / "train.py"), str(config), f"output={run.folder}", f"trainer.engine={run.engine}"]
         self.said = tempfile.TemporaryFile("w+b")  # noqa: SIM115 (open for as long as the round lasts)
@@ -236,7 +236,7 @@ def play(begin: Callable[[], Round], name: str, count: int, end: str, rng: rando
     tally.rounds[f"{name} x {count}" if count > 1 else "one process"] += 1
     tally.ends[end] += 1
     faults = list(told_badly(text, status, end, time.monotonic() - moment))
-    faults += left_badly(round.run, round.good, end)
+    faults += left_badly(round)
     tally.faults += [f"{what}: {fault}; it said:\n{text[-3000:]}" for fault in faults]
 
 
@@ -255,12 +255,12 @@ def told_badly(text: str, status: int | None, end: str, seconds: float) -> Itera
         yield f"not refused, it ended with {status}"
 
 
-def left_badly(run: Run, before: list[int], end: str) -> Iterator[str]:
-    after = intact(run)
-    if end != "all states damaged" and len(after) < len(checkpointing.states(run.checkpoints)):
-        yield f"of the states {[path.name for path in checkpointing.states(run.checkpoints)]} only {after} can be read"
-    if max(before, default=0) > max(after, default=0):
-        yield f"there were good states {before}, and now {after}"
+def left_badly(round: Round) -> Iterator[str]:
+    """Kills must leave no state that cannot be read (nobody looks at those of a finished run), and lose none that can."""
+    if bad := set(unreadable(round.run)) - set(round.bad):
+        yield f"the states {sorted(bad)} cannot be read"
+    if max(round.good, default=0) > max(after := intact(round.run), default=0):
+        yield f"there were good states {round.good}, and now {after}"
 
 
 def intact(run: Run) -> list[int]:
@@ -272,6 +272,12 @@ def intact(run: Run) -> list[int]:
                 checkpointing._check_shards(path, checkpointing.ALONE)
             found.append(checkpoint.read(path / checkpointing.PLAIN if path.is_dir() else path)["step"])
     return found
+
+
+def unreadable(run: Run) -> list[int]:
+    """The steps of the others."""
+    saved = checkpointing.states(run.checkpoints) if run.checkpoints.exists() else []
+    return sorted({checkpointing.step_of(path) for path in saved} - set(intact(run)))
 
 
 def lines(log: Path) -> int:

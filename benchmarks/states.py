@@ -32,7 +32,7 @@ def training_state() -> dict[str, Any]:
         parameter.grad = torch.full_like(parameter, 1e-3)
     optimizer.step()
     schedule = build_schedule(optimizer, MultiStep(), 10, 1)
-    state = {key: None for key in checkpointing.KEYS} | {"step": 1, "schedule": schedule.state_dict()}
+    state = dict.fromkeys(checkpointing.KEYS) | {"step": 1, "schedule": schedule.state_dict()}
     return {**state, "model": model.state_dict(), "optimizer": optimizer.state_dict()}
 
 
