@@ -139,7 +139,7 @@ class ShardedEngine(Engine):
     def load(self, path: Path, state: dict[str, Any], model: nn.Module, optimizer: Optimizer) -> None:
         if "model" in state:
             raise ValueError(f"{path}: not a state of trainer.engine fsdp; go on with trainer.engine=ddp")
-        found = get_optimizer_state_dict(model, optimizer)  # with tensors of the right shapes to be filled
+        found: dict[str, Any] = get_optimizer_state_dict(model, optimizer)  # with tensors of the right shapes to be filled
         saved = checkpointing.names_in_shards(path)
         found["state"] = {  # nothing is known of parameters that no step has reached
             name: state for name, state in found["state"].items() if not saved.isdisjoint(_names_of_moments(name, state))
