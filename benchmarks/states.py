@@ -60,6 +60,7 @@ def by_turns(alone: Callable[[], Any], ours: Callable[[], Any], repeats: int) ->
         "without s": without,
         "with s": with_digests,
         "ratio": with_digests / without,
+        "without CPU s": statistics.median(processor[0]),
         "processor's ratio": statistics.median(processor[1]) / statistics.median(processor[0]),
     }
 

@@ -94,10 +94,9 @@ def save_shards(
 
 
 def _write(state: dict[str, Any], path: Path) -> None:
-    with atomic(path) as file:
-        torch.save({"format": FORMAT, **state}, file)
     try:
-        check_zip(path)
+        with atomic(path, check=check_zip) as file:
+            torch.save({"format": FORMAT, **state}, file)
     except ValueError:
         raise OSError(errno.EIO, f"{path} was written, but reads differently; is the disk failing? Older states stay") from None
 

@@ -9,6 +9,7 @@ import sys
 import warnings
 import zipfile
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -146,23 +147,31 @@ def read(path: str | Path) -> dict[str, Any]:
     with open(path, "rb") as file:
         if file.read(64).lstrip().lower().startswith((b"<!doctype", b"<html")):
             raise ValueError(f"{path}: a web page, not weights; the address of the file itself says resolve rather than blob")
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch_and_compare(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a dictionary, found {type(content).__name__}")
-    if path.suffix != ".safetensors":
-        _compare_checksums(path, ours="format" in content)
     return content
 
 
-def _compare_checksums(path: Path, ours: bool) -> None:
-    if not ours and not zipfile.is_zipfile(path):
-        return  # torch's format of before 2020 has none
+def _read_torch_and_compare(path: Path) -> Any:
+    """The content of a torch file, whose checksums are compared meanwhile."""
+    with ThreadPoolExecutor(1) as beside:
+        compared = beside.submit(_fault_of, path)
+        content = _read_torch(path)
+    fault = compared.result()
+    if fault and isinstance(content, dict) and "format" in content:  # one of ours
+        raise ValueError(fault)
+    if fault and zipfile.is_zipfile(path):  # torch's format of before 2020 has no checksums
+        logger.warning("%s; read nevertheless, as it is not one of ours", fault)
+    return content
+
+
+def _fault_of(path: Path) -> str:
     try:
         check_zip(path)
     except ValueError as error:
-        if ours:
-            raise
-        logger.warning("%s; read nevertheless, as it is not one of ours", error)
+        return str(error)
+    return ""
 
 
 def _read_torch(path: Path) -> Any:

@@ -7,7 +7,8 @@ import json
 import os
 import reprlib
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -40,8 +41,11 @@ except ImportError:  # Windows: drafts are not marked as being written, and `swe
 
 
 @contextmanager
-def atomic(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
+def atomic(path: str | Path, mode: str = "wb", check: Callable[[Path], None] | None = None) -> Iterator[IO[Any]]:
     """Open a file for writing that takes its name only when the block ends well and all of it is on the disk.
+
+    Args:
+        check: looks at what was written while it goes to the disk, and raises if it may not take the name.
 
     Raises:
         OSError: naming `path`, for example when the disk is full; what stood there before is untouched.
@@ -54,7 +58,13 @@ def atomic(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
             _try_to_lock(file)
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if check is None:
+                os.fsync(file.fileno())
+            else:
+                with ThreadPoolExecutor(1) as beside:
+                    on_disk = beside.submit(os.fsync, file.fileno())
+                    check(draft)
+                    on_disk.result()
         os.replace(draft, path)
         sync_folder(path.parent)
     except (OSError, RuntimeError) as error:

@@ -87,17 +87,19 @@ def test_a_state_that_lacks_something_is_passed_over(tmp_path: Path, caplog: pyt
 
 def test_what_cannot_be_read_back_replaces_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpointing.save(state(step=1), tmp_path, 1, keep_last=1)
-    replace = os.replace
+    save = torch.save
 
-    def failing_disk(source: str, target: str) -> None:
-        flip(Path(source), 100)
-        replace(source, target)
+    def failing_disk(content: Any, file: Any) -> None:
+        save(content, file)
+        file.seek(100)
+        file.write(b"\xff")
 
-    monkeypatch.setattr("xdecoder.files.os.replace", failing_disk)
+    monkeypatch.setattr(torch, "save", failing_disk)
     with pytest.raises(OSError, match="reads differently"):
         checkpointing.save(state(step=2), tmp_path, 2, keep_last=1)
     found = checkpointing.latest(tmp_path)
     assert found is not None and found[1]["step"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["step_00000001.pt"], "it never took its name"
 
 
 def test_a_full_disk_leaves_the_old_states_alone(tmp_path: Path) -> None:
