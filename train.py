@@ -13,6 +13,7 @@ from trainer.evaluation.evaluation import evaluate
 from trainer.experiment import ExperimentConfig, build_trainer, finish, open_run
 from trainer.lock import locked
 from trainer.profiling import traced_steps
+from xdecoder.arguments import whole
 
 
 def train(config: ExperimentConfig, options: argparse.Namespace) -> int:
@@ -50,7 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = experiment_parser("Train an experiment, or go on with one that was interrupted.")
     parser.add_argument("--fresh", action="store_true", help="begin anew; an old run folder is kept under another name")
     parser.add_argument(
-        "--profile", type=int, default=0, metavar="N", help="trace N steps, after two to warm up, into the run folder"
+        "--profile",
+        type=whole(0, 10_000),
+        default=0,
+        metavar="N",
+        help="trace N steps, after two to warm up, into the run folder",
     )
     return run(train, parser, arguments, os.environ)
 

@@ -41,10 +41,10 @@ class StreamConfig(Config):
     weights: tuple[Weight, ...] | None = None
     """How much each of several data sets contributes, in any unit; by default as much as it has."""
     tasks: tuple[TaskName, ...] = Field(min_length=1)
-    batch_size: Positive
+    batch_size: Annotated[int, Field(gt=0, le=2**20)]
     """Pictures of one step, over all processes together."""
     transform: TransformConfig
-    loss_weight: float = 1.0
+    loss_weight: float = Field(1.0, ge=0)
     """Factor on the losses of this stream."""
     limit: Positive | None = None
     """Use only the first so many pictures, for example to overfit ten."""
@@ -85,7 +85,7 @@ class EvaluationConfig(Config):
     dataset: DatasetChoice
     """A name of the catalog, or a mapping of `DatasetSpec` fields."""
     tasks: tuple[TaskName, ...] = Field(min_length=1)
-    batch_size: Positive = 1
+    batch_size: Annotated[int, Field(gt=0, le=2**20)] = 1
     """Pictures at a time in one process; pictures of different sizes are padded to the largest."""
     transform: TransformConfig
     limit: Positive | None = None

@@ -27,6 +27,7 @@ import xdecoder
 from trainer import distributed
 from trainer.commands import guarded
 from xdecoder import editing
+from xdecoder.arguments import number
 from xdecoder.config import ConfigError
 from xdecoder.files import atomic
 from xdecoder.serving.session import Session
@@ -109,9 +110,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", required=True, metavar="NAME", help="as the server knows it")
     parser.add_argument("--checkpoint", metavar="FILE", help="a network of ours or a published one (default: the quickstart's)")
     parser.add_argument("--inpainter", metavar="NAME", help="a diffusers network that paints new things (default: none)")
-    parser.add_argument("--threshold", type=float, default=0.1, metavar="P", help="least cosine of what counts as found")
+    kind = number(-1.0, 1.0)
+    parser.add_argument("--threshold", type=kind, default=0.1, metavar="P", help="least cosine of what counts as found")
     parser.add_argument(
-        "--seconds", type=float, default=120.0, metavar="S", help="most time of an answer (default: %(default)s)"
+        "--seconds", type=number(0.001, 86400), default=120.0, metavar="S", help="most time of an answer (default: %(default)s)"
     )
     parser.add_argument("--out", type=Path, default=Path("output/chat"), metavar="FOLDER", help="(default: %(default)s)")
     parser.add_argument("--debug", action="store_true", help="show where an error came from")

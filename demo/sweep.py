@@ -22,6 +22,7 @@ sys.path.insert(0, str(ROOT))  # the rooms beside this one are not installed
 
 from trainer.commands import guarded
 from trainer.evaluation import results
+from xdecoder.arguments import whole
 from xdecoder.config import ConfigError
 
 Suggest = Callable[[Any], Any]
@@ -38,7 +39,9 @@ def main(arguments: Sequence[str] | None = None, run: Run | None = None) -> int:
     parser.add_argument("settings", nargs="*", metavar="key.sub=value", help="for all runs, such as trainer.steps=300")
     parser.add_argument("--score", required=True, metavar="NAME", help="a result that is to become high, such as shapes_val/PQ")
     parser.add_argument("--search", nargs="+", required=True, metavar="key.sub=RANGE", help="such as seed=0:9, or a=x|y")
-    parser.add_argument("--trials", type=int, default=10, metavar="N", help="runs of this command (default: %(default)s)")
+    parser.add_argument(
+        "--trials", type=whole(1, 10_000), default=10, metavar="N", help="runs of this command (default: %(default)s)"
+    )
     parser.add_argument("--output", type=Path, default=Path("runs/sweep"), metavar="FOLDER", help="(default: %(default)s)")
     options = parser.parse_intermixed_args(arguments)
     return guarded(lambda: search(options, run or _start))

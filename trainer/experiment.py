@@ -63,8 +63,8 @@ FREE_TO_CHANGE = (
 
 def _named(folder: Any) -> Any:
     """Without a name, the run would be strewn over the current directory."""
-    if isinstance(folder, str) and (not folder.strip() or "\0" in folder):
-        raise ValueError("expected the path of a folder, such as runs/mine")
+    if isinstance(folder, str) and (not Path(folder.strip()).name or "\0" in folder):
+        raise ValueError("expected the path of a folder of its own, such as runs/mine")
     return folder
 
 

@@ -52,7 +52,7 @@ class TrainerConfig(Config):
     """Optimiser steps."""
     learning_rate: float = Field(1e-4, gt=0)
     weight_decay: float = Field(0.05, ge=0)
-    lr_multipliers: Mapping[str, float] | None = None
+    lr_multipliers: Mapping[str, Annotated[float, Field(ge=0)]] | None = None
     """Factor of the learning rate for all below a module, given by its name or a pattern such as `backbone.stages.[01]`; the
     longest match counts. null: those of the network (X-Decoder: backbone and language learn at a tenth)."""
     freeze: tuple[str, ...] = ()
@@ -64,7 +64,7 @@ class TrainerConfig(Config):
     """Steps over which the learning rate rises to its full value."""
     clip_norm: float | None = Field(5.0, gt=0)
     """Largest L2 norm of the whole gradient; null: no limit."""
-    accumulation: int = Field(1, gt=0)
+    accumulation: int = Field(1, gt=0, le=2**20)
     """Batches of each stream that make one step; it equals the step of one batch of all their pictures."""
     engine: EngineName = "ddp"
     """How several processes keep the network: ddp, each a copy; fsdp, each a share, which takes less memory."""
@@ -98,9 +98,9 @@ class TrainerConfig(Config):
     """Lay convolutions out with channels last, which suits recent GPUs."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """auto: a GPU of NVIDIA's kind, else the processor; mps, Apple's, only when asked for."""
-    rendezvous_seconds: float = Field(120.0, gt=0)
+    rendezvous_seconds: float = Field(120.0, gt=0, le=86400)
     """How long processes wait for each other at the start."""
-    silence_seconds: float = Field(60.0, ge=5)
+    silence_seconds: float = Field(60.0, ge=5, le=86400)
     """A process that gives no sign of life for so long is taken for lost, and the others end."""
 
     @property

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 from urllib.parse import urlsplit
 
 from xdecoder import __version__, completion, rooms, shipped, weights
+from xdecoder.arguments import number, whole
 from xdecoder.files import IMAGE_SUFFIXES, atomic, images_below, read_lines, write_json
 
 if TYPE_CHECKING:  # torch takes seconds to import; `xdecoder --help` does without
@@ -43,6 +44,7 @@ NAMING = ("--classes", "--things", "--names", "--labels", "--phrases", "--texts"
 """What commands call the names that they are to look for, here and elsewhere."""
 SAVED = ("json", "png", "coco", "yolo", "labelstudio", "geojson")
 """What --save writes for each picture; of COCO one file for all, and of YOLO the names besides."""
+_TOO_LITTLE_MEMORY = ("out of memory", "allocate memory")  # of a GPU, of the machine
 SIMILARITY = "least similarity, -1 to 1, of a phrase and a region that counts as found"
 
 EXAMPLES = """\
@@ -123,8 +125,8 @@ def _main(given: list[str]) -> int:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         raise
-    except (ValueError, OSError, RuntimeError) as error:
-        foreseen = not isinstance(error, RuntimeError) or "out of memory" in str(error)
+    except (ValueError, OSError, RuntimeError, MemoryError) as error:
+        foreseen = not isinstance(error, RuntimeError) or any(words in str(error) for words in _TOO_LITTLE_MEMORY)
         if options.debug or not foreseen:
             raise
         return _complain(error)
@@ -448,9 +450,9 @@ def _named(name: str, urls: bool) -> list[Photo]:
 def _progress(photos: Sequence[Photo]) -> Iterator[Photo]:
     """The photos one by one, while a line on the standard error says how far it has come, if that is a terminal."""
     start = time.monotonic()
-    for number, photo in enumerate(photos):
-        left = f", {(time.monotonic() - start) / number * (len(photos) - number):.0f} s left" if number else ""
-        _show(f"[{number + 1}/{len(photos)}{left}] {photo.path}")
+    for done, photo in enumerate(photos):
+        left = f", {(time.monotonic() - start) / done * (len(photos) - done):.0f} s left" if done else ""
+        _show(f"[{done + 1}/{len(photos)}{left}] {photo.path}")
         yield photo
     _show("")
 
@@ -486,7 +488,7 @@ def _load(options: argparse.Namespace) -> Predictor:
 def _complain(error: BaseException) -> int:
     _show("")
     said = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, RuntimeError):
+    if isinstance(error, (RuntimeError, MemoryError)):
         said = "out of memory; try --half, --tile 1024 or --device cpu"
     elif isinstance(error, OSError) and error.filename:
         said = f"{error.filename}: {error.strerror}"
@@ -568,17 +570,17 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("--resume", action="store_true", help="leave out pictures whose JSON is in --out already")
         added.add_argument("--urls", action="store_true", help="fetch pictures that are named by http:// or https:// as well")
         pictures = "pictures that are encoded together, if of one size (default: %(default)s)"
-        added.add_argument("--batch", type=_count(1, 64), default=1, metavar="N", help=pictures)
+        added.add_argument("--batch", type=whole(1, 64), default=1, metavar="N", help=pictures)
         added.add_argument("--overlay", action="store_true", help="draw on a transparent ground, without the picture")
         added.add_argument("--no-labels", action="store_true", help="draw no names")
-        added.add_argument("--opacity", type=_number(0, 1), metavar="A", help="of what is drawn, from 0 to 1")
+        added.add_argument("--opacity", type=number(0, 1), metavar="A", help="of what is drawn, from 0 to 1")
         added.add_argument("--keep-colors", action="store_true", help="draw on the picture as it is, not greyed")
         return added
 
     names: dict[str, Any] = {"nargs": "+", "metavar": "NAME"}
     one_of_two: dict[str, Any] = {**names, "default": []}
     tile: dict[str, Any] = {
-        "type": _count(64, 65536),
+        "type": whole(64, 65536),
         "metavar": "PIXELS",
         "help": "cut pictures larger than this into overlapping tiles",
     }
@@ -603,7 +605,7 @@ def _parser() -> argparse.ArgumentParser:
 
     added = about_images("caption", "describe pictures, or a region of one", _caption)
     added.add_argument(
-        "--beams", type=_count(1, 64), default=1, metavar="N", help="width of the beam search (default: 1, greedy)"
+        "--beams", type=whole(1, 64), default=1, metavar="N", help="width of the beam search (default: 1, greedy)"
     )
     added.add_argument("--region", type=Path, metavar="MASK", help="a picture that is black outside of what is to be described")
 
@@ -621,11 +623,11 @@ def _parser() -> argparse.ArgumentParser:
 
     added = command("serve-mcp", "give language models tools to look at pictures with, over the Model Context Protocol", None)
     added.add_argument(
-        "--http", type=_count(0, 65535), metavar="PORT", help="serve at http://127.0.0.1:PORT/mcp (default: standard input)"
+        "--http", type=whole(0, 65535), metavar="PORT", help="serve at http://127.0.0.1:PORT/mcp (default: standard input)"
     )
     added.add_argument("--root", type=Path, metavar="FOLDER", help="pictures below it may be opened (default: none)")
     added.add_argument(
-        "--seconds", type=_number(0.001, 86400), default=120.0, metavar="S", help="most time of a call (default: %(default)s)"
+        "--seconds", type=number(0.001, 86400), default=120.0, metavar="S", help="most time of a call (default: %(default)s)"
     )
     _threshold(added, 0.1, SIMILARITY, least=-1.0)
     _inpainter(added)
@@ -634,12 +636,12 @@ def _parser() -> argparse.ArgumentParser:
 
     added = command("serve-http", "answer requests over HTTP; /docs describes them", None)
     added.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in (default: %(default)s)")
-    added.add_argument("--port", type=_count(0, 65535), default=8000, help="(default: %(default)s)")
+    added.add_argument("--port", type=whole(0, 65535), default=8000, help="(default: %(default)s)")
     added.add_argument(
-        "--batch", type=_count(1, 256), default=8, metavar="N", help="requests computed together (default: %(default)s)"
+        "--batch", type=whole(1, 256), default=8, metavar="N", help="requests computed together (default: %(default)s)"
     )
     added.add_argument(
-        "--seconds", type=_number(0.001, 86400), default=60.0, metavar="S", help="most time of a request (default: %(default)s)"
+        "--seconds", type=number(0.001, 86400), default=60.0, metavar="S", help="most time of a request (default: %(default)s)"
     )
     _device(added)
     added.set_defaults(run=_serve_http)
@@ -651,7 +653,7 @@ def _parser() -> argparse.ArgumentParser:
 
     added = command("export", "write the segmentation path for serving, as .onnx or .pt2", None)
     added.add_argument("--out", type=Path, required=True, metavar="FILE", help="model.onnx, or model.pt2 for PyTorch alone")
-    sides: dict[str, Any] = {"nargs": 2, "type": _count(32, 8192), "metavar": ("HEIGHT", "WIDTH")}
+    sides: dict[str, Any] = {"nargs": 2, "type": whole(32, 8192), "metavar": ("HEIGHT", "WIDTH")}
     added.add_argument("--size", **sides, help="of all pictures, for a smaller graph (default: any multiples of 32)")
     added.add_argument("--things", **one_of_two, help="a vocabulary whose text vectors are written beside it")
     added.add_argument("--stuff", **one_of_two, help="its classes that are one region each")
@@ -677,29 +679,6 @@ def _device_name(text: str) -> str:
     return text
 
 
-def _count(least: int, most: int) -> Callable[[str], int]:
-    """A type of argument: a whole number between two others."""
-
-    def parse(text: str) -> int:
-        if not re.fullmatch(r"[+-]?\d{1,18}", text) or not least <= int(text) <= most:
-            raise argparse.ArgumentTypeError(f"expected a whole number from {least} to {most}, not {text!r}")
-        return int(text)
-
-    return parse
-
-
-def _number(least: float, most: float) -> Callable[[str], float]:
-    """A type of argument: a number between two others."""
-
-    def parse(text: str) -> float:
-        with suppress(ValueError):
-            if least <= float(text) <= most:  # which NaN is not
-                return float(text)
-        raise argparse.ArgumentTypeError(f"expected a number from {least:g} to {most:g}, not {text!r}")
-
-    return parse
-
-
 def _inpainter(parser: argparse.ArgumentParser) -> None:
     painting = "a diffusers network that paints new things: a folder, or a name on the Hub (default: only fill and filters)"
     parser.add_argument("--inpainter", metavar="NAME", help=painting)
@@ -715,5 +694,5 @@ def _formats(text: str) -> tuple[str, ...]:
 
 def _threshold(parser: argparse.ArgumentParser, default: float | None, help: str, least: float = 0.0) -> None:
     known = "as the network was measured" if default is None else "%(default)s"
-    kind = _number(least, 1.0)
+    kind = number(least, 1.0)
     parser.add_argument("--threshold", type=kind, default=default, metavar="P", help=f"{help} (default: {known})")

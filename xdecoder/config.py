@@ -25,7 +25,9 @@ class ConfigError(ValueError):
 class Config(BaseModel):
     """Base of all settings: frozen, unknown keys refused, a docstring under a field is its documentation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
+    )
 
     @classmethod
     def member(cls, settings: Any) -> type[Config]:

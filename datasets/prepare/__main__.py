@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from datasets.prepare import ade20k, coco, own_example, pascal, sbd, scannet, shapes, streets
+from xdecoder.arguments import whole
 
 GENERATED: dict[str, Callable[..., bool]] = {"shapes": shapes.prepare, "own_example": own_example.prepare}
 DOWNLOADS: dict[str, tuple[Callable[[Path, int], list[Path]], str]] = {
@@ -51,15 +52,16 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="NAME")
     made = commands.add_parser("shapes", help="generate scenes of coloured things, with all annotations")
     for split, count in (("train", 4000), ("val", 300), ("novel", 200)):
-        made.add_argument(f"--{split}", type=int, default=count, help=f"pictures of this split (default: {count})")
-    made.add_argument("--side", type=int, default=128, help="pixels of the square pictures (default: 128)")
-    made.add_argument("--seed", type=int, default=0, help="of everything random (default: 0)")
+        made.add_argument(f"--{split}", type=whole(1, 10**7), default=count, help=f"pictures of this split (default: {count})")
+    made.add_argument("--side", type=whole(64, 4096), default=128, help="pixels of the square pictures (default: 128)")
+    made.add_argument("--seed", type=whole(0, 2**32 - 1), default=0, help="of everything random (default: 0)")
     made.add_argument("--force", action="store_true", help="replace a set of other parameters")
     example = commands.add_parser("own_example", help="generate a small set in each format that data.own takes")
-    example.add_argument("--images", type=int, default=60, help="of each format (default: 60)")
+    example.add_argument("--images", type=whole(1, 10**6), default=60, help="of each format (default: 60)")
     for name, (function, text) in DOWNLOADS.items():
         command = commands.add_parser(name, help=text, description=function.__doc__)
-        command.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
+        cores = os.cpu_count() or 1
+        command.add_argument("--workers", type=whole(1, 256), default=cores, help="processes (default: one per core)")
     for command in commands.choices.values():
         command.add_argument("--root", type=Path, default=Path("data"), help="data root (default: data)")
     return parser

@@ -2,57 +2,30 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import importlib
 import importlib.util
 import io
-import os
-import resource
-import signal
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fuzz.test_fuzzed_files import fuzz
+from tests.hostile.bounds import bounded
 from tests.tiny import tiny_model
 from trainer import checkpointing
+from trainer.commands import guarded
 from xdecoder import checkpoint, cli
+from xdecoder.arguments import number, whole
 from xdecoder.inspection import inspect
-
-SECONDS, GIBIBYTES = 60, 6
-FUZZ = settings(
-    max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
-)
-
-
-def bounded(work: Callable[[], str]) -> str:
-    """What `work` returns in a child that may use so much processor time and memory and no more; a fault that it raises."""
-    listen, speak = os.pipe()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)
-        child = os.fork()
-    if child == 0:
-        try:
-            os.close(listen)
-            resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
-            taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-            resource.setrlimit(resource.RLIMIT_AS, (taken + GIBIBYTES * 2**30,) * 2)
-            os.write(speak, work().encode(errors="replace")[:60_000])
-        except BaseException as error:
-            os.write(speak, f"FAULT {type(error).__name__}: {error}".encode(errors="replace")[:60_000])
-        finally:
-            os._exit(0)
-    os.close(speak)
-    with os.fdopen(listen, "rb") as pipe:
-        said = pipe.read().decode(errors="replace")
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        return f"FAULT killed by {signal.Signals(os.WTERMSIG(status)).name}"
-    return said
 
 
 def command(main: Callable[[list[str]], int], arguments: list[str]) -> str:
@@ -125,6 +98,13 @@ def test_thresholds(network: Path, root: Path, value: str) -> None:
         ("trainer.steps=0", "trainer.steps"),
         ("trainer.silence_seconds=0", "trainer.silence_seconds"),
         ("trainer.device=cuda:7", "trainer.device"),
+        ("trainer.learning_rate=.inf", "key 'trainer.learning_rate': input should be a finite number"),
+        ("trainer.silence_seconds=1e300", "trainer.silence_seconds"),
+        ("data.train.0.loss_weight=-1", "loss_weight"),
+        ("data.train.0.batch_size=1000000000000", "batch_size"),
+        ("tasks.segmentation.points=1000000000000", "points"),
+        ("output=/", "key 'output': expected the path of a folder of its own"),
+        ("output=.", "key 'output': expected the path of a folder of its own"),
         ("a.b.c.d=1", "a"),
         ("=", "="),
     ],
@@ -134,7 +114,55 @@ def test_settings_of_an_experiment(root: Path, name: str, setting: str, sentence
     assert said.startswith("2 error: ") and sentence in said and said.count("\n") == 1
 
 
-@FUZZ
+QUESTIONS = ("segment", "panoptic", "instances", "caption", "edit", "serve-mcp", "serve-http", "export")
+ENTRIES = (
+    *("train", "eval", "eval measure", "eval score", "datasets.check", "datasets.prepare shapes", "trainer.report"),
+    *("xdecoder", *(f"xdecoder {name}" for name in QUESTIONS)),
+)
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_no_option_takes_just_any_number(root: Path, monkeypatch: pytest.MonkeyPatch, entry: str) -> None:
+    """Every number has bounds, so that --beams 1e9, --threshold nan and --side -1 are refused before anything is loaded."""
+    name, *words = entry.split()
+    taken, add = [], argparse._ActionsContainer.add_argument
+
+    def watched(self: Any, *names: str, **settings: Any) -> Any:
+        taken.append((names, settings.get("type")))
+        return add(self, *names, **settings)
+
+    monkeypatch.setattr(argparse._ActionsContainer, "add_argument", watched)
+    scripts = ("train", "eval")
+    main = cli.main if name == "xdecoder" else (script(root, name) if name in scripts else module_of(name)).main
+    assert command(main, [*words, "--help"]).startswith("0 ")
+    assert taken
+    assert [names for names, kind in taken if kind in (int, float)] == []
+
+
+def module_of(name: str) -> ModuleType:
+    return importlib.import_module(f"{name}.__main__")
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [(kind, text) for kind in (whole(1, 64), number(0, 1)) for text in ("", "x", "nan", "inf", "-1", "1e9", str(2**70), "٣")],
+)
+def test_numbers_with_bounds(kind: Callable[[str], float], text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=r"^expected a .*number from \d+ to \d+, not "):
+        kind(text)
+
+
+@pytest.mark.parametrize("ask", [torch.empty, np.empty])
+def test_too_little_memory(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, ask: Callable[[int], Any]
+) -> None:
+    assert guarded(lambda: ask(10**15)) == 2
+    assert capsys.readouterr().err.startswith("error: this machine has too little memory; lower batch_size")
+    monkeypatch.setattr(cli, "_weights", lambda options: ask(10**15))
+    assert command(cli.main, ["weights"]) == "2 error: out of memory; try --half, --tile 1024 or --device cpu\n"
+
+
+@fuzz(25)
 @given(
     words=st.lists(
         st.sampled_from(["segment", "caption", "inspect", "export", "--beams", "--tile", "--out", "@", "--", "-1"])
@@ -146,7 +174,7 @@ def test_any_words_at_the_command(words: list[str]) -> None:
     assert not said.startswith("FAULT"), said
 
 
-@FUZZ
+@fuzz(25)
 @given(
     setting=st.text(max_size=30)
     | st.tuples(st.sampled_from(["seed", "output", "trainer", "data.train", "model", "weights"]), st.text(max_size=20)).map(
@@ -163,7 +191,7 @@ def test_any_setting_of_an_experiment(root: Path, setting: str) -> None:
     assert said.startswith("2 "), said
 
 
-@FUZZ
+@fuzz(25)
 @given(edits=st.lists(st.tuples(st.floats(0, 0.9999), st.integers(0, 255)), min_size=1, max_size=4), cut=st.floats(0.01, 1))
 @pytest.mark.parametrize("kind", ["network", "state"])
 def test_files_with_any_bytes_changed(

@@ -16,6 +16,7 @@ from trainer.evaluation.evaluation import Evaluation, Keeping, NetworkSource, Sa
 from trainer.evaluation.results import record, write_record
 from trainer.experiment import ExperimentConfig, load_model
 from trainer.report.report import write_evaluation_report
+from xdecoder.arguments import whole
 from xdecoder.config import ConfigError
 from xdecoder.download import fetch
 from xdecoder.files import sweep, write_json
@@ -37,11 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser, score: bool) -> None:
         parser.add_argument("--save-predictions", action="store_true", help=saved)
     names = "sets of the catalog with commas between them, or paper or seginw (default: data.evaluate of the experiment)"
     parser.add_argument("--datasets", type=_names, default=(), metavar="NAME,...", help=names)
-    parser.add_argument("--limit", type=_count, metavar="N", help="measure on the first N pictures of each set")
+    parser.add_argument("--limit", type=whole(1, 10**9), metavar="N", help="measure on the first N pictures of each set")
     parser.add_argument("--fresh", action="store_true", help="begin anew instead of going on with what was interrupted")
     parser.add_argument(
         "--images",
-        type=int,
+        type=whole(0, 1000),
         default=4,
         metavar="N",
         help="worst and best pictures of each task that the report shows (default: 4; 0 = no report)",
@@ -147,10 +148,3 @@ def _device(source: NetworkSource | SavedSource) -> str:
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def _count(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise argparse.ArgumentTypeError(f"expected a number of pictures from 1, not {count}")
-    return count

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
+from pydantic import Field
 from torch import Tensor
 
 from xdecoder.config import Config
@@ -23,7 +24,7 @@ class MatchingConfig(Config):
     class_cost: float = 2.0
     mask_cost: float = 5.0
     dice_cost: float = 5.0
-    points: int = 12544
+    points: int = Field(12544, gt=0, le=2**22)
     """Random points per picture at which masks are compared."""
 
 

@@ -58,7 +58,7 @@ class InteractiveConfig(Config):
     dice_weight: float = 1.0
     layers: int = 3
     """Predictions that are supervised, counted from the last (published: 10, all)."""
-    points: int = 12544
+    points: int = Field(12544, gt=0, le=2**22)
     """Points per mask in the losses."""
     matching: MatchingConfig = MatchingConfig()
     rounds: int = Field(3, ge=0)

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -55,7 +56,7 @@ class ReferringConfig(Config):
     dice_weight: float = 1.0
     layers: int = 3
     """Predictions that are supervised, counted from the last."""
-    points: int = 12544
+    points: int = Field(12544, gt=0, le=2**22)
     """Points per mask in the losses."""
     matching: MatchingConfig = MatchingConfig()
     together: bool = False

@@ -77,7 +77,7 @@ class SegmentationConfig(Config):
     """Predictions that are supervised, counted from the last."""
     noun_layers: int = 3
     """Predictions of which queries are contrasted with nouns, counted from the last."""
-    points: int = 12544
+    points: int = Field(12544, gt=0, le=2**22)
     """Points per mask in the losses."""
     matching: MatchingConfig = MatchingConfig()
     postprocessing: PostprocessingConfig = PostprocessingConfig()
