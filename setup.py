@@ -3,10 +3,11 @@
 `xdecoder/rooms.py` says why. In an editable installation they are found in the checkout.
 """
 
-from setuptools import find_packages, setup
+from setuptools import find_namespace_packages, find_packages, setup
 from setuptools.command.build_py import build_py
 
-ROOMS = {f"xdecoder._rooms.{name}": name.replace(".", "/") for name in find_packages(".", include=["datasets*", "trainer*"])}
+FOLDERS = [*find_packages(".", include=["datasets*", "trainer*"]), *find_namespace_packages(".", include=["configs*"])]
+ROOMS = {f"xdecoder._rooms.{name}": name.replace(".", "/") for name in FOLDERS}
 
 
 class WithoutSetup(build_py):
@@ -22,8 +23,7 @@ setup(
     package_dir={"xdecoder._rooms": ".", **ROOMS},
     exclude_package_data={"xdecoder._rooms": ["*.txt"]},
     package_data={
-        "xdecoder._rooms": ["configs/**/*.yaml"],
         "xdecoder": ["pocket/*.safetensors", "pocket/*.md"],
-        "": ["*.json", "*.txt", "py.typed"],
+        "": ["*.json", "*.txt", "*.yaml", "py.typed"],
     },
 )

@@ -17,7 +17,7 @@ from tests.alone import COMMANDS, EXTRAS, PROJECT, closure
 from tests.documents import ROOT, data_folder, work_folder
 
 NO_COMMANDS = {"dev", "docs", "compare", "mpi", "wandb", "mlflow", "sweep", "pocket"}
-"""For work on this repository, and what needs a service, other processes or another package's data to run."""
+"""For work on this repository, and what needs a service, other processes, hours or another package's data to run."""
 
 CONDA = {"torch": "pytorch", "open_clip_torch": "open-clip-torch", "opencv-python-headless": "opencv"}
 """Packages that conda-forge has under another name."""
