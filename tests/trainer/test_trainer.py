@@ -20,7 +20,7 @@ from tests.ranks import run_ranks
 from tests.standin import Model, Task, batches
 from trainer import checkpointing
 from trainer import trainer as loop
-from trainer.callbacks import Callback
+from trainer.callbacks import Callback, Running
 from trainer.distributed import World
 from trainer.meter import NonFiniteError
 from trainer.optim import Constant
@@ -296,13 +296,13 @@ class Diary(Callback):
 
     lines: ClassVar[list[str]] = []
 
-    def step_done(self, trainer: Trainer) -> None:
+    def step_done(self, trainer: Running) -> None:
         self.lines.append(f"step {trainer.step}")
 
-    def evaluated(self, trainer: Trainer, results: Mapping[str, float]) -> None:
+    def evaluated(self, trainer: Running, results: Mapping[str, float]) -> None:
         self.lines.append(f"{results} at {trainer.step}")
 
-    def ended(self, trainer: Trainer) -> None:
+    def ended(self, trainer: Running) -> None:
         self.lines.append("end")
 
 
