@@ -1,6 +1,7 @@
 """Measure a checkpoint on any list of data sets: python eval.py CONFIG [key=value ...] [--checkpoint FILE] [--datasets A,B]
 
 python eval.py score CONFIG ... measures predictions that --save-predictions has left, without a network;
+python eval.py fit CONFIG ... fits thresholds to the network on the sets of data.fit and writes them into its file;
 python eval.py table FILE ... prints results.json files side by side, as the paper does.
 The published command line works too: python eval.py evaluate --conf_files CONFIG --overrides WEIGHT FILE
 """
@@ -47,6 +48,11 @@ def measure(config: ExperimentConfig, options: argparse.Namespace, score: bool =
     return 0
 
 
+def fit(config: ExperimentConfig, options: argparse.Namespace) -> int:
+    entry_point.fit(config, options, distributed.pick_device(config.trainer.device, distributed.detect(os.environ)))
+    return 0
+
+
 def tabulate(files: Sequence[str]) -> int:
     print(paper_table(files))
     return 0
@@ -63,7 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name = arguments.pop(0) if arguments[0] in commands else "measure"
     if name == "table":
         return guarded(lambda: tabulate(commands[name].parse_args(arguments).files))
-    return run(partial(measure, score=name == "score"), commands[name], arguments, os.environ)
+    command = fit if name == "fit" else partial(measure, score=name == "score")
+    return run(command, commands[name], arguments, os.environ)
 
 
 def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
@@ -79,11 +86,16 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     for each in (measured, scored):
         add_experiment(each)
         entry_point.add_arguments(each, score=each is scored)
+    fitted = commands.add_parser("fit", help="thresholds to a network on the sets of data.fit; they go into its file")
+    add_experiment(fitted)
+    fitted.add_argument("--checkpoint", metavar="FILE", help="the network (default: the run's)")
+    kept = "share of the phrases that mean something which shall be found, in percent (default: %(default)s)"
+    fitted.add_argument("--keep", type=float, default=92.0, metavar="P", help=kept)
     tabulated = commands.add_parser("table", help="results of several runs side by side, as the paper prints them")
     tabulated.add_argument(
         "files", nargs="+", metavar="FILE", help="results.json or evaluation.json, or the folders that hold them"
     )
-    return parser, {"measure": measured, "score": scored, "table": tabulated}
+    return parser, {"measure": measured, "score": scored, "fit": fitted, "table": tabulated}
 
 
 if __name__ == "__main__":

@@ -46,6 +46,9 @@ from xdecoder.types import Objects, Phrases, Question, Sample, Segments, Vocabul
 
 PLACED = 0.7  # how often a thing that lies apart from others of its class is called by its place, where it may be
 
+_DRAWN = 16  # phrases of other pictures of which one is taken
+_ALONE = 0.2  # how often a picture is asked only for what it does not show
+
 
 class ImageDataset(Dataset[Sample]):
     """Samples of one set, made for certain tasks.
@@ -62,6 +65,7 @@ class ImageDataset(Dataset[Sample]):
         seed: start of all randomness.
         limit: only the first so many pictures.
         max_phrases: phrases of a training sample, at most.
+        absent_phrases: phrases of other pictures that mean nothing in this one, at most.
         max_objects: objects of a training sample that are marked, at most.
         strokes: how they are marked.
         cache: keep decoded pictures in memory.
@@ -83,6 +87,7 @@ class ImageDataset(Dataset[Sample]):
         seed: int = 0,
         limit: int | None = None,
         max_phrases: int = 4,
+        absent_phrases: int = 0,
         max_objects: int = 10,
         strokes: Sequence[Kind] = KINDS,
         cache: bool = False,
@@ -101,6 +106,7 @@ class ImageDataset(Dataset[Sample]):
         self._takes = {each for task in tasks for each in descriptor_of(task).takes}
         self.tasks, self.training, self.seed, self.max_phrases = tuple(tasks), training, seed, max_phrases
         self.max_objects, self.strokes, self.captions, self.places = max_objects, tuple(strokes), captions, places
+        self.absent_phrases = absent_phrases
         found = self.source.records
         self.records = found if isinstance(found, Pairs) else [record for record in found if self._useful(record)]
         if not self.records:
@@ -122,6 +128,9 @@ class ImageDataset(Dataset[Sample]):
         if not self.training:
             return self._evaluation_sample(record, pixels, regions)
         sample = self._training_sample(record, pixels, regions, np.random.default_rng((self.seed, epoch, index)))
+        if self.absent_phrases and sample.phrases is not None:
+            rng = np.random.default_rng((self.seed, epoch, index, 0, 1))  # its own, so that it changes nothing else
+            sample = replace(sample, phrases=self._with_absent(sample.phrases, record, rng))
         return replace(self._with_caption(sample, record, (index, epoch)), seed=seed_of(self.seed, epoch, index))
 
     @property
@@ -275,6 +284,32 @@ class ImageDataset(Dataset[Sample]):
             rows += chosen
         return Phrases(tuple(texts), segments.masks[rows], written=False, meanings=tuple(texts))
 
+    def _with_absent(self, phrases: Phrases, record: Record, rng: np.random.Generator) -> Phrases:
+        """Phrases of other pictures added to a picture's own, which they now and then replace: later, too, it may be asked for
+        nothing but what is not there.
+
+        Half of them are the likest to the picture's own of some, since what is nearly there is the hardest to tell.
+        """
+        own = {word for reference in record.references for text in reference.sentences for word in text.split()}
+        absent: list[str] = []
+        for _ in range(int(rng.integers(self.absent_phrases + 1))):
+            drawn = [text for _ in range(_DRAWN) if (text := self._absent_phrase(record, rng)) and text not in absent]
+            nearest = rng.random() < 0.5
+            if drawn:
+                absent.append(max(drawn, key=lambda text: _share(text, own)) if nearest else drawn[0])
+        if absent and rng.random() < _ALONE:
+            phrases = replace(phrases, texts=(), masks=phrases.masks[:0], meanings=())
+        return replace(phrases, absent=tuple(absent))
+
+    def _absent_phrase(self, record: Record, rng: np.random.Generator) -> str:
+        """A phrase of another picture; empty if it may be true of this one as well."""
+        other = self.records[int(rng.integers(len(self.records)))]
+        if record.shows is None or not other.references:
+            return ""
+        reference = other.references[rng.integers(len(other.references))]
+        there = not reference.about or reference.about in record.shows
+        return "" if there else reference.sentences[rng.integers(len(reference.sentences))]
+
     def _evaluation_sample(self, record: Record, pixels: np.ndarray, regions: Regions | None) -> Sample:
         image, _ = self.transform(pixels, [], np.random.default_rng(self.seed))
         segments, phrases, label_map = None, None, None
@@ -289,7 +324,11 @@ class ImageDataset(Dataset[Sample]):
             asked = [reference.sentences[:count] for reference in record.references]
             outlines = torch.from_numpy(self._outlines(record, [reference.outline for reference in record.references], pixels))
             repeats = torch.tensor([len(sentences) for sentences in asked], dtype=torch.int64)
-            phrases = Phrases(tuple(text for texts in asked for text in texts), outlines.repeat_interleave(repeats, dim=0))
+            phrases = Phrases(
+                tuple(text for texts in asked for text in texts),
+                outlines.repeat_interleave(repeats, dim=0),
+                kinds=tuple(each.kind for each, texts in zip(record.references, asked, strict=True) for _ in texts),
+            )
         objects = self._objects(record, pixels)
         if "objects" in self._needs and objects is None and segments is not None:
             objects = self._things(segments)
@@ -336,3 +375,9 @@ def _complete_classes(spec: DatasetSpec, vocabulary: Vocabulary | None) -> Tenso
         return None
     things = torch.tensor(vocabulary.is_thing)
     return things if spec.complete == "things" else torch.zeros_like(things)
+
+
+def _share(text: str, known: set[str]) -> float:
+    """Which part of a text's words is known."""
+    words = text.split()
+    return sum(word in known for word in words) / len(words)

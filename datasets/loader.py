@@ -77,6 +77,7 @@ def _part(spec: DatasetSpec, stream: StreamConfig, root: str | Path, seed: int) 
         seed=own_seed,
         limit=stream.limit,
         max_phrases=stream.max_phrases,
+        absent_phrases=stream.absent_phrases,
         max_objects=stream.max_objects,
         strokes=stream.strokes,
         cache=stream.cache,

@@ -21,7 +21,7 @@ from xdecoder import rle
 
 Polygon = list[float]  # x and y of each corner in turn
 RunLengths = dict[str, Any]  # size (height, width) and counts: lengths, or COCO's text of them
-Outline = list[Polygon] | list[RunLengths]
+Outline = list[Polygon] | list[RunLengths] | list[Polygon | RunLengths]
 
 MOST_CORNERS = 1_000_000  # of one object
 KINDS = "neither a list of polygons nor an RLE"
@@ -37,8 +37,8 @@ def parse(outline: Any) -> Outline:
         return [_run_lengths(outline)]
     if not isinstance(outline, list):
         raise ValueError(f"its segmentation is {KINDS} but {_kind(outline)}")
-    if outline and isinstance(outline[0], Mapping):
-        return [_run_lengths(each) for each in outline]
+    if any(isinstance(each, Mapping) for each in outline):
+        return [part for each in outline for part in (parse(each) if isinstance(each, Mapping) else parse([each]))]
     polygons = _polygons(outline)
     for polygon in polygons:
         _check_polygon(polygon)

@@ -33,6 +33,8 @@ class Reference:
     outline: Any  # COCO polygons or RLE
     sentences: tuple[str, ...]
     id: int | str = 0
+    kind: str = ""  # of question, for scores by kind
+    about: str = ""  # what kind of thing it is, in the words of `Record.shows`; empty where it is not known
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Record:
     label: int | None = None  # class of the whole picture
     questions: tuple[Question, ...] = ()
     objects: tuple[Path, ...] = ()  # mask images of objects to be marked
+    shows: frozenset[str] | None = None  # every kind of thing that the picture has; None where it is not known
     turn: Turn = "stored"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -76,6 +77,12 @@ def phrases(scene: Scene, thing: Thing, rng: np.random.Generator, limit: int = 3
         if left and len(chosen) < limit:
             chosen.append(left[rng.integers(len(left))])
     return chosen[: int(rng.integers(1, limit + 1))]
+
+
+def pair_named(text: str) -> str:
+    """The first colour and shape that stand beside each other in a text, such as "red star"; empty where none do."""
+    words = text.split()
+    return next((f"{a} {b}" for a, b in pairwise(words) if a in COLOURS and b in SHAPES), "")
 
 
 def _plain(thing: Thing) -> list[tuple[str, Fits]]:

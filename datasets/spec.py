@@ -30,6 +30,8 @@ EVALUATORS = {
     "semantic": "datasets.evaluators.semantic:SemanticEvaluator",
     "iiou": "datasets.evaluators.cityscapes:InstanceIouEvaluator",
     "referring": "datasets.evaluators.referring:ReferringEvaluator",
+    "grefcoco": "datasets.evaluators.grefcoco:GrefcocoEvaluator",
+    "saco": "datasets.evaluators.saco:SacoEvaluator",
     "captioning": "datasets.evaluators.captioning:CaptionEvaluator",
     "attributes": "datasets.evaluators.attributes:AttributeEvaluator",
     "retrieval": "datasets.evaluators.retrieval:RetrievalEvaluator",
@@ -47,6 +49,8 @@ READERS = {
     "captions": "datasets.readers.captions:CaptionsSpec",
     "karpathy": "datasets.readers.karpathy:KarpathySpec",
     "refer": "datasets.readers.refer:ReferSpec",
+    "grefer": "datasets.readers.grefer:GreferSpec",
+    "saco": "datasets.readers.saco:SacoSpec",
     "vqa": "datasets.readers.vqa:VqaSpec",
     "yolo": "datasets.readers.yolo:YoloSpec",
     "labelme": "datasets.readers.labelme:LabelMeSpec",
@@ -100,6 +104,9 @@ class Protocol(Config):
 
     together: bool = False
     """Referring: whether all phrases of a picture are read in one pass, in which they see each other, or each as if alone."""
+
+    several: bool = False
+    """Referring: whether all that a phrase means is asked for, one by one."""
 
     rule: ClickRule = "euclid"
     """Interactive: by which distance the next click is chosen; published numbers use "published"."""

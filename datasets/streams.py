@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, SerializeAsAny, Tag, model_validator
 
@@ -55,6 +55,10 @@ class StreamConfig(Config):
     places: bool = False
     """Where class names stand in for phrases: call a thing by where it lies among others of its class ("left dog"), most of the
     time, or by the bare name; False: by the name in a random sentence, which means all of them (published)."""
+    absent_phrases: Annotated[int, Field(ge=0)] = 0
+    """Phrases of other pictures a picture, at most, which the network learns to find nothing for; how many is drawn, from none
+    on. Only sets that know what their phrases are about have some: those about a kind of thing (in generated sets a colour and
+    shape, else a category) of which the picture has none."""
     max_objects: Positive = 10
     """Objects a picture that are marked, at most."""
     strokes: Annotated[tuple[Kind, ...], Field(min_length=1)] = KINDS
@@ -92,10 +96,14 @@ class EvaluationConfig(Config):
     """Use only the first so many pictures."""
     label: str | None = None
     """Prefix of the results' names; by default the data set's name."""
+    vocabulary: Literal["global", "present"] = "global"
+    """Which class names a picture is asked for: all of the set's, or those alone that its annotation holds. These tell how
+    well regions are found where their names are known; the results' names end in `_present`, as the two cannot be compared."""
 
     @property
     def prefix(self) -> str:
-        return self.label or (self.dataset if isinstance(self.dataset, str) else self.dataset.name)
+        name = self.label or (self.dataset if isinstance(self.dataset, str) else self.dataset.name)
+        return name if self.vocabulary == "global" else f"{name}_present"
 
 
 class DataConfig(Config):
@@ -105,6 +113,9 @@ class DataConfig(Config):
     """Folder of all data sets, relative to the current one."""
     train: tuple[StreamConfig, ...] = ()
     evaluate: tuple[EvaluationConfig, ...] = ()
+    fit: tuple[EvaluationConfig, ...] = ()
+    """Sets, apart from those that are measured on, on which `eval.py fit` fits thresholds to a trained network; each for one
+    task."""
     own: Path | None = None
     """Your own data, a folder or a COCO JSON, which streams and entries know as `own_train` and `own_val`; see
     demo/finetune_own_data.md for the formats, which are told apart by what lies there."""
@@ -132,7 +143,7 @@ class DataConfig(Config):
             exclude = {"exclude": [found(each) for each in entry["exclude"]]} if isinstance(entry.get("exclude"), list) else {}
             return {**entry, "dataset": found(entry["dataset"]), **exclude}
 
-        lists = {key: settings[key] for key in ("train", "evaluate") if isinstance(settings.get(key), list)}
+        lists = {key: settings[key] for key in ("train", "evaluate", "fit") if isinstance(settings.get(key), list)}
         return {**settings, **{key: [filled(entry) for entry in entries] for key, entries in lists.items()}}
 
 

@@ -209,7 +209,9 @@ class SavedAnswers:
         rows = sorted(self._rows(kind, sample), key=lambda row: row["index"])
         where = f"{list_file(self.folder, kind)}: picture {sample.id}"
         masks = [outline_mask(row["segmentation"], *sample.output_size, where=where) for row in rows]
-        return ReferringResult(_stack(masks, sample), torch.tensor([row["score"] for row in rows], dtype=torch.float64))
+        found = [bool(row.get("found", mask.any())) for row, mask in zip(rows, masks, strict=True)]
+        scores = torch.tensor([row["score"] for row in rows], dtype=torch.float64)
+        return ReferringResult(_stack(masks, sample), scores, torch.tensor(found, dtype=torch.bool))
 
     def _caption(self, kind: str, sample: Sample) -> CaptionResult:
         return CaptionResult(self._only(kind, sample)["caption"])
@@ -294,10 +296,10 @@ def _file_of(task: str) -> str:
 
 def _mask_rows(result: ReferringResult, sample: Sample) -> list[Row]:
     texts = sample.phrases.texts if sample.phrases else ()
-    rows = zip(texts, _codes(result.masks), result.scores.tolist(), strict=True)
+    rows = zip(texts, _codes(result.masks), result.scores.tolist(), result.there.tolist(), strict=True)
     return [
-        {"image_id": sample.id, "index": i, "phrase": text, "segmentation": code, "score": score}
-        for i, (text, code, score) in enumerate(rows)
+        {"image_id": sample.id, "index": i, "phrase": text, "segmentation": code, "score": score, "found": found}
+        for i, (text, code, score, found) in enumerate(rows)
     ]
 
 

@@ -110,8 +110,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", required=True, metavar="NAME", help="as the server knows it")
     parser.add_argument("--checkpoint", metavar="FILE", help="a network of ours or a published one (default: the quickstart's)")
     parser.add_argument("--inpainter", metavar="NAME", help="a diffusers network that paints new things (default: none)")
-    kind = number(-1.0, 1.0)
-    parser.add_argument("--threshold", type=kind, default=0.1, metavar="P", help="least cosine of what counts as found")
+    kind, least = number(-1.0, 1.0), "least cosine of a phrase and its region (default: the network's own)"
+    parser.add_argument("--threshold", type=kind, metavar="P", help=least)
     parser.add_argument(
         "--seconds", type=number(0.001, 86400), default=120.0, metavar="S", help="most time of an answer (default: %(default)s)"
     )

@@ -60,6 +60,12 @@ def main(
     return guarded(lambda: _main(ask, output, texts, arguments, parser), debug="--debug" in arguments)
 
 
+def threshold(parser: argparse.ArgumentParser) -> None:
+    """The option of demos that look for what a phrase means."""
+    least = "least cosine of a phrase and its region; -1 finds something for each (default: the network's own)"
+    parser.add_argument("--threshold", type=float, metavar="P", help=least)
+
+
 def _main(ask: Ask, output: str, texts: Sequence[str], arguments: Sequence[str], parser: argparse.ArgumentParser) -> int:
     parser.add_argument("--checkpoint", metavar="FILE", help="a network of ours or a published one, a path or an address")
     parser.add_argument("--images", nargs="+", metavar="FILE", help="what to look at (default: a photograph of a cup)")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from common import Predictor, Question, main
+from common import Predictor, Question, main, threshold
 from PIL import Image
 
 from xdecoder.inference.drawing import draw_masks
@@ -16,7 +16,7 @@ from xdecoder.inference.drawing import draw_masks
 def ask(predictor: Predictor, question: Question) -> Image.Image:
     """A sentence about what a phrase means."""
     picture = predictor.encode(question.images[0])
-    masks = picture.refer(question.texts[:1]).masks
+    masks = picture.refer(question.texts[:1], question.options.threshold).masks
     if not masks.any():
         raise ValueError(f"{question.texts[0]!r} means nothing in this picture, so there is no region to describe")
     sentence = picture.caption(region=masks[0])
@@ -25,4 +25,4 @@ def ask(predictor: Predictor, question: Question) -> Image.Image:
 
 
 if __name__ == "__main__":
-    sys.exit(main(ask, "ref_cap.png", texts=("water",)))
+    sys.exit(main(ask, "ref_cap.png", texts=("water",), options=threshold))

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import sys
 
-from common import Predictor, Question, main
+from common import Predictor, Question, main, threshold
 from PIL import Image
 
 
 def ask(predictor: Predictor, question: Question) -> Image.Image:
     """Segmentation of what phrases mean."""
-    return predictor.refer(question.images[0], question.texts).draw()
+    found = predictor.refer(question.images[0], question.texts, question.options.threshold)
+    for phrase in found.absent:
+        print(f"not there: {phrase}")
+    return found.draw()
 
 
 if __name__ == "__main__":
-    sys.exit(main(ask, "refseg.png", texts=("The larger watermelon.", "White tea pot.", "Flower bunch.")))
+    sys.exit(main(ask, "refseg.png", texts=("The larger watermelon.", "White tea pot.", "Flower bunch."), options=threshold))

@@ -28,13 +28,16 @@ def quickstart(config: ExperimentConfig, options: object) -> int:
     stages = {
         "prepare": ["-m", "datasets.prepare", "shapes", "--root", str(config.data.root)],
         "train": [*_launcher(), "train.py", *given],
+        "fit": ["eval.py", "fit", *given],
         "evaluate": ["eval.py", *given],
         "report": ["demo/report.py", str(config.output), "--command", "make quickstart"],
     }
     report = config.output / "report.html"
     seconds: dict[str, float] = {}
     for name, arguments in stages.items():
-        if name in ("evaluate", "report") and _is_newer(report, config.model_file):
+        if name in ("fit", "evaluate", "report") and _is_newer(report, config.model_file):
+            continue
+        if name == "fit" and not config.data.fit:
             continue
         print(f"== {name}", flush=True)
         start = time.monotonic()

@@ -50,11 +50,11 @@ class PaintedPicture:
         """Whether there is anything of the colour that is asked about."""
         return Answer("yes" if self._mask(question).any() else "no", 0.75)
 
-    def refer(self, phrases: Sequence[str]) -> Regions:
-        """The pixels of the colour that a phrase names; the cosine grows with their number."""
+    def refer(self, phrases: Sequence[str], threshold: float | None = None) -> Regions:
+        """The pixels of the colour that a phrase names; the cosine grows with their number, and 0.1 was fitted."""
         masks = np.stack([self._mask(phrase) for phrase in phrases])
         scores = torch.tensor([min(1.0, float(mask.mean()) * 10) for mask in masks])
-        return Regions(self.image, tuple(phrases), scores, _logits(masks))
+        return Regions(self.image, tuple(phrases), scores, _logits(masks), 0.1 if threshold is None else threshold)
 
     def instances(self, names: Sequence[str], threshold: float = 0.0) -> Instances:
         """One thing for each name that has pixels."""

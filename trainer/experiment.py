@@ -43,6 +43,7 @@ FREE_TO_CHANGE = (
     "data.workers",
     "data.max_bad_samples",
     "data.evaluate",
+    "data.fit",
     "trainer.steps",
     "trainer.log_every",
     "trainer.save_every",
@@ -239,7 +240,8 @@ def load_model(config: ExperimentConfig, source: str | Path | None, device: torc
         raise ConfigError(
             f"{found.path}: checkpoint of another architecture than the experiment's (they differ in model.{key})"
         )
-    model = replace(found, protocol=protocol_of(config.tasks, config.data)).build(device)
+    fitted = {"fitted": found.protocol.fitted, "fitted_on": found.protocol.fitted_on}
+    model = replace(found, protocol=protocol_of(config.tasks, config.data).model_copy(update=fitted)).build(device)
     model.keep_texts(config.output / "texts")
     return model
 

@@ -18,9 +18,17 @@ OF_LOSSES = ("weight", "factor", "layers", "points", "matching")
 Settings = TypeVar("Settings", bound=Config)
 
 
-def settings_for(spec: DatasetSpec, tasks: TasksConfig) -> TasksConfig:
-    """The tasks' settings for one set: what the experiment says, and where it says nothing the set's own protocol."""
-    return _filled(tasks, spec.measured_with.model_dump())
+def settings_for(spec: DatasetSpec, tasks: TasksConfig, fitted: Mapping[str, Mapping[str, Any]] | None = None) -> TasksConfig:
+    """The tasks' settings for one set: what the experiment says, and where it says nothing the set's own protocol.
+
+    fitted: by task, what was fitted to the network that is asked; taken where the experiment says nothing.
+    """
+    settings = _filled(tasks, spec.measured_with.model_dump())
+    changed = {}
+    for task, values in (fitted or {}).items():
+        said = getattr(tasks, task).model_fields_set
+        changed[task] = getattr(settings, task).model_copy(update={key: values[key] for key in values if key not in said})
+    return settings.model_copy(update=changed)
 
 
 def _filled(settings: Settings, wanted: Mapping[str, Any]) -> Settings:

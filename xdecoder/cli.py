@@ -45,7 +45,7 @@ NAMING = ("--classes", "--things", "--names", "--labels", "--phrases", "--texts"
 SAVED = ("json", "png", "coco", "yolo", "labelstudio", "geojson")
 """What --save writes for each picture; of COCO one file for all, and of YOLO the names besides."""
 _TOO_LITTLE_MEMORY = ("out of memory", "allocate memory")  # of a GPU, of the machine
-SIMILARITY = "least similarity, -1 to 1, of a phrase and a region that counts as found"
+SIMILARITY = "least similarity, -1 to 1, of a phrase and its region; -1 finds something for each"
 
 EXAMPLES = """\
 examples:
@@ -56,6 +56,8 @@ examples:
   xdecoder panoptic https://example.org/street.jpg --urls --things car --checkpoint focal-t --out answers
   xdecoder retrieve photos/ --text "pizza on the plate" --checkpoint model.pt --out answers
   xdecoder edit table.jpg "remove the left cup, then make the table blue" --checkpoint model.pt --out answers
+  xdecoder everything photos/ --checkpoint model.pt --out answers
+  xdecoder label sam.json --images photos/ --names cup table --checkpoint model.pt --out labelled.json
   xdecoder export --checkpoint model.pt --out model.onnx --things car person --stuff road sky
 
 Without --out, one line of JSON a picture goes to the standard output. A list too long for the
@@ -213,7 +215,7 @@ def _images(options: argparse.Namespace) -> list[str]:
         ValueError: where none is named.
     """
     found: list[str] = list(options.images)
-    for name in ("things", "stuff", "classes", "phrases"):
+    for name in ("things", "stuff", "classes", "phrases", "names"):
         names: list[str] = getattr(options, name, [])
         if not found and names and _is_image(names[-1]):
             last = next(i for i, each in enumerate(names) if all(_is_image(other) for other in names[i:]))
@@ -341,6 +343,17 @@ def _export(options: argparse.Namespace) -> int:
     return 0
 
 
+def _label(options: argparse.Namespace) -> int:
+    from xdecoder.inference import labelling
+
+    def tell(left: int) -> None:
+        _show(f"{left} pictures left" if left else "")
+
+    write_json(options.out, labelling.label_file(_load(options), options.file, options.images, options.names, tell))
+    print(options.out)
+    return 0
+
+
 def _inspect(options: argparse.Namespace) -> int:
     from xdecoder.inspection import inspect
 
@@ -366,8 +379,14 @@ def _instances(model: Predictor, pictures: list[Picture], options: argparse.Name
 
 
 def _refer(model: Predictor, pictures: list[Picture], options: argparse.Namespace) -> list[Answer]:
-    found = model.refer(pictures, options.phrases)
+    ask = model.refer_all if options.all else model.refer
+    found = ask(pictures, options.phrases, options.threshold)
     return [Answer(result.to_json(), result.draw, result, options.phrases) for result in found]
+
+
+def _everything(model: Predictor, pictures: list[Picture], options: argparse.Namespace) -> list[Answer]:
+    found = model.everything(pictures, options.names)
+    return [Answer(result.to_json(), result.draw, result, options.names) for result in found]
 
 
 def _caption(model: Predictor, pictures: list[Picture], options: argparse.Namespace) -> list[Answer]:
@@ -602,6 +621,13 @@ def _parser() -> argparse.ArgumentParser:
 
     added = about_images("refer", "find what phrases mean", _refer)
     added.add_argument("--phrases", nargs="+", metavar="TEXT", required=True, help="such as 'the cup on the left'")
+    added.add_argument(
+        "--all", action="store_true", help="find all that a phrase means, one by one, and not the likeliest alone"
+    )
+    _threshold(added, None, SIMILARITY, least=-1.0)
+
+    added = about_images("everything", "find all regions, whatever they are", _everything)
+    added.add_argument("--names", **one_of_two, help="what they may be called (default: they get numbers)")
 
     added = about_images("caption", "describe pictures, or a region of one", _caption)
     added.add_argument(
@@ -619,7 +645,7 @@ def _parser() -> argparse.ArgumentParser:
     added = about_images("edit", "change pictures as an instruction says; the edited picture is written to --out", _edit)
     added.add_argument("instruction", metavar="INSTRUCTION", help="such as 'replace the left cup with a vase of tulips'")
     _inpainter(added)
-    _threshold(added, 0.1, SIMILARITY, least=-1.0)
+    _threshold(added, None, SIMILARITY, least=-1.0)
 
     added = command("serve-mcp", "give language models tools to look at pictures with, over the Model Context Protocol", None)
     added.add_argument(
@@ -629,7 +655,7 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument(
         "--seconds", type=number(0.001, 86400), default=120.0, metavar="S", help="most time of a call (default: %(default)s)"
     )
-    _threshold(added, 0.1, SIMILARITY, least=-1.0)
+    _threshold(added, None, SIMILARITY, least=-1.0)
     _inpainter(added)
     _device(added)
     added.set_defaults(run=_serve_mcp)
@@ -645,6 +671,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     _device(added)
     added.set_defaults(run=_serve_http)
+
+    added = command("label", "give the masks of a COCO JSON, such as SAM's, the likeliest of some names", None)
+    added.add_argument("file", type=Path, metavar="FILE", help="its annotations need image_id and segmentation")
+    added.add_argument("--images", type=Path, required=True, metavar="FOLDER", help="where its pictures lie")
+    added.add_argument("--names", **names, required=True, help="what the masks may show")
+    added.add_argument("--out", type=Path, required=True, metavar="FILE", help="the same JSON with categories and scores")
+    _device(added)
+    added.set_defaults(run=_label)
 
     added = commands.add_parser("inspect", help="say what a checkpoint is, without building its network", formatter_class=form)
     added.add_argument("file", type=Path, metavar="FILE", help="a network or a training state, of ours or somebody else's")

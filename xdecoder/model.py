@@ -31,6 +31,7 @@ from xdecoder.pixel_decoders import FpnConfig, PixelDecoderConfig
 from xdecoder.pixel_decoders.deformable import DeformableLayer, DeformablePixelDecoder
 from xdecoder.pixel_decoders.fpn import EncoderLayer
 from xdecoder.postprocessing import Evidence
+from xdecoder.regions import Proposals
 from xdecoder.rng import generator, with_drawn_captions
 from xdecoder.seem.encoder import StrokeEncoder, StrokesConfig
 from xdecoder.types import Batch
@@ -143,6 +144,15 @@ class EncoderDecoder(Network):
     def evidence(self, features: Encoded, prompts: Sequence[str], settings: Any, image: int = 0) -> Evidence:
         found: Evidence = settings.build().evidence(self, features, prompts, image)
         return found
+
+    def proposals(self, features: Encoded, image: int = 0) -> Proposals:
+        objects, first = features.latents.predictions[-1]["object"], features.decoder.table.interpolation
+        masks = torch.einsum("nc,chw->nhw", objects.mask[image], features.mask[image])
+        return Proposals(objects.semantic[image], masks, features.padded, features.sizes[image], first=first)
+
+    def likelihoods(self, vectors: Tensor, prompts: Sequence[str], settings: Any) -> Tensor:
+        texts = self.class_texts(prompts, settings)[:-1]  # without the background
+        return cosine_logits(vectors, texts, self.language.logit_scale, clamp=False).softmax(-1)
 
     def graph(self, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
         mean, std = (torch.tensor(values, device=images.device)[:, None, None] for values in (PIXEL_MEAN, PIXEL_STD))

@@ -24,6 +24,7 @@ from xdecoder.losses.context import StepContext
 from xdecoder.plugins import find
 from xdecoder.postprocessing import Evidence
 from xdecoder.protocol import Protocol
+from xdecoder.regions import Proposals
 from xdecoder.types import Batch
 
 NETWORKS = {
@@ -188,6 +189,21 @@ class Network(nn.Module, ABC):
             image: which of the encoded images.
         """
         raise ValueError(self.cannot("segment"))
+
+    def proposals(self, features: Any, image: int = 0) -> Proposals:
+        """The regions that are seen in an encoded image, before anybody names them.
+
+        Raises:
+            ValueError: if networks of this kind find regions only by their names.
+        """
+        raise ValueError(self.cannot("find regions without their names"))
+
+    def likelihoods(self, vectors: Tensor, prompts: Sequence[str], settings: Any) -> Tensor:
+        """How likely each class is, for vectors (N, D) of regions: (N, K), rows that sum to one; there is no background.
+
+        settings: as for `evidence`.
+        """
+        raise ValueError(self.cannot("name regions"))
 
     def repeated_layers(self) -> list[RepeatedLayer]:
         """What is sharded and recomputed one at a time."""

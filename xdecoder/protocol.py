@@ -15,6 +15,11 @@ class Protocol(Config):
     tasks: Mapping[str, Mapping[str, Any]] = {}
     """Settings by task (`xdecoder.tasks.TasksConfig`): templates, background, thresholds, early rejection, how captions are
     written, with which it was measured."""
+    fitted: Mapping[str, Mapping[str, Any]] = {}
+    """Settings by task that were fitted to this network's own answers on validation data, such as the least score of a phrase
+    that means something; they go before those of `tasks`."""
+    fitted_on: Mapping[str, Mapping[str, Any]] = {}
+    """By task, on what these were fitted, by which rule, and what came of it there."""
     images: Mapping[str, Resizing] = {}
     """By task, how images were resized when it was measured."""
     taught: Mapping[str, tuple[str, ...]] = {}

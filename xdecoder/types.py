@@ -61,6 +61,8 @@ class Phrases:
     masks: Tensor  # (P, H, W) bool
     written: bool = True  # by a person for this picture; False: names of classes stand in
     meanings: tuple[str, ...] = ()  # P: what each text stands for, where several wordings mean one thing; () = itself
+    kinds: tuple[str, ...] = ()  # P: of question, for scores by kind; () = all of one kind
+    absent: tuple[str, ...] = ()  # in training, phrases that mean nothing in this picture
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,13 @@ class SegmentationResult:
 class ReferringResult:
     masks: Tensor  # (P, H, W) bool, in the order of the phrases
     scores: Tensor  # (P,) cosine of the chosen query and the phrase
+    found: Tensor | None = None  # (P,) bool: whether what a phrase means is there; None: wherever a mask has pixels
+    instances: tuple[InstanceResult, ...] = ()  # of each phrase all that it means, labels 0; () = not asked for
+
+    @property
+    def there(self) -> Tensor:
+        """(P,) bool: which phrases mean something that is there."""
+        return self.masks.flatten(1).any(dim=1) if self.found is None else self.found
 
 
 @dataclass(frozen=True)

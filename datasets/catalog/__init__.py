@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 
-from datasets.catalog import coco, interactive, scenes, wild
+from datasets.catalog import coco, concepts, interactive, scenes, wild
 from datasets.readers.captions import CaptionsSpec
 from datasets.readers.class_folders import ClassFoldersSpec
 from datasets.readers.coco import CocoSpec
 from datasets.readers.columns import ArrowSpec
+from datasets.readers.grefer import GreferSpec
 from datasets.readers.karpathy import KarpathySpec
 from datasets.readers.label_images import LabelImagesSpec
 from datasets.readers.own import OwnSpec
@@ -35,6 +36,19 @@ def _shapes(split: str, evaluators: tuple[EvaluatorName, ...]) -> DatasetSpec:
         evaluators=evaluators,
         drawn=f"generated scenes ({', '.join(SHAPES)} on {', '.join(STUFF)})",
         protocol=SHAPES_PROTOCOL,
+    )
+
+
+def _shapes_absent(part: str) -> DatasetSpec:
+    return GreferSpec(
+        name="shapes_absent" if part == "test" else f"shapes_absent_{part}",
+        images="shapes/images/val",
+        phrases="shapes/annotations/grefs_val.json",
+        instances="shapes/annotations/instances_val.json",
+        subset=part,
+        evaluators=("grefcoco",),
+        protocol="every second generated scene: each colour and shape that it shows, and two that it does not "
+        "(easy: neither is there; hard: both are, but not together); shapes_absent_fit has the other scenes",
     )
 
 
@@ -193,6 +207,8 @@ CATALOG: dict[str, DatasetSpec] = {
         _shapes("train", _EVALUATORS),
         _shapes("val", (*_EVALUATORS, "vqa")),
         _shapes("novel", _EVALUATORS),
+        _shapes_absent("test"),
+        _shapes_absent("fit"),
         _camvid("train", 367),
         _camvid("val", 101),
         _camvid("test", 233),
@@ -227,6 +243,7 @@ CATALOG: dict[str, DatasetSpec] = {
         *scenes.SPECS,
         *wild.SPECS,
         *interactive.SPECS,
+        *concepts.SPECS,
         OwnSpec(name="own_train", images="", part="train"),
         OwnSpec(name="own_val", images="", part="val"),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datasets.readers.coco import CocoSpec
+from datasets.readers.grefer import GreferSpec
 from datasets.readers.karpathy import KarpathySpec
 from datasets.readers.label_images import LabelImagesSpec
 from datasets.readers.vqa import VqaSpec
@@ -121,6 +122,19 @@ def _referring() -> list[DatasetSpec]:
     return specs
 
 
+def _grefcoco(split: str) -> DatasetSpec:
+    return GreferSpec(
+        name=f"grefcoco_{split}_unc",
+        images="coco/train2014",
+        phrases="grefcoco/grefs(unc).json",
+        instances="grefcoco/instances.json",
+        subset=split,
+        evaluators=("grefcoco",),
+        measured_with=_REFERRING.model_copy(update={"together": False}),
+        protocol="every sentence; nothing is said to be there where the score is below the network's threshold",
+    )
+
+
 def _vqa(split: str, pictures: str, count: int | None, questions: int) -> DatasetSpec:
     answers = None if "test" in split else f"vqa/v2_mscoco_{split}_annotations.json"
     return VqaSpec(
@@ -145,6 +159,7 @@ SPECS: tuple[DatasetSpec, ...] = (
     _karpathy("val", 5000, 25010),
     _karpathy("test", 5000, 25010),
     *_referring(),
+    *map(_grefcoco, ("train", "val", "testA", "testB")),
     _vqa("train2014", "train2014", 82783, 443757),
     _vqa("val2014", "val2014", 40504, 214354),
     _vqa("test-dev2015", "test2015", None, 107394),

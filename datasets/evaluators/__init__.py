@@ -10,11 +10,13 @@ from datasets.evaluators.captioning import CaptionEvaluator
 from datasets.evaluators.cityscapes import CityscapesInstanceEvaluator, InstanceIouEvaluator
 from datasets.evaluators.classification import ClassificationEvaluator
 from datasets.evaluators.evaluator import Evaluator
+from datasets.evaluators.grefcoco import GrefcocoEvaluator
 from datasets.evaluators.instance import InstanceEvaluator
 from datasets.evaluators.interactive import InteractiveEvaluator
 from datasets.evaluators.panoptic import PanopticEvaluator
 from datasets.evaluators.referring import ReferringEvaluator
 from datasets.evaluators.retrieval import RetrievalEvaluator
+from datasets.evaluators.saco import SacoEvaluator
 from datasets.evaluators.semantic import SemanticEvaluator
 from datasets.evaluators.vqa import VqaEvaluator
 from datasets.spec import EVALUATORS, DatasetSpec
@@ -29,12 +31,14 @@ __all__ = [
     "CityscapesInstanceEvaluator",
     "ClassificationEvaluator",
     "Evaluator",
+    "GrefcocoEvaluator",
     "InstanceEvaluator",
     "InstanceIouEvaluator",
     "InteractiveEvaluator",
     "PanopticEvaluator",
     "ReferringEvaluator",
     "RetrievalEvaluator",
+    "SacoEvaluator",
     "SemanticEvaluator",
     "VqaEvaluator",
     "evaluators_for",

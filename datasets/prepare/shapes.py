@@ -15,6 +15,7 @@ import numpy as np
 from pycocotools import mask as rle
 from tqdm import tqdm
 
+from datasets.prepare.absent import write_absent
 from datasets.prepare.painting import Painting, compose, paint
 from datasets.shapes import HELD_OUT, SEEN, SHAPES, STUFF, Thing, captions, phrases, questions
 from xdecoder.files import read_json
@@ -63,6 +64,7 @@ def prepare(
     folder = Path(root) / "shapes"
     if folder.exists() and not force:
         _check_same(folder, settings)
+        write_absent(folder, "val", seed)  # which sets of earlier days lack
         return False
     draft = folder.with_name(f".shapes.{os.getpid()}.part")
     try:
@@ -70,6 +72,7 @@ def prepare(
         with tqdm(total=sum(counts.values()), unit="scene", desc="drawing shapes", disable=None) as progress:
             for split, count in counts.items():
                 _write_split(draft, split, count, side, seed, progress)
+        write_absent(draft, "val", seed)
         _dump(draft / "shapes.json", settings)
         _move(draft, folder)
     finally:

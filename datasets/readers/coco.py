@@ -23,6 +23,7 @@ from datasets.readers.names import Names
 from datasets.readers.schema import MEND, Id, rows_of
 from datasets.readers.vqa import read_questions
 from datasets.records import Contents, Record, Reference, Region, Turn
+from datasets.shapes import pair_named
 from datasets.spec import DatasetSpec, Part, Rename, needs
 from xdecoder.files import read_json, shown
 from xdecoder.language import vocabularies
@@ -95,6 +96,7 @@ class _Sentence(TypedDict):
 class _Phrase(TypedDict):
     id: Id
     image_id: Id
+    category_id: NotRequired[Id | None]
     segmentation: Any
     sentences: NotRequired[list[_Sentence]]
 
@@ -192,7 +194,8 @@ class CocoSpec(LabelImageKeys, VocabularyKeys, DatasetSpec):
             vocabulary, regions, maps = _panoptic(files[main], self, root / str(self.panoptic_images), found)
         elif main == "instances":
             vocabulary, regions = _instances(files[main], self, found)
-        references = _references(files["phrases"], found) if "phrases" in files else {}
+        references = _references(files["phrases"], found, bool(self.scenes)) if "phrases" in files else {}
+        shows = _pairs_of(root / self.scenes) if self.scenes else _kinds_of(files[main]) if regions is not None else {}
         captions, nouns = _captions(files["captions"], found) if "captions" in files else ({}, {})
         answers = root / self.answers if self.answers else None
         asked = read_questions(root / self.questions, answers)[1] if self.questions else {}
@@ -217,6 +220,7 @@ class CocoSpec(LabelImageKeys, VocabularyKeys, DatasetSpec):
                 questions=asked.get(key, ()),
                 label_map=root / self.labels / renamed(name, self.label_rename) if main == "panoptic" and self.labels else None,
                 turn=self.turn,
+                shows=shows.get(str(key), frozenset()) if shows else None,
             )
 
         pictures = files[main].pictures
@@ -436,8 +440,29 @@ def _check_learnable(regions: Mapping[Id, Sequence[Region]], path: Path, found: 
         found.add("crowds", what, "set iscrowd to 0 for single objects; CVAT writes 1 for every mask")
 
 
-def _references(file: File, found: Findings) -> dict[Id, tuple[Reference, ...]]:
-    """Sentences stand in the annotation itself (merged form), or in `refs` that point at it; one entry an object."""
+def _pairs_of(scenes: Path) -> dict[str, frozenset[str]]:
+    """The colours and shapes of each generated picture's things, such as "red star"."""
+    content = read_json(scenes)
+    try:
+        things = [(str(scene["image_id"]), scene["objects"]) for scene in content["images"]]
+        return {key: frozenset(f"{thing['colour']} {thing['shape']}" for thing in objects) for key, objects in things}
+    except (KeyError, TypeError):
+        raise refuse(f"{scenes}: expected scenes with images, each an image_id and objects with colour and shape") from None
+
+
+def _kinds_of(file: File) -> dict[str, frozenset[str]]:
+    """The categories of each picture's objects, crowds among them."""
+    kinds: dict[str, set[str]] = defaultdict(set)
+    for row in file.content["annotations"]:
+        kinds[str(row["image_id"])] |= {str(info["category_id"]) for info in row.get("segments_info", (row,))}
+    return {key: frozenset(held) for key, held in kinds.items()}
+
+
+def _references(file: File, found: Findings, generated: bool) -> dict[Id, tuple[Reference, ...]]:
+    """Sentences stand in the annotation itself (merged form), or in `refs` that point at it; one entry an object.
+
+    What an object is, is its category, or in a generated set its colour and shape, which its phrases name first.
+    """
     said: dict[Id, list[_Sentence]] = defaultdict(list)
     for ref in file.rows(_REFS, "refs") if "refs" in file.content else ():
         said[ref["ann_id"]] += ref["sentences"]
@@ -450,7 +475,9 @@ def _references(file: File, found: Findings) -> dict[Id, tuple[Reference, ...]]:
         texts = tuple(text for text in texts if text)
         outline = checked_outline(row, file, found) if texts else []
         if outline:
-            references[row["image_id"]].append(Reference(outline, texts, row["id"]))
+            kind = row.get("category_id")
+            about = pair_named(texts[0]) if generated else "" if kind is None else str(kind)
+            references[row["image_id"]].append(Reference(outline, texts, row["id"], about=about))
     return {image: tuple(held) for image, held in references.items()}
 
 

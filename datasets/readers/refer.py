@@ -79,7 +79,7 @@ class ReferSpec(DatasetSpec):
         """Records of the pictures of one split that somebody refers to, in the order of the instances' `images`."""
         references: dict[Any, list[Reference]] = defaultdict(list)
         path = root / self.instances
-        images, annotations = _instances(path)
+        images, annotations = read_instances(path)
         for ref in refs(root / self.phrases, self.subset):
             if ref["ann_id"] not in annotations:
                 raise ValueError(f"{path}: lacks annotation {ref['ann_id']}, which {self.phrases} refers to")
@@ -142,7 +142,8 @@ def _plain_pickle(path: Path) -> Any:
         raise ValueError(f"{path}: expected a pickle of plain lists and texts, as RefCOCO's authors made ({error})") from None
 
 
-def _instances(path: Path) -> tuple[dict[Any, Json], dict[Any, Json]]:
+def read_instances(path: Path) -> tuple[dict[Any, Json], dict[Any, Json]]:
+    """Pictures and annotations of a COCO JSON by their ids; raises ValueError if it is none."""
     content = read_json(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected COCO instances, an object with 'images' and 'annotations'")

@@ -226,6 +226,65 @@ def refer(root: Path, folder: str, by: str, split: str, merged: bool) -> Found:
     return {1: ("the left dog", "a dog", "cat"), 2: ("bird below",)}
 
 
+def grefcoco(root: Path, split: str) -> Found:
+    """Of the first picture one object, both (a polygon and run lengths) and nothing; of the second its one object."""
+    images = [{"id": i, "file_name": f"COCO_train2014_{i:012d}.jpg", "height": HEIGHT, "width": WIDTH} for i in (1, 2, 3)]
+    for image in images:
+        painted(root / "coco/train2014" / image["file_name"], image["id"])
+    outlines = {10: (1, polygon(0, 0, 8, 12)), 11: (1, run_lengths(quarters(0, 1, 0, 0))), 12: (2, polygon(8, 0, 16, 12))}
+    annotations = [
+        {
+            "id": key,
+            "image_id": image,
+            "category_id": 1,
+            "iscrowd": 0,
+            "area": 96,
+            "bbox": [0, 0, 1, 1],
+            "segmentation": outline,
+        }
+        for key, (image, outline) in outlines.items()
+    ]
+    said = [(1, [10], "The LEFT dog"), (1, [10, 11], "both"), (1, [-1], "a cat"), (2, 12, "below"), (3, [-1], "elsewhere")]
+    refs = [
+        {
+            "ref_id": i,
+            "ann_id": meant,
+            "image_id": image,
+            "category_id": meant,
+            "split": split if image < 3 else "another",
+            "sentences": [{"raw": text, "sent": text.lower(), "tokens": text.split(), "sent_id": i}],
+        }
+        for i, (image, meant, text) in enumerate(said)
+    ]
+    write_json(root / "grefcoco/instances.json", {"images": images, "annotations": annotations, "categories": []})
+    write_json(root / "grefcoco/grefs(unc).json", refs)
+    return {1: ("the left dog", "both", "a cat"), 2: ("below",)}
+
+
+def saco(root: Path, subset: str) -> Found:
+    """Two pictures and four phrases, of which one was not annotated to the end by the second annotator."""
+    home = root / "saco_gold"
+    file = {"food": "fg_food", "sports": "fg_sports_equipment"}.get(subset, subset)
+    folder = "sa1b-images" if subset == "sa1b" else "metaclip-images"
+    images = []
+    for key, (picture, text) in enumerate((("a", "Dog"), ("a", "zebra"), ("b", "cat"), ("b", "grass")), start=1):
+        painted(home / folder / f"1/{picture}.jpg")
+        where = {"file_name": f"1/{picture}.jpg", "width": WIDTH, "height": HEIGHT}
+        images.append({"id": key, **where, "text_input": text, "is_instance_exhaustive": 1, "is_pixel_exhaustive": 1})
+    outline = {1: (quarters(1, 0, 0, 0), quarters(0, 1, 0, 0)), 3: (quarters(0, 0, 1, 0),), 4: (quarters(1, 1, 1, 1),)}
+    rows = [
+        {"id": i, "image_id": key, "category_id": 1, "iscrowd": 0, "area": 0.25, "bbox": [0, 0, 1, 1]}
+        | {"segmentation": run_lengths(mask)}
+        for key, masks in outline.items()
+        for i, mask in enumerate(masks)
+    ]
+    for who in "abc":
+        asked = [{**image, "is_instance_exhaustive": int(who != "b" or image["id"] != 4)} for image in images]
+        kept = rows if who == "a" else [row for row in rows if row["id"] == 0]
+        write_json(home / f"gt-annotations/gold_{file}_merged_{who}_release_test.json", {"images": asked, "annotations": kept})
+    return {1: ("Dog",), 2: ("zebra",), 3: ("cat",)}
+
+
 def vqa(root: Path, split: str, images: str) -> Found:
     for number in (9, 25):
         painted(root / f"coco/{images}/COCO_{images}_{number:012d}.jpg", number)
@@ -457,6 +516,10 @@ def writers(imagenet_folders: tuple[str, ...], wild: dict[str, tuple[str, ...]])
         for split in ("train", "val", *(("testA", "testB") if by == "unc" else ("test",))):
             table[f"{data}_{split}_{by}"] = lambda root, f=folder, b=by, s=split: refer(root, f, b, s, True)
             table[f"refer_{data}_{split}_{by}"] = lambda root, f=folder, b=by, s=split: refer(root, f, b, s, False)
+    for split in ("train", "val", "testA", "testB"):
+        table[f"grefcoco_{split}_unc"] = lambda root, s=split: grefcoco(root, s)
+    for subset in ("metaclip", "sa1b", "attributes", "crowded", "wiki_common", "food", "sports"):
+        table[f"saco_gold_{subset}"] = lambda root, s=subset: saco(root, s)
     for split in ("train", "val"):
         table[f"refcocog_{split}_google"] = lambda root, s=split: refer(root, "refcocog", "google", s, True)
         table[f"refer_refcocog_{split}_google"] = lambda root, s=split: refer(root, "refcocog", "google", s, False)

@@ -40,7 +40,13 @@ pytestmark = pytest.mark.slow
 WILD = {name: vocabularies.load(f"seginw:{name}").vocabulary.names for name in NAMES}
 WRITERS = writers(tuple(str(key) for key in vocabularies.load("imagenet_1000").ids), WILD)
 ELSEWHERE = ("shapes_", "coco_kit_", "own_", "vlp_", "coco_2017_train_panoptic_filt")  # other tests have them
-SECOND_ROWS = ("train", "10shot", "refer_", "restval")  # of one format, for which the network need not run again
+SECOND_ROWS = (
+    "train",
+    "10shot",
+    "refer_",
+    "restval",
+    "grefcoco_test",
+)  # of one format, for which the network need not run again
 TASK_OF = {
     "panoptic": "segmentation",
     "instance": "segmentation",
@@ -48,6 +54,8 @@ TASK_OF = {
     "cityscapes_instance": "segmentation",
     "iiou": "segmentation",
     "referring": "referring",
+    "grefcoco": "referring",
+    "saco": "referring",
     "captioning": "captioning",
     "retrieval": "retrieval",
     "classification": "classification",
@@ -60,6 +68,8 @@ EXPECTED = {
     "cityscapes_instance": ("AP", "AP50"),
     "iiou": ("iIoU",),
     "referring": ("referring_cIoU",),
+    "grefcoco": ("grefcoco_gIoU", "grefcoco_cIoU", "grefcoco_N_acc", "grefcoco_T_acc"),
+    "saco": (),  # whose perfect scores are a little below 100
     "captioning": (),
     "retrieval": ("retrieval_IR@1", "retrieval_TR@1"),
     "classification": ("top1", "top5"),
@@ -165,7 +175,9 @@ def _segmentation(sample: Sample, batch: Batch) -> SegmentationResult:
 
 def _referring(sample: Sample, batch: Batch) -> ReferringResult:
     assert sample.phrases is not None
-    return ReferringResult(sample.phrases.masks, torch.ones(len(sample.phrases.texts)))
+    masks = [mask[None][: int(mask.any())] for mask in sample.phrases.masks]
+    each = tuple(InstanceResult(mask, torch.zeros(len(mask), dtype=torch.int64), torch.ones(len(mask))) for mask in masks)
+    return ReferringResult(sample.phrases.masks, torch.ones(len(sample.phrases.texts)), instances=each)
 
 
 def _retrieval(sample: Sample, batch: Batch) -> RetrievalResult:

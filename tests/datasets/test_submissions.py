@@ -92,7 +92,10 @@ def test_everything_comes_back_as_it_was(root: Path) -> None:
     samples = [sample("b/2"), sample(7)]
     results = {
         "segmentation": [segmented(1), segmented(2)],
-        "referring": [ReferringResult(segmented(i).instances.masks[:2], torch.tensor([0.5, 0.25])) for i in (3, 4)],
+        "referring": [
+            ReferringResult(segmented(i).instances.masks[:2], torch.tensor([0.5, 0.25]), torch.tensor([True, False]))
+            for i in (3, 4)
+        ],
         "captioning": [CaptionResult("a “cat”\n"), CaptionResult("")],
         "retrieval": [RetrievalResult(torch.rand(2, 5), torch.rand(n, 5)) for n in (1, 3)],
         "classification": [ClassificationResult(torch.tensor([1, 0]), torch.tensor([0.5, 0.25])) for _ in samples],

@@ -13,9 +13,11 @@ import torch
 import yaml
 
 import xdecoder
+from datasets.catalog import find
 from datasets.evaluators import PanopticEvaluator, SemanticEvaluator
 from datasets.loader import evaluation_loader
 from datasets.prepare.shapes import prepare
+from datasets.readers import read
 from trainer.experiment import ExperimentConfig
 from trainer.protocol import protocol_of
 from xdecoder import checkpoint
@@ -153,3 +155,47 @@ def test_sets_say_how_they_are_measured_where_the_experiment_does_not() -> None:
     assert protocol.tasks["captioning"]["beams"] == 3
     assert set(protocol.measured) == {"ade20k_panoptic_val", "coco_2017_val_panoptic"}
     assert protocol.taught == {"shapes_train": ("segmentation", "captioning")}
+
+
+def test_what_was_fitted_goes_with_the_network(experiment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A threshold that keeps a share of the phrases on other scenes, in its file: for Python and for eval.py."""
+    config = load(ExperimentConfig, experiment)
+    network = tmp_path / "model.pt"
+    network.write_bytes(config.model_file.read_bytes())
+    entry = {"tasks": ["referring"], "batch_size": 5, "transform": ENTRY["transform"]}
+    data = {
+        "root": str(config.data.root),
+        "fit": [{**entry, "dataset": "shapes_absent_fit"}],
+        "evaluate": [{**entry, "dataset": "shapes_absent"}],
+    }
+    path = tmp_path / "fit.yaml"
+    path.write_text(yaml.safe_dump({**SETTINGS, "data": data, "output": str(tmp_path)}))
+    program = importlib.import_module("eval")
+    assert program.main(["fit", str(path), "--keep", "60"]) == 0
+    protocol = xdecoder.load(network).model.protocol
+    came = protocol.fitted_on["referring"]
+    assert came["dataset"] == "shapes_absent_fit" and 60 <= came["T_acc"] < 75
+    assert f"threshold {came['threshold']:.4g}" in capsys.readouterr().out
+    assert xdecoder.load(network).tasks.referring.threshold == protocol.fitted["referring"]["threshold"] == came["threshold"]
+    assert program.main(["fit", str(path), "--keep", "60"]) == 0, "what was fitted before changes nothing"
+    assert xdecoder.load(network).model.protocol == protocol
+    assert program.main([str(path), "--images", "0"]) == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert json.loads((tmp_path / "protocol.json").read_text())["shapes_absent"]["referring"]["threshold"] == came["threshold"]
+    (batch,) = evaluation_loader(load(ExperimentConfig, path).data.evaluate[0], config.data.root)
+    records = read(find("shapes_absent"), config.data.root).records
+    user = xdecoder.load(network)
+    answers = [
+        (found == meant, meant)
+        for sample, record in zip(batch.samples, records, strict=True)
+        for found, meant in zip(
+            user.refer(record.image, sample.phrases.texts).found, sample.phrases.masks.flatten(1).any(1), strict=True
+        )
+    ]
+    for name, there in (("T_acc", True), ("N_acc", False)):
+        share = 100 * np.mean([float(right) for right, meant in answers if meant == there])
+        assert results[f"shapes_absent/grefcoco_{name}"] == pytest.approx(share), "what is scored is what users are told"
+    assert program.main(["fit", str(path), "tasks.referring.threshold=0.2"]) == 2
+    assert "tasks.referring.threshold is set" in capsys.readouterr().err
+    assert program.main(["fit", str(experiment)]) == 2
+    assert "data.fit: there is nothing to fit on" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from trainer.distributed import World
+from trainer.evaluation import fit as fitting
 from trainer.evaluation import resume, wild
 from trainer.evaluation.evaluation import Evaluation, Keeping, NetworkSource, SavedSource
 from trainer.evaluation.results import record, write_record
@@ -60,15 +61,28 @@ def source(
     if score:
         folder = options.predictions or config.output / "predictions"
         if folder.suffix == ".zip" and folder.is_file():
-            return SavedSource(kept.enter_context(wild.unpacked(folder)), config.data.root), Keeping()
+            return SavedSource(kept.enter_context(wild.unpacked(folder)), config.data.root, config), Keeping()
         if not folder.is_dir():
             advice = "measure with --save-predictions, or name a folder with --predictions"
             raise ConfigError(f"{folder}: no predictions there; {advice}")
-        return SavedSource(folder, config.data.root), Keeping()
+        return SavedSource(folder, config.data.root, config), Keeping()
     model = load_model(config, options.checkpoint, device)
     predictions = config.output / "predictions" if options.save_predictions else None
     keeping = Keeping(config.output / "partial", sha256(_file(config, options)), predictions)
     return NetworkSource(model.eval(), config, device), keeping
+
+
+def fit(config: ExperimentConfig, options: argparse.Namespace, device: torch.device) -> None:
+    """What `eval.py fit` does: the network's file gets what fits it, which is told."""
+    if not 0 < options.keep <= 100:
+        raise ConfigError(f"--keep: expected a share in percent, above 0 and at most 100, not {options.keep:g}")
+    model = load_model(config, options.checkpoint, device)
+    path = _file(config, options)
+    for task, values in fitting.fit(NetworkSource(model.eval(), config, device), path, options.keep / 100).items():
+        told = ", ".join(
+            f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
+        )
+        print(f"{path}: {task}: {told}")
 
 
 def forget(keeping: Keeping) -> None:

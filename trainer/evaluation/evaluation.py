@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,7 +23,7 @@ from datasets.submissions import SavedAnswers, Submission
 from datasets.tasks import has_truth
 from trainer import distributed, precision
 from trainer.distributed import ALONE, World
-from trainer.evaluation import resume, wild
+from trainer.evaluation import present, resume, wild
 from trainer.evaluation.resume import PartialResults
 from trainer.experiment import ExperimentConfig
 from trainer.interrupt import StopRequest, stop_on_signals
@@ -30,6 +31,7 @@ from trainer.logging import Progress
 from trainer.protocol import settings_for, settings_of_scores
 from xdecoder.config import ConfigError
 from xdecoder.network import Network
+from xdecoder.tasks import TasksConfig
 from xdecoder.types import Batch, to_device
 
 Answers = Callable[[Sequence[str], Batch], dict[str, list[Any]]]
@@ -64,6 +66,10 @@ class Interrupted(KeyboardInterrupt):
 class Source(Protocol):
     """Where answers come from."""
 
+    def settings(self, spec: DatasetSpec) -> TasksConfig:
+        """How what answers was asked, for one set."""
+        ...
+
     def answers(self, entry: EvaluationConfig, spec: DatasetSpec, loader: Batches[ImageDataset]) -> Answers: ...
 
 
@@ -74,9 +80,14 @@ class NetworkSource:
     model: Network
     config: ExperimentConfig
     device: torch.device
+    unfitted: bool = False
+    """Whether it is asked without what was fitted to it."""
+
+    def settings(self, spec: DatasetSpec) -> TasksConfig:
+        return settings_for(spec, self.config.tasks, None if self.unfitted else self.model.protocol.fitted)
 
     def answers(self, entry: EvaluationConfig, spec: DatasetSpec, loader: Batches[ImageDataset]) -> Answers:
-        tasks = settings_for(spec, self.config.tasks).build(entry.tasks)
+        tasks = self.settings(spec).build(entry.tasks)
         autocast = precision.resolve(self.config.trainer.precision, self.device).autocast
 
         def answer(names: Sequence[str], batch: Batch) -> dict[str, list[Any]]:
@@ -86,7 +97,7 @@ class NetworkSource:
                 torch.cuda.synchronize(self.device)  # the copies above do not wait for the GPU
             return found
 
-        return answer
+        return answer if entry.vocabulary == "global" else partial(present.answers, answer)
 
 
 @dataclass(frozen=True)
@@ -95,6 +106,10 @@ class SavedSource:
 
     folder: Path
     root: Path
+    config: ExperimentConfig
+
+    def settings(self, spec: DatasetSpec) -> TasksConfig:
+        return settings_for(spec, self.config.tasks)
 
     def answers(self, entry: EvaluationConfig, spec: DatasetSpec, loader: Batches[ImageDataset]) -> Answers:
         records = loader.dataset.source.records
@@ -143,7 +158,7 @@ def measure(
         found.run()
         if world.is_main:
             results |= {f"{entry.prefix}/{metric}": value for metric, value in found.scores().items()}
-            protocol[entry.prefix] = protocol.get(entry.prefix, {}) | _protocol(config, entry, found)
+            protocol[entry.prefix] = protocol.get(entry.prefix, {}) | _protocol(config, entry, found, source)
             if details:
                 _add(known.setdefault(entry.prefix, {}), found.details() | {"seconds": time.monotonic() - start})
     return Evaluation(results | wild.aggregate(results), protocol, known)
@@ -272,14 +287,15 @@ def _add(details: dict[str, Any], more: dict[str, Any]) -> None:
         details[key] = {**old, **value} if isinstance(old, dict) else old + value if old is not None else value
 
 
-def _protocol(config: ExperimentConfig, entry: EvaluationConfig, found: _Entry) -> dict[str, Any]:
-    spec, tasks = found.spec, settings_for(found.spec, config.tasks)
+def _protocol(config: ExperimentConfig, entry: EvaluationConfig, found: _Entry, source: Source) -> dict[str, Any]:
+    spec, tasks = found.spec, source.settings(found.spec)
     device = distributed.pick_device(config.trainer.device, ALONE)
     dtype = precision.resolve(config.trainer.precision, device).dtype
     given = {"images": found.loader.images, "transform": entry.transform.model_dump(mode="json")}
     return {
         "dataset": spec.name,
         "evaluators": list(spec.evaluators),
+        "vocabulary": entry.vocabulary,
         "precision": str(dtype or torch.float32).removeprefix("torch."),
         "note": spec.protocol,
         **{task: given | settings_of_scores(tasks.of(task)) for task in entry.tasks},

@@ -25,7 +25,7 @@ class Editable(Protocol):
     @property
     def image(self) -> Image.Image: ...
 
-    def refer(self, phrases: Sequence[str]) -> Regions: ...
+    def refer(self, phrases: Sequence[str], threshold: float | None = None) -> Regions: ...
 
     def instances(self, names: Sequence[str], threshold: float = 0.0) -> Instances: ...
 
@@ -37,8 +37,8 @@ class Editable(Protocol):
 class EditConfig(Config):
     """When a region counts as found, and how its mask is used."""
 
-    cosine: float = Field(0.1, ge=-1, le=1)
-    """Least similarity of a phrase and its region."""
+    cosine: float | None = Field(None, ge=-1, le=1)
+    """Least similarity of a phrase and its region; none = the network's own, which was fitted on validation data."""
 
     score: float = Field(0.3, ge=0, le=1)
     """Least score of an instance, where all of a class are meant."""
@@ -51,9 +51,10 @@ class EditConfig(Config):
 class Grounded:
     """Where a step's target is."""
 
-    mask: Mask  # (H, W) bool; may be empty
+    mask: Mask  # (H, W) bool; empty where nothing was found
     score: float  # cosine of the phrase, or the best instance's score; 0 where there is no instance
     kind: Literal["cosine", "score"]
+    least: float | None  # score of what counts as found; None = whatever has a pixel
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def edit(
 
 def _do(picture: Editable, step: Step, inpainter: Inpainter | None, config: EditConfig) -> tuple[Edit, Editable]:
     before = ground(picture, step, config)
-    _require(step, before, config)
+    _require(step, before)
     mask = _where_to_paint(step, before.mask, config)
     seam = 0.0 if step.operation == "keep_only" else painters.SEAM
     image = painters.compose(picture.image, _painter(step, inpainter)(picture.image, mask), mask, seam)
@@ -133,17 +134,16 @@ def ground(picture: Editable, step: Step, config: EditConfig) -> Grounded:
         found = picture.instances([step.target], threshold=config.score)
         scores = found.scores.tolist()
         mask = found.masks.any(dim=0).numpy() if scores else np.zeros((picture.image.height, picture.image.width), np.bool_)
-        return Grounded(mask, max(scores, default=0.0), "score")
-    region = picture.refer([step.target])
-    return Grounded(region.masks[0].numpy(), region.scores[0].item(), "cosine")
+        return Grounded(mask, max(scores, default=0.0), "score", config.score)
+    region = picture.refer([step.target], config.cosine)
+    return Grounded(region.masks[0].numpy(), region.scores[0].item(), "cosine", region.threshold)
 
 
-def _require(step: Step, found: Grounded, config: EditConfig) -> None:
-    least = config.score if found.kind == "score" else config.cosine
-    if not found.mask.any() or found.score < least:
+def _require(step: Step, found: Grounded) -> None:
+    if not found.mask.any():
+        least = "" if found.least is None else f", at least {found.least:.2f} is needed"
         raise ValueError(
-            f"{step.target!r} was not found in this picture ({found.kind} {found.score:.2f}, at least {least:.2f} is needed, "
-            f"{int(found.mask.sum())} pixels), so nothing was changed"
+            f"{step.target!r} was not found in this picture ({found.kind} {found.score:.2f}{least}), so nothing was changed"
         )
 
 

@@ -19,11 +19,23 @@ from xdecoder.editing import EditConfig, Edited, Inpainter, Step, edit
 from xdecoder.files import shown
 from xdecoder.images import ImageLike, images_in, open_image, pixels, png, shorter_side
 from xdecoder.inference import tiling
-from xdecoder.inference.results import Answer, Found, Instances, Panoptic, Ranking, Regions, Semantic
+from xdecoder.inference.results import (
+    Answer,
+    Everything,
+    Found,
+    Instances,
+    Names,
+    Panoptic,
+    Ranking,
+    Regions,
+    Semantic,
+    Several,
+)
 from xdecoder.inference.session import Canvas, Points, Prompted, Session, seen_at
 from xdecoder.model import Encoded
 from xdecoder.network import Network
 from xdecoder.postprocessing import Evidence, PostprocessingConfig, ResizedMasks
+from xdecoder.regions import EverythingConfig, Proposals
 from xdecoder.resizing import ShortestEdge, ShortestSide, Stretch, resized
 from xdecoder.seem.draws import SeededDraws
 from xdecoder.shipped import named_or_shipped
@@ -41,6 +53,7 @@ OPEN_VOCABULARY = TasksConfig(
 Answered = TypeVar("Answered")
 Shown = ShortestEdge | ShortestSide | Stretch | str  # a resizing, or the `look` of a task's descriptor
 Mask = Tensor | np.ndarray
+Place = Mask | Sequence[float]  # a mask, a box or a point
 
 
 class Picture:
@@ -126,14 +139,105 @@ class Picture:
         return Instances(self.image, vocabulary.names, named, scores[order].cpu(), _to_cpu(masks[rows[order]]))
 
     @torch.inference_mode()
-    def refer(self, phrases: Sequence[str]) -> Regions:
-        """What each phrase means."""
+    def refer(self, phrases: Sequence[str], threshold: float | None = None) -> Regions:
+        """What each phrase means, if it means anything here.
+
+        Args:
+            threshold: least cosine of a phrase and its region; what scores less is not found, and its mask is empty. None: the
+                network's own, which was fitted on validation data; without one every phrase gets a region, and so it does
+                for -1.
+        """
         phrases = checked(phrases, "phrases")
+        if threshold is None:
+            threshold = self._predictor.tasks.referring.threshold
+        else:
+            check_number(threshold, "threshold")
         features, together = self.view(referring.DESCRIPTOR), self._predictor.tasks.referring.together
         scores, logits = referring.locate(self._predictor.able(referring.DESCRIPTOR), features, phrases, together)
         output, first = (self.image.height, self.image.width), features.decoder.table.interpolation
         masks = ResizedMasks(logits, features.padded, features.sizes[0], output, first)
-        return Regions(self.image, phrases, scores.cpu(), _to_cpu(masks))
+        return Regions(self.image, phrases, scores.cpu(), _to_cpu(masks), threshold)
+
+    @torch.inference_mode()
+    def refer_all(self, phrases: Sequence[str], threshold: float | None = None) -> Several:
+        """All that each phrase means, one by one: several things, one or none.
+
+        Args:
+            threshold: least cosine of a phrase and a region; None: the network's own.
+
+        Raises:
+            ValueError: if the network has none and none is given.
+        """
+        phrases, settings = checked(phrases, "phrases"), self._predictor.tasks.referring
+        if threshold is None:
+            threshold = referring.threshold_of(settings)
+        check_number(threshold, "threshold")
+        features = self.view(referring.DESCRIPTOR)
+        each = referring.locate_all(self._predictor.able(referring.DESCRIPTOR), features, phrases, threshold)
+        owners = torch.tensor([number for number, (scores, _) in enumerate(each) for _ in scores], dtype=torch.int64)
+        output, first = (self.image.height, self.image.width), features.decoder.table.interpolation
+        logits = torch.cat([masks for _, masks in each])
+        masks = _to_cpu(ResizedMasks(logits, features.padded, features.sizes[0], output, first))
+        return Several(self.image, phrases, owners, torch.cat([scores for scores, _ in each]).cpu(), masks, threshold)
+
+    @torch.inference_mode()
+    def vector(self, region: Place) -> Tensor:
+        """What a place means, as a unit vector (D,) in the joint space of regions and texts; of N masks (N, D).
+
+        Args:
+            region: a mask (H, W) or several (N, H, W) of the image's size, or a box (x0, y0, x1, y1) or point (x, y) in pixels.
+
+        Raises:
+            ValueError: for a place that is none of these or lies outside the image, and for a network that finds regions only
+                by their names.
+        """
+        proposals = self._proposals()
+        vectors = proposals.meaning(_weights(proposals, region, self.image)).cpu()
+        return vectors if _is_batch(region) else vectors[0]
+
+    @torch.inference_mode()
+    def label(self, region: Place, names: Sequence[str]) -> Any:
+        """What a place is: all the names, the likeliest first, as `Names`; of N masks a list. `region` as for `vector`.
+
+        The names compete with each other alone: one of them is the likeliest even where none is right.
+        """
+        asked, model = _vocabulary(checked(names, "names")), self._predictor.able(segmentation.DESCRIPTOR)
+        vectors = torch.atleast_2d(self.vector(region)).to(self._predictor.device)
+        chances = model.likelihoods(vectors, asked.prompts, self._predictor.tasks.segmentation).cpu()
+        found = [Names.ranked(asked.names, row) for row in chances.tolist()]
+        return found if _is_batch(region) else found[0]
+
+    def describe(self, region: Mask) -> str | list[str]:
+        """A sentence about what a mask (H, W) shows, or one each about several (N, H, W)."""
+        if not _is_batch(region):
+            return self.caption(region)
+        return self._predictor.caption([self] * len(region), list(region))
+
+    @torch.inference_mode()
+    def everything(self, names: Sequence[str] = (), config: EverythingConfig | None = None) -> Everything:
+        """All regions that the network sees, the best first and none twice, whatever they are.
+
+        Args:
+            names: if given, each region gets the likeliest of them.
+            config: which regions are worth showing.
+
+        Raises:
+            ValueError: for a network that finds regions only by their names.
+        """
+        proposals = self._proposals()
+        rows, quality = proposals.best(config or EverythingConfig())
+        masks = _to_cpu(proposals[rows].resized((self.image.height, self.image.width)))
+        vectors = F.normalize(proposals.vectors[rows].float(), dim=-1)
+        asked, labels = _vocabulary(checked(names, "names")).names if names else (), None
+        if asked:
+            settings = self._predictor.tasks.segmentation
+            labels = self._predictor.able(segmentation.DESCRIPTOR).likelihoods(vectors, asked, settings).argmax(dim=1).cpu()
+        return Everything(self.image, quality.cpu(), masks, vectors.cpu(), asked, labels)
+
+    def _proposals(self) -> Proposals:
+        model, task = self._predictor.able(segmentation.DESCRIPTOR), segmentation.DESCRIPTOR
+        found: Proposals = model.proposals(self.view(task))
+        return found
 
     def interact(self, phrase: str | None = None) -> Session:
         """Begin to mark objects on the image.
@@ -283,7 +387,8 @@ class Predictor:
         tasks: TasksConfig | None = None,
     ) -> None:
         self.model = model
-        measured = {name: model.protocol.tasks[name] for name in names() if name in model.protocol.tasks}
+        asked, fitted = model.protocol.tasks, model.protocol.fitted
+        measured = {name: {**asked.get(name, {}), **fitted.get(name, {})} for name in names() if name in {*asked, *fitted}}
         measured = OPEN_VOCABULARY.model_dump(exclude_unset=True) | measured
         self.tasks = tasks or parse(TasksConfig, measured, "the network's protocol")
         model.for_inference(dtype, compile)
@@ -369,12 +474,30 @@ class Predictor:
         return self._each(image, lambda picture: picture.instances(names, threshold), segmentation.DESCRIPTOR)
 
     @overload
-    def refer(self, image: One, phrases: Sequence[str]) -> Regions: ...
+    def refer(self, image: One, phrases: Sequence[str], threshold: float | None = None) -> Regions: ...
     @overload
-    def refer(self, image: Many, phrases: Sequence[str]) -> list[Regions]: ...
-    def refer(self, image: Any, phrases: Sequence[str]) -> Any:
+    def refer(self, image: Many, phrases: Sequence[str], threshold: float | None = None) -> list[Regions]: ...
+    def refer(self, image: Any, phrases: Sequence[str], threshold: float | None = None) -> Any:
         """As `Picture.refer`, of an image or of each of a list."""
-        return self._each(image, lambda picture: picture.refer(phrases), referring.DESCRIPTOR)
+        return self._each(image, lambda picture: picture.refer(phrases, threshold), referring.DESCRIPTOR)
+
+    @overload
+    def refer_all(self, image: One, phrases: Sequence[str], threshold: float | None = None) -> Several: ...
+    @overload
+    def refer_all(self, image: Many, phrases: Sequence[str], threshold: float | None = None) -> list[Several]: ...
+    def refer_all(self, image: Any, phrases: Sequence[str], threshold: float | None = None) -> Any:
+        """As `Picture.refer_all`, of an image or of each of a list."""
+        return self._each(image, lambda picture: picture.refer_all(phrases, threshold), referring.DESCRIPTOR)
+
+    @overload
+    def everything(self, image: One, names: Sequence[str] = (), config: EverythingConfig | None = None) -> Everything: ...
+    @overload
+    def everything(
+        self, image: Many, names: Sequence[str] = (), config: EverythingConfig | None = None
+    ) -> list[Everything]: ...
+    def everything(self, image: Any, names: Sequence[str] = (), config: EverythingConfig | None = None) -> Any:
+        """As `Picture.everything`, of an image or of each of a list."""
+        return self._each(image, lambda picture: picture.everything(names, config), segmentation.DESCRIPTOR)
 
     @overload
     def caption(self, image: One, region: Mask | None = None, **generation: Any) -> str: ...
@@ -551,6 +674,34 @@ def _vocabulary(things: Sequence[str], stuff: Sequence[str] = ()) -> Vocabulary:
     if not countable + others:
         raise ValueError("at least one class name is needed")
     return Vocabulary(countable + others, (True,) * len(countable) + (False,) * len(others))
+
+
+def _is_batch(region: Any) -> bool:
+    return isinstance(region, (Tensor, np.ndarray)) and region.ndim == 3
+
+
+def _weights(proposals: Proposals, region: Place, image: Image.Image) -> Tensor:
+    """How much each proposal says about a place, (1, N), or about each of M masks (M, N)."""
+    if isinstance(region, (Tensor, np.ndarray)) and region.ndim >= 2:
+        several = list(region) if _is_batch(region) else [region]
+        masks = [_region(mask, image) for mask in several]
+        if not masks or any(mask is None or not mask.any() for mask in masks):
+            raise ValueError("a mask marks no pixel, so there is nothing to say of it")
+        return proposals.weights(torch.stack([mask for mask in masks if mask is not None]))
+    try:
+        numbers = [float(number) for number in region]
+    except (TypeError, ValueError):
+        numbers = []
+    width, height = image.size
+    if len(numbers) == 4 and 0 <= numbers[0] < numbers[2] <= width and 0 <= numbers[1] < numbers[3] <= height:
+        x0, y0, x1, y1 = numbers
+        return proposals.weights_of_box((x0 / width, y0 / height, x1 / width, y1 / height))
+    if len(numbers) == 2 and 0 <= numbers[0] < width and 0 <= numbers[1] < height:
+        return proposals.weights_of_point(numbers[0] / width, numbers[1] / height)
+    raise ValueError(
+        f"a place is a mask of the image's size, a box (x0, y0, x1, y1) or a point (x, y) inside of its {width} × {height} "
+        f"pixels, not {shown(region)}"
+    )
 
 
 def _region(mask: Mask | None, image: Image.Image) -> Tensor | None:

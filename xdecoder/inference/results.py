@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from PIL import Image
@@ -58,6 +58,11 @@ class Drawable:
     def _repr_png_(self) -> bytes:
         return png(self.draw())
 
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """What was asked for and not found."""
+        return ()
+
     def regions(self) -> Iterator[tuple[dict[str, Any], Tensor]]:
         """What is known of each region, and its mask (H, W) bool."""
         raise NotImplementedError
@@ -67,8 +72,9 @@ class Drawable:
         return [{**known, **rle.describe(mask.numpy())} for known, mask in self.regions()]
 
     def to_json(self) -> dict[str, Any]:
-        """What `save` writes into a .json file: the picture's size and its regions."""
-        return {"width": self.image.width, "height": self.image.height, "regions": self.to_coco()}
+        """What `save` writes into a .json file: the picture's size, its regions, and what is not there."""
+        size = {"width": self.image.width, "height": self.image.height}
+        return {**size, "regions": self.to_coco(), "absent": list(self.absent)}
 
     def to_geojson(self) -> dict[str, Any]:
         """A FeatureCollection of polygons in pixels, y downwards."""
@@ -106,6 +112,10 @@ class Semantic(Drawable):
     names: tuple[str, ...]
     labels: Tensor  # (H, W) int64, index into names; -1 = none of them
 
+    @property
+    def absent(self) -> tuple[str, ...]:
+        return _missing(self.names, self.labels.unique().tolist())
+
     def _drawn(self, overlay_only: bool, style: drawing.Style) -> Image.Image:
         return drawing.draw_semantic(self.image, self.labels, _vocabulary(self.names), overlay_only, style)
 
@@ -124,6 +134,10 @@ class Panoptic(Drawable):
     vocabulary: Vocabulary
     ids: Tensor  # (H, W) int32; 0 = void
     segments: tuple[PanopticSegment, ...]
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        return _missing(self.vocabulary.names, [segment.label for segment in self.segments])
 
     def _drawn(self, overlay_only: bool, style: drawing.Style) -> Image.Image:
         result = PanopticResult(self.ids, self.segments)
@@ -144,6 +158,10 @@ class Instances(Drawable):
     labels: Tensor  # (N,) int64, index into names
     scores: Tensor  # (N,)
     small: ResizedMasks  # N masks
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        return _missing(self.names, self.labels.tolist())
 
     @classmethod
     def from_fiftyone(cls, detections: Any, image: ImageLike) -> Instances:
@@ -184,24 +202,134 @@ class Instances(Drawable):
 
 @dataclass(frozen=True, repr=False)
 class Regions(Drawable):
-    """One region for each phrase."""
+    """One region for each phrase, or none where what the phrase means is not there."""
 
     image: Image.Image
     phrases: tuple[str, ...]
-    scores: Tensor  # (P,) cosine of the phrase and what was found
-    small: ResizedMasks  # P masks
+    scores: Tensor  # (P,) cosine of the phrase and its region: what decides whether it is there
+    small: ResizedMasks  # P masks, also of phrases that were not found
+    threshold: float | None = None  # least score of what is there; None = every phrase means something
 
     @cached_property
     def masks(self) -> Tensor:
-        """(P, H, W) bool."""
-        return self.small.inside()
+        """(P, H, W) bool; empty where nothing was found."""
+        masks = self.small.inside()
+        return masks if self.threshold is None else masks & (self.scores >= self.threshold)[:, None, None]
+
+    @cached_property
+    def found(self) -> Tensor:
+        """(P,) bool: whether what a phrase means is there."""
+        return self.masks.flatten(1).any(dim=1)
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        return tuple(phrase for phrase, found in zip(self.phrases, self.found.tolist(), strict=True) if not found)
 
     def _drawn(self, overlay_only: bool, style: drawing.Style) -> Image.Image:
-        return drawing.draw_masks(self.image, self.masks, self.phrases, overlay_only=overlay_only, style=style)
+        seen = [phrase for phrase, found in zip(self.phrases, self.found.tolist(), strict=True) if found]
+        return drawing.draw_masks(self.image, self.masks[self.found], seen, overlay_only=overlay_only, style=style)
 
     def regions(self) -> Iterator[tuple[dict[str, Any], Tensor]]:
+        """Of the phrases that were found."""
         for i, (phrase, score) in enumerate(zip(self.phrases, self.scores.tolist(), strict=True)):
-            yield {"name": phrase, "category_id": i, "score": score}, self.small[i : i + 1].inside()[0]
+            if self.threshold is not None and self.scores[i] < self.threshold:
+                continue
+            mask = self.small[i : i + 1].inside()[0]
+            if mask.any():
+                yield {"name": phrase, "category_id": i, "score": score}, mask
+
+    def to_json(self) -> dict[str, Any]:
+        """As of every result, with the score that has decided about each phrase."""
+        scores = zip(self.phrases, self.scores.tolist(), self.found.tolist(), strict=True)
+        said = [{"phrase": phrase, "score": score, "found": found} for phrase, score, found in scores]
+        return {**super().to_json(), "threshold": self.threshold, "phrases": said}
+
+
+@dataclass(frozen=True, repr=False)
+class Several(Drawable):
+    """All that each phrase means, one by one; of a phrase the surest first."""
+
+    image: Image.Image
+    phrases: tuple[str, ...]
+    owners: Tensor  # (N,) int64: whose each is, index into phrases
+    scores: Tensor  # (N,) cosine of the phrase and its region
+    small: ResizedMasks  # N masks
+    threshold: float  # least score
+
+    @cached_property
+    def masks(self) -> Tensor:
+        """(N, H, W) bool, one by one."""
+        return self.small.inside()
+
+    @property
+    def united(self) -> Tensor:
+        """(P, H, W) bool: all that each phrase means as one mask."""
+        united = self.masks.new_zeros(len(self.phrases), self.image.height, self.image.width)
+        for owner, mask in zip(self.owners.tolist(), self.masks, strict=True):
+            united[owner] |= mask
+        return united
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        return _missing(self.phrases, self.owners.tolist())
+
+    def _drawn(self, overlay_only: bool, style: drawing.Style) -> Image.Image:
+        names = [self.phrases[owner] for owner in self.owners.tolist()]
+        return drawing.draw_masks(self.image, self.masks, names, overlay_only=overlay_only, style=style)
+
+    def regions(self) -> Iterator[tuple[dict[str, Any], Tensor]]:
+        for owner, score, mask in zip(self.owners.tolist(), self.scores.tolist(), self.masks, strict=True):
+            yield {"name": self.phrases[owner], "category_id": owner, "score": score}, mask
+
+
+@dataclass(frozen=True, repr=False)
+class Everything(Drawable):
+    """All regions that were seen, the best first."""
+
+    image: Image.Image
+    scores: Tensor  # (N,) quality of each, 0 to 1
+    small: ResizedMasks  # N masks
+    vectors: Tensor  # (N, D) unit vectors of what they mean
+    names: tuple[str, ...] = ()  # what they were to be called
+    labels: Tensor | None = None  # (N,) int64, index into names; None without names
+
+    @cached_property
+    def masks(self) -> Tensor:
+        """(N, H, W) bool."""
+        return self.small.inside()
+
+    @property
+    def called(self) -> list[str]:
+        """Each region's name; its number, from 1, where no names were given."""
+        if self.labels is None:
+            return [f"region {i + 1}" for i in range(len(self.scores))]
+        return [self.names[label] for label in self.labels.tolist()]
+
+    def _drawn(self, overlay_only: bool, style: drawing.Style) -> Image.Image:
+        return drawing.draw_masks(self.image, self.masks, self.called, overlay_only=overlay_only, style=style)
+
+    def regions(self) -> Iterator[tuple[dict[str, Any], Tensor]]:
+        labels = [0] * len(self.scores) if self.labels is None else self.labels.tolist()
+        for i, (name, label, score) in enumerate(zip(self.called, labels, self.scores.tolist(), strict=True)):
+            yield {"name": name, "category_id": label, "score": score}, self.masks[i]
+
+
+@dataclass(frozen=True)
+class Names:
+    """What a place may be, the likeliest first."""
+
+    names: tuple[str, ...]
+    scores: tuple[float, ...]  # that sum to 1
+
+    @property
+    def best(self) -> str:
+        return self.names[0]
+
+    @classmethod
+    def ranked(cls, names: Sequence[str], scores: Sequence[float]) -> Self:
+        """From names and their scores in any order."""
+        order = sorted(range(len(names)), key=lambda i: -scores[i])
+        return cls(tuple(names[i] for i in order), tuple(scores[i] for i in order))
 
 
 @dataclass(frozen=True)
@@ -231,6 +359,12 @@ class Answer:
 
     text: str
     score: float
+
+
+def _missing(names: Sequence[str], found: Sequence[int]) -> tuple[str, ...]:
+    """Those of the names whose numbers are not among those found."""
+    there = set(found)
+    return tuple(name for label, name in enumerate(names) if label not in there)
 
 
 def _vocabulary(names: Sequence[str]) -> Vocabulary:

@@ -18,7 +18,7 @@ from xdecoder.config import Config
 from xdecoder.images import open_image
 from xdecoder.inference.predictor import Picture, Predictor
 from xdecoder.serving.batching import Batcher, QueueFullError
-from xdecoder.serving.tools import Classes, Phrases, Text, Threshold
+from xdecoder.serving.tools import Classes, Cosine, Phrases, Text, Threshold
 from xdecoder.tasks import captioning, referring, retrieval, segmentation, vqa
 from xdecoder.tasks.descriptor import Descriptor
 
@@ -77,6 +77,7 @@ class InstancesQuestion(Question):
 
 class ReferQuestion(Question):
     phrases: Phrases
+    threshold: Cosine | None = None
 
 
 class CaptionQuestion(Question):
@@ -111,8 +112,8 @@ def _instances(model: Predictor, images: list[Picture], q: InstancesQuestion) ->
 
 
 def _refer(model: Predictor, images: list[Picture], q: ReferQuestion) -> list[Json]:
-    """Find the region that each phrase means; its score is the cosine of the two."""
-    return [result.to_json() for result in model.refer(images, q.phrases)]
+    """Find the region that each phrase means, or say that it is not there; the cosine of the two decides."""
+    return [result.to_json() for result in model.refer(images, q.phrases, q.threshold)]
 
 
 def _caption(model: Predictor, images: list[Picture], q: CaptionQuestion) -> list[Json]:

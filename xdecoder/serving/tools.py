@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import inspect
-import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,6 +30,9 @@ ImageHandle = Annotated[str, Field(description="handle of a picture, such as img
 MaskHandle = Annotated[str, Field(description="handle of a mask that another tool gave, such as img_1.mask_2")]
 Classes = Annotated[list[Text], Field(min_length=1, max_length=MOST_TEXTS, description="class names, each a noun or two")]
 Threshold = Annotated[float, Field(ge=0, le=1, description="least score of what is reported")]
+Cosine = Annotated[
+    float, Field(ge=-1, le=1, description="least similarity of a phrase and its region; by default what was fitted")
+]
 Phrases = Annotated[
     list[Text], Field(min_length=1, max_length=MOST_TEXTS, description="such as 'the cup on the left', one region each")
 ]
@@ -58,6 +60,8 @@ class Regions(Config):
     found: bool
     message: str
     regions: tuple[Region, ...]
+    absent: tuple[str, ...] = ()
+    """What was asked for and is not in the picture."""
 
 
 class Description(Config):
@@ -164,9 +168,9 @@ class Tools:
         if phrase is not None and mask is not None:
             raise ValueError("describe: give a mask or a phrase, not both")
         if phrase is not None:
-            found = picture.refer([phrase])
+            found = picture.refer([phrase], self._config.cosine)
             region = found.masks[0].numpy()
-            if not region.any() or found.scores[0] < self._config.cosine:
+            if not region.any():
                 raise ValueError(f"nothing that {phrase!r} means was found (cosine {found.scores[0]:.2f})")
         return Description(text=picture.caption(region))
 
@@ -188,11 +192,11 @@ class Tools:
         """Find each thing of some classes; use it to count."""
         return self._seen(image, self.session.picture(image).instances(classes, threshold), classes)
 
-    def refer(self, image: ImageHandle, phrases: Phrases) -> Reply[Regions]:
-        """Find the one region that each phrase means."""
-        found = self.session.picture(image).refer(phrases)
-        why = f" (best cosine {max(found.scores.tolist()):.2f}, least {self._config.cosine})"
-        return self._seen(image, found, phrases, self._config.cosine, why)
+    def refer(self, image: ImageHandle, phrases: Phrases, threshold: Cosine | None = None) -> Reply[Regions]:
+        """Find the one region that each phrase means, or say that it is not there."""
+        found = self.session.picture(image).refer(phrases, self._config.cosine if threshold is None else threshold)
+        least = "" if found.threshold is None else f", at least {found.threshold:.2f} is needed"
+        return self._seen(image, found, phrases, f" (best cosine {max(found.scores.tolist()):.2f}{least})")
 
     def answer(self, image: ImageHandle, question: Text) -> Answer:
         """Answer a question about a picture in a word or two."""
@@ -302,21 +306,19 @@ class Tools:
             raise ValueError(f"{mask[:80]!r} is no mask of {image}")
         return self.session.mask(mask)
 
-    def _seen(
-        self, image: str, result: Drawable, asked: Sequence[str], least: float = -math.inf, why: str = ""
-    ) -> Reply[Regions]:
-        """The regions of a result that have pixels and, where they have a score, at least `least`."""
+    def _seen(self, image: str, result: Drawable, asked: Sequence[str], why: str = "") -> Reply[Regions]:
+        """The regions of a result that have pixels, and what was asked for and is not there."""
         regions = []
         for known, mask in result.regions():
             score, pixels = known.get("score"), mask.numpy()
-            if not pixels.any() or (score is not None and score < least):
+            if not pixels.any():
                 continue
             box, share = rle.describe(pixels)["bbox"], round(float(pixels.mean()), 4)
             handle = self.session.add_mask(image, pixels)
             regions.append(Region(name=known["name"], score=score, box=box, share=share, mask=handle))
         what = ", ".join(asked)[:200]
         message = f"{len(regions)} found of: {what}" if regions else f"nothing was found of: {what}{why}"
-        content = Regions(found=bool(regions), message=message, regions=tuple(regions))
+        content = Regions(found=bool(regions), message=message, regions=tuple(regions), absent=result.absent)
         return Reply(content, result.draw() if regions else None)
 
 

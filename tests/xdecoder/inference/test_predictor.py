@@ -15,8 +15,11 @@ from xdecoder.config import parse
 from xdecoder.decoder.answers import AnswerConfig
 from xdecoder.inference.predictor import BATCH, Predictor, load
 from xdecoder.model import Encoded, XDecoder, XDecoderConfig
+from xdecoder.protocol import Protocol
+from xdecoder.regions import EverythingConfig
 from xdecoder.tasks import TasksConfig
-from xdecoder.types import Batch, Sample, Vocabulary
+from xdecoder.tasks.referring import ReferringConfig
+from xdecoder.types import Batch, Phrases, Sample, Vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +99,32 @@ def test_answers_are_the_tasks_own(predictor: Predictor) -> None:
     assert predictor.caption(square) == both["captioning"][0].text
     cosines = (both["retrieval"][0].texts @ both["retrieval"][0].image.T).mean(dim=1)
     torch.testing.assert_close(predictor.match(square, ["a star", "a cube"]), cosines)
+
+
+def test_a_phrase_that_scores_too_low_is_not_there(photo: Path) -> None:
+    """By the threshold that is given, or that was fitted to the network, or without any not at all; as the task says it."""
+    phrases = ["the red star", "a cube", "the big blue circle"]
+    model = tiny_model()
+    plain = Predictor(model).refer(photo, phrases)
+    assert plain.threshold is None and plain.absent == () and plain.masks.flatten(1).any(1).all()
+    middle = float(plain.scores.sort().values[1])
+    asked = Predictor(model).refer(photo, phrases, threshold=middle)
+    assert torch.equal(asked.found, plain.scores >= middle) and asked.found.sum() == 2
+    assert torch.equal(asked.scores, plain.scores) and torch.equal(asked.masks[asked.found], plain.masks[asked.found])
+    model.protocol = Protocol(fitted={"referring": {"threshold": middle}})
+    fitted = Predictor(model)
+    assert torch.equal(fitted.refer(photo, phrases).masks, asked.masks)
+    assert fitted.refer(photo, phrases, threshold=-1).found.all()
+    with pytest.raises(ValueError, match="threshold must be a finite number"):
+        fitted.refer(photo, phrases, threshold=float("nan"))
+    pixels = torch.from_numpy(noise(64, 96)).permute(2, 0, 1)
+    sample = Sample("one", pixels, (64, 96), phrases=Phrases(tuple(phrases), torch.zeros(3, 64, 96, dtype=torch.bool)))
+    own = fitted.refer(pixels, phrases)
+    least = float(own.scores.mean())
+    with torch.inference_mode():
+        task = TasksConfig(referring=ReferringConfig(threshold=least)).build(["referring"])
+        (said,) = model.predict(task, Batch((sample,), None, "test"))["referring"]
+    assert torch.equal(said.found, fitted.refer(pixels, phrases, least).found) and 0 < said.found.sum() < 3
 
 
 def test_phrases_do_not_know_of_each_other(predictor: Predictor, photo: Path) -> None:
@@ -253,3 +282,59 @@ def test_arguments_of_wrong_types_are_named(predictor: Predictor, photo: Path, a
     with pytest.raises(ValueError, match=message) as error:
         ask(predictor, photo)
     assert "\n" not in str(error.value)
+
+
+def test_a_place_has_a_vector_and_names(predictor: Predictor, photo: Path) -> None:
+    picture = predictor.encode(photo)
+    masks = torch.zeros(3, 40, 60, dtype=torch.bool)
+    masks[0, :20], masks[1, 20:, :30], masks[2, 5:9, 5:9] = True, True, True
+    vectors = picture.vector(masks)
+    assert vectors.shape == (3, 32) and torch.allclose(vectors.norm(dim=-1), torch.ones(3))
+    torch.testing.assert_close(picture.vector(masks[1].numpy()), vectors[1])
+    names = ["star", "cube", "grass"]
+    several = picture.label(masks, names)
+    for said, mask in zip(several, masks, strict=True):
+        alone = picture.label(mask, names)
+        assert said.names == alone.names and said.best == said.names[0] and set(said.names) == set(names)
+        assert sum(said.scores) == pytest.approx(1) and list(said.scores) == sorted(said.scores, reverse=True)
+    assert set(picture.label((5, 5, 30, 20), names).names) == set(picture.label((12, 7), names).names) == set(names)
+    sentences = picture.describe(masks)
+    assert sentences == [picture.caption(mask) for mask in masks] and picture.describe(masks[0]) == sentences[0]
+    with pytest.raises(ValueError, match="a mask marks no pixel"):
+        picture.vector(masks & False)
+    for wrong in ((1, 2, 3), (0, 0, 70, 10), (60, 0), (30, 5, 10, 9), "star", (float("nan"), 1)):
+        with pytest.raises(ValueError, match=r"a place is a mask of the image's size, a box .* inside of its 60 × 40 pixels"):
+            picture.label(wrong, names)
+
+
+def test_everything_that_is_seen(predictor: Predictor, photo: Path) -> None:
+    anything = EverythingConfig(quality=0, overlap=1, pixels=1)
+    found = predictor.everything(photo, config=anything)
+    count = len(found.scores)
+    assert count > 1 and found.masks.shape == (count, 40, 60) and (found.scores.diff() <= 0).all()
+    assert found.called == [f"region {i}" for i in range(1, count + 1)] and found.draw().mode == "RGB"
+    named, again = predictor.everything([photo, photo], ["star", "cube"], anything)
+    assert torch.equal(named.masks, found.masks) and set(named.called) <= {"star", "cube"} and again.called == named.called
+    assert [each["name"] for each in named.to_coco()] == named.called
+    assert not len(predictor.everything(photo, config=EverythingConfig(quality=1.1)).scores)
+
+
+def test_all_that_a_phrase_means(predictor: Predictor, photo: Path) -> None:
+    """Every query above the threshold whose mask is not nearly another's; the surest is what `refer` finds."""
+    phrases = ["the red star", "a cube"]
+    one = predictor.refer(photo, phrases)
+    found = predictor.refer_all(photo, phrases, threshold=-1)
+    for number in range(2):
+        mine = (found.owners == number).nonzero()[:, 0]
+        assert len(mine) and (found.scores[mine].diff() <= 0).all()
+        torch.testing.assert_close(found.scores[mine[0]], one.scores[number])
+        assert torch.equal(found.masks[mine[0]], one.masks[number])
+        assert torch.equal(found.united[number], found.masks[mine].any(0))
+    between = float(found.scores.sort().values[-1])
+    few, again = predictor.refer_all([photo, photo], phrases, threshold=between)
+    assert len(few.scores) == 1 and len(few.absent) == 1 and torch.equal(few.masks, again.masks)
+    assert [each["name"] for each in few.to_coco()] == [name for name in phrases if name not in few.absent]
+    nothing = predictor.refer_all(photo, phrases, threshold=1)
+    assert nothing.absent == tuple(phrases) and nothing.united.shape == (2, 40, 60) and not nothing.united.any()
+    with pytest.raises(ValueError, match=r"give one, or fit it to the network with `eval.py fit`"):
+        predictor.refer_all(photo, phrases)

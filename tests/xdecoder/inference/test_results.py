@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -84,7 +85,9 @@ def test_every_region_is_told(result: Semantic | Panoptic | Instances | Regions,
 
     result.save(tmp_path / "result.json")
     saved = json.loads((tmp_path / "result.json").read_text())
-    assert saved == {"width": 96, "height": 64, "regions": listed}
+    said = {key: saved.pop(key) for key in ("phrases", "threshold") if isinstance(result, Regions)}
+    assert saved == {"width": 96, "height": 64, "regions": listed, "absent": list(result.absent)}
+    assert [each["score"] for each in said.get("phrases", ())] == [each["score"] for each in listed if said]
     result.save(tmp_path / "result.png")
     assert np.array_equal(np.asarray(Image.open(tmp_path / "result.png")), np.asarray(result.draw()))
     assert result.draw(overlay_only=True).mode == "RGBA"
@@ -105,3 +108,21 @@ def test_masks_stay_small_until_they_are_asked_for(monkeypatch: pytest.MonkeyPat
     assert regions.masks is regions.masks and resized == [3]
     regions.to_coco()
     assert resized == [3, 1, 1, 1], "one after the other"
+
+
+def test_what_is_not_there_is_said_by_every_result() -> None:
+    """Classes without a region, and phrases whose score is too low: these have no mask, no drawing and no annotation."""
+    assert semantic().absent == ("cube",)
+    for result in results():
+        found = {known["name"] for known, _ in result.regions()}
+        asked = result.phrases if isinstance(result, Regions) else getattr(result, "names", None) or result.vocabulary.names
+        assert result.to_json()["absent"] == [name for name in asked if name not in found]
+    (regions,) = (each for each in results() if isinstance(each, Regions))
+    between = float(regions.scores.sort().values[:2].mean())
+    refused = dataclasses.replace(regions, threshold=between)
+    low = int(regions.scores.argmin())
+    assert refused.found.tolist() == [i != low and bool(mask.any()) for i, mask in enumerate(regions.masks)]
+    assert not refused.masks[low].any() and regions.phrases[low] in refused.absent
+    assert {known["name"] for known, _ in refused.regions()} == set(regions.phrases) - set(refused.absent)
+    told = refused.to_json()["phrases"][low]
+    assert told == {"phrase": regions.phrases[low], "score": float(regions.scores[low]), "found": False}

@@ -93,7 +93,7 @@ def test_schemas_come_from_the_type_hints() -> None:
         "title": "",
         "type": "number",
     }
-    assert TOOLS["refer"].description == "Find the one region that each phrase means."
+    assert TOOLS["refer"].description == "Find the one region that each phrase means, or say that it is not there."
 
 
 BAD: list[tuple[str, dict[str, Any], str]] = [

@@ -8,6 +8,7 @@ from xdecoder.config import ConfigError
 from xdecoder.losses.matching import Matches
 from xdecoder.tasks.captioning import beside_each_other, caption_tokens
 from xdecoder.tasks.denoising import denoising_queries
+from xdecoder.tasks.referring import locate
 from xdecoder.tasks.segmentation import to_padded
 from xdecoder.types import Phrases, Segments
 
@@ -262,3 +263,27 @@ def test_clean_names_are_those_that_people_use():
     model, task = tiny_model(), tiny_tasks().segmentation.model_copy(update={"templates": "clean"}).build()
     shown = task.class_texts(model, ["cat", "sky-other-merged"])
     assert torch.allclose(shown, model.language.vocabulary(["cat", "sky", "background"], "none"), atol=1e-6)
+
+
+def test_phrases_that_mean_nothing_are_learnt_to_be_far_from_every_query():
+    """Also in a picture that is asked for nothing else; without such phrases the loss is what it was."""
+    batch, model, tasks = tiny_batch(), tiny_model().train(), tiny_tasks().build(["referring"])
+    first, second = batch.samples
+    absent = replace(first, phrases=replace(first.phrases, absent=("a blue car", "the old hat")))
+    alone = Phrases((), second.phrases.masks[:0], absent=("the red star",))
+    learnt = replace(batch, samples=(absent, replace(second, phrases=alone)))
+    assert tasks[0].counts(model, learnt) == {"images": 2, "phrases": 3, "absent": 3, "bare": 1}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    torch.manual_seed(0)
+    for _ in range(30):
+        terms = model.losses(tasks, learnt)
+        optimizer.zero_grad()
+        sum(terms.values()).backward()
+        optimizer.step()
+    model.eval()
+    with torch.inference_mode():
+        features = model.encode(batch.images)
+        here, _ = locate(model, features.of(0), first.phrases.texts[:2])
+        gone, _ = locate(model, features.of(0), absent.phrases.absent)
+        elsewhere, _ = locate(model, features.of(1), alone.absent)
+    assert here.min() > 0.4 > max(gone.max(), elsewhere.max())

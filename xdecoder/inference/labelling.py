@@ -1,0 +1,100 @@
+"""Names for the masks of a COCO JSON that has none, such as SAM's."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from xdecoder import rle
+from xdecoder.files import read_json, shown
+from xdecoder.inference.predictor import Predictor
+
+Json = dict[str, Any]
+MASKS = 256  # that are compared at a time
+
+
+def label_file(
+    predictor: Predictor, path: Path, folder: Path, names: Sequence[str], tell: Callable[[int], None] = lambda left: None
+) -> Json:
+    """The content of a COCO JSON with a class for each annotation; its entries keep all that they had.
+
+    Args:
+        path: its annotations need image_id and segmentation; classes that they have are replaced.
+        folder: of the pictures.
+        names: what the masks may show.
+        tell: is called with the number of pictures that are left.
+
+    Returns:
+        The content with `categories`, and for each annotation `category_id` and `score`; a mask without a pixel has category 0.
+
+    Raises:
+        ValueError: naming the file or the annotation at fault.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in ("images", "annotations")):
+        raise ValueError(f"{path}: expected a COCO JSON, an object with lists 'images' and 'annotations'")
+    rows: dict[Any, list[Json]] = defaultdict(list)
+    for row in content["annotations"]:
+        if not isinstance(row, dict) or "segmentation" not in row or not isinstance(row.get("image_id"), (int, str)):
+            raise ValueError(f"{path}: an annotation needs image_id and segmentation, not {shown(row)}")
+        rows[row["image_id"]].append(row)
+    content["categories"] = [{"id": number, "name": name} for number, name in enumerate(names, start=1)]
+    images = [image for image in content["images"] if isinstance(image, dict) and image.get("id") in rows]
+    if lost := set(rows) - {image["id"] for image in images}:
+        raise ValueError(f"{path}: an annotation is of picture {shown(min(lost, key=str))}, which 'images' does not list")
+    for left, image in zip(reversed(range(len(images))), images, strict=True):
+        _label(predictor, rows[image["id"]], folder / str(image.get("file_name")), names, path)
+        tell(left)
+    return content
+
+
+def _label(predictor: Predictor, rows: list[Json], picture: Path, names: Sequence[str], path: Path) -> None:
+    asked = predictor.encode(picture)
+    size = (asked.image.height, asked.image.width)
+    number = {name: i for i, name in enumerate(names, start=1)}
+    masks = []
+    for row in rows:
+        try:
+            masks.append(mask_of(row["segmentation"], *size))
+        except ValueError as error:
+            raise ValueError(f"{path}: annotation {shown(row.get('id'))} of {picture.name}: {error}") from None
+    for row in rows:
+        row |= {"category_id": 0, "score": 0.0}
+    filled = [i for i, mask in enumerate(masks) if mask.any()]
+    for start in range(0, len(filled), MASKS):
+        some = filled[start : start + MASKS]
+        said = asked.label(torch.from_numpy(np.stack([masks[i] for i in some])), names)
+        for i, found in zip(some, said, strict=True):
+            rows[i] |= {"category_id": number[found.best], "score": round(found.scores[0], 4)}
+
+
+def mask_of(outline: Any, height: int, width: int) -> NDArray[np.bool_]:
+    """(H, W) bool of COCO run lengths or polygons; raises ValueError, in a clause, for what is neither."""
+    if isinstance(outline, dict):
+        if list(outline.get("size", ())) != [height, width]:
+            raise ValueError(f"its RLE's size {shown(outline.get('size'))} is not the picture's {[height, width]}")
+        counts = outline.get("counts")
+        lengths = rle.checked(rle.decompress(counts) if isinstance(counts, (str, bytes)) else counts, height, width)  # type: ignore[arg-type]
+        values = np.arange(len(lengths)) % 2 == 1
+        return np.repeat(values, lengths).reshape(width, height).T
+    canvas = Image.new("1", (width, height))
+    brush = ImageDraw.Draw(canvas)
+    if not isinstance(outline, list):
+        raise ValueError(f"its segmentation is neither run lengths nor a list of polygons, but {shown(outline)}")
+    for polygon in outline:
+        try:
+            corners = np.asarray(polygon, dtype=float).reshape(-1, 2)
+        except (TypeError, ValueError):
+            raise ValueError("its polygon is no list of numbers, x and y of each corner in turn") from None
+        if not np.isfinite(corners).all() or np.abs(corners).max(initial=0) > 1e6:
+            raise ValueError("its polygon has a corner that is no number, or far outside of the picture")
+        if len(corners) >= 3:
+            brush.polygon([(float(x) - 0.5, float(y) - 0.5) for x, y in corners], fill=1)
+    return np.array(canvas, dtype=bool)
