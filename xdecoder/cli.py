@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 
 from xdecoder import __version__, completion, rooms, shipped, weights
 from xdecoder.arguments import number, whole
-from xdecoder.files import IMAGE_SUFFIXES, atomic, images_below, read_lines, write_json
+from xdecoder.files import IMAGE_SUFFIXES, atomic, images_below, read_json, read_lines, write_json
 
 if TYPE_CHECKING:  # torch takes seconds to import; `xdecoder --help` does without
     from PIL.Image import Image
@@ -57,6 +57,8 @@ examples:
   xdecoder retrieve photos/ --text "pizza on the plate" --checkpoint model.pt --out answers
   xdecoder edit table.jpg "remove the left cup, then make the table blue" --checkpoint model.pt --out answers
   xdecoder everything photos/ --checkpoint model.pt --out answers
+  xdecoder index photos/ --checkpoint model.pt --out photos.index
+  xdecoder search photos.index "a red cube left of a star" --checkpoint model.pt --out found
   xdecoder label sam.json --images photos/ --names cup table --checkpoint model.pt --out labelled.json
   xdecoder export --checkpoint model.pt --out model.onnx --things car person --stuff road sky
 
@@ -340,6 +342,32 @@ def _export(options: argparse.Namespace) -> int:
         classes = options.out.with_suffix(".classes.npz")
         export.write_classes(model, vocabulary, classes)
         print(classes)
+    return 0
+
+
+def _index(options: argparse.Namespace) -> int:
+    from xdecoder.inference import index
+
+    def tell(done: int, whole: int) -> None:
+        _show(f"[{done}/{whole}] pictures" if done < whole else "")
+
+    regions = None if options.no_regions else index.WORTH
+    count = index.build(_load(options), options.folder, options.out, regions, tell)
+    print(f"{options.out}: {count} pictures encoded")
+    return 0
+
+
+def _search(options: argparse.Namespace) -> int:
+    from xdecoder.inference import index
+
+    model, found = _load(options), index.load(options.index)
+    if read_json(options.index / "index.json").get("network") != index.network_of(model):
+        raise ValueError(f"{options.index}: an index of another network; make one with this one")
+    for hit in index.search(model, found, options.text, options.count, options.regions, options.faiss):
+        print(json.dumps({"picture": str(hit.path), "score": round(hit.score, 6), "box": hit.box}), flush=True)
+        if options.out is not None:
+            marked = model.refer(hit.path, [options.text], -1)
+            marked.save((options.out / hit.name).with_suffix(".png"))
     return 0
 
 
@@ -671,6 +699,23 @@ def _parser() -> argparse.ArgumentParser:
     )
     _device(added)
     added.set_defaults(run=_serve_http)
+
+    added = command("index", "make a folder of pictures ready to be searched; goes on where it was interrupted", None)
+    added.add_argument("folder", type=Path, metavar="FOLDER", help="the pictures in and below it")
+    added.add_argument("--out", type=Path, required=True, metavar="INDEX", help="folder of the index; may be there already")
+    added.add_argument("--no-regions", action="store_true", help="index pictures alone, not their regions")
+    _device(added)
+    added.set_defaults(run=_index)
+
+    added = command("search", "find the pictures of an index that fit a text", None)
+    added.add_argument("index", type=Path, metavar="INDEX", help="what `xdecoder index` has made")
+    added.add_argument("text", metavar="TEXT", help="such as 'a red cube left of a star'")
+    added.add_argument("--count", type=_count(1, 10000), default=10, metavar="N", help="(default: %(default)s)")
+    added.add_argument("--regions", action="store_true", help="compare with regions, not with whole pictures")
+    added.add_argument("--faiss", action="store_true", help="let faiss look for the nearest")
+    added.add_argument("--out", type=Path, metavar="FOLDER", help="draw the pictures there, with what the text means marked")
+    _device(added)
+    added.set_defaults(run=_search)
 
     added = command("label", "give the masks of a COCO JSON, such as SAM's, the likeliest of some names", None)
     added.add_argument("file", type=Path, metavar="FILE", help="its annotations need image_id and segmentation")

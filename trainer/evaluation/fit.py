@@ -15,6 +15,7 @@ from trainer.evaluation.evaluation import NetworkSource
 from trainer.logging import Progress
 from xdecoder import checkpoint
 from xdecoder.config import ConfigError
+from xdecoder.resizing import ShortestEdge, ShortestSide, Stretch
 from xdecoder.types import Batch
 
 Answered = Iterator[tuple[Batch, list[Any]]]
@@ -39,13 +40,16 @@ def fit(source: NetworkSource, path: Path, keep: float) -> dict[str, dict[str, A
     protocol = checkpoint.interpret(content, path).protocol
     settings = {task: dict(values) for task, values in protocol.fitted.items()}
     came = {task: dict(values) for task, values in protocol.fitted_on.items()}
+    images = dict(protocol.images)
     for entry in entries:
         for task in entry.tasks:
             if task not in FITS:
                 raise ConfigError(f"data.fit: nothing is fitted for task {task!r}, only for {', '.join(FITS)}")
             settings[task], found = FITS[task](source, entry, keep)
             came[task] = {"dataset": resolve(entry.dataset).name, **found}
-    update = {"fitted": settings, "fitted_on": came}
+            if isinstance(entry.transform, (ShortestEdge, ShortestSide, Stretch)):
+                images.setdefault(task, entry.transform)  # or what fits pictures of this size would be asked of others
+    update = {"fitted": settings, "fitted_on": came, "images": images}
     content["protocol"] = protocol.model_copy(update=update).model_dump(mode="json")
     checkpoint.write(content, path)
     return came

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
 
 from xdecoder import rle
 from xdecoder.files import read_json, shown
@@ -84,8 +83,7 @@ def mask_of(outline: Any, height: int, width: int) -> NDArray[np.bool_]:
         lengths = rle.checked(rle.decompress(counts) if isinstance(counts, (str, bytes)) else counts, height, width)  # type: ignore[arg-type]
         values = np.arange(len(lengths)) % 2 == 1
         return np.repeat(values, lengths).reshape(width, height).T
-    canvas = Image.new("1", (width, height))
-    brush = ImageDraw.Draw(canvas)
+    mask = np.zeros((height, width), dtype=bool)
     if not isinstance(outline, list):
         raise ValueError(f"its segmentation is neither run lengths nor a list of polygons, but {shown(outline)}")
     for polygon in outline:
@@ -96,5 +94,17 @@ def mask_of(outline: Any, height: int, width: int) -> NDArray[np.bool_]:
         if not np.isfinite(corners).all() or np.abs(corners).max(initial=0) > 1e6:
             raise ValueError("its polygon has a corner that is no number, or far outside of the picture")
         if len(corners) >= 3:
-            brush.polygon([(float(x) - 0.5, float(y) - 0.5) for x, y in corners], fill=1)
-    return np.array(canvas, dtype=bool)
+            mask |= _filled(corners, height, width)
+    return mask
+
+
+def _filled(corners: NDArray[np.float64], height: int, width: int) -> NDArray[np.bool_]:
+    """(H, W) bool: the pixels whose centres lie within a polygon (N, 2)."""
+    mask = np.zeros((height, width), dtype=bool)
+    (x0, y0), (x1, y1) = corners.T, np.roll(corners, -1, axis=0).T
+    for row in range(max(int(y0.min()), 0), min(int(y0.max()) + 1, height)):
+        y = row + 0.5
+        crossed = (y0 <= y) != (y1 <= y)
+        across = x0[crossed] + (y - y0[crossed]) / (y1[crossed] - y0[crossed]) * (x1[crossed] - x0[crossed])
+        mask[row] = np.searchsorted(np.sort(across), np.arange(width) + 0.5) % 2 == 1
+    return mask

@@ -16,6 +16,7 @@ from xdecoder.inference.labelling import mask_of
 from xdecoder.inference.predictor import Predictor
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # COCO's tool and the newest NumPy
 def test_masks_are_read_as_cocos_tool_reads_them() -> None:
     official = pytest.importorskip("pycocotools.mask", reason="compares with COCO's own tool")
     for seed in range(20):
