@@ -201,7 +201,11 @@ class Network(nn.Module, ABC):
     def likelihoods(self, vectors: Tensor, prompts: Sequence[str], settings: Any) -> Tensor:
         """How likely each class is, for vectors (N, D) of regions: (N, K), rows that sum to one; there is no background.
 
-        settings: as for `evidence`.
+        Args:
+            settings: as for `evidence`.
+
+        Raises:
+            ValueError: if networks of this kind have no vectors of regions.
         """
         raise ValueError(self.cannot("name regions"))
 

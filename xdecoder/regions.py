@@ -48,22 +48,22 @@ class Proposals:
 
     @property
     def seen(self) -> Float[Tensor, "N a b"]:
-        """The masks' logits without the cells that lie beside the image."""
+        """The masks' logits (N, a, b) without the cells that lie beside the image."""
         height, width = (
             max(-(-n * m // whole), 1) for n, m, whole in zip(self.size, self.masks.shape[1:], self.padded, strict=True)
         )
         return self.masks[:, :height, :width].float()
 
     def quality(self) -> Float[Tensor, " N"]:
-        """How good each mask is: the mean probability inside it times its stability, which is the share of its pixels that are
-        still inside where only surer ones count, of those that are where less sure ones count too."""
+        """How good each mask is, (N,): the mean probability inside it times its stability: the share of its pixels that
+        are still inside where only surer ones count, of those that are where less sure ones count too."""
         logits = self.seen.flatten(1)
         inside = logits > 0
         mean = (logits.sigmoid() * inside).sum(1) / inside.sum(1).clamp(min=1)
         return mean * (logits > 1).sum(1) / (logits > -1).sum(1).clamp(min=1)
 
     def best(self, config: EverythingConfig) -> tuple[Int[Tensor, " K"], Float[Tensor, " K"]]:
-        """Numbers of the regions that are worth showing, the best first, and their qualities."""
+        """Numbers (K,) of the regions that are worth showing, the best first, and their qualities (K,)."""
         masks, quality = self.seen > 0, self.quality()
         good = ((quality >= config.quality) & (masks.flatten(1).sum(1) >= config.pixels)).nonzero()[:, 0]
         kept = good[distinct(masks[good], quality[good], config.overlap)]
@@ -79,7 +79,7 @@ class Proposals:
         return (shared / union.clamp(min=1e-6) / SHARPNESS).softmax(dim=1)
 
     def weights_of_box(self, box: tuple[float, float, float, float]) -> Float[Tensor, "1 N"]:
-        """The same for what fills a box: x0, y0, x1, y1 as shares of the image's width and height."""
+        """The same, (1, N), for what fills a box: x0, y0, x1, y1 as shares of the image's width and height."""
         inside = self.seen > 0
         height, width = inside.shape[1:]
         corners = torch.tensor([_box(mask) for mask in inside.cpu()]).to(self.masks.device) / torch.tensor(
@@ -92,19 +92,19 @@ class Proposals:
         return (shared / union.clamp(min=1e-6) / SHARPNESS).softmax(dim=0)[None]
 
     def weights_of_point(self, x: float, y: float) -> Float[Tensor, "1 N"]:
-        """The same for what lies under a point, given as shares of the image's width and height."""
+        """The same, (1, N), for what lies under a point, given as shares of the image's width and height."""
         seen = self.seen
         height, width = seen.shape[1:]
         here = seen[:, min(int(y * height), height - 1), min(int(x * width), width - 1)].sigmoid()
         return (here * self.quality() / SHARPNESS).softmax(dim=0)[None]
 
     def meaning(self, weights: Float[Tensor, "M N"]) -> Float[Tensor, "M D"]:
-        """Unit vectors of places to which proposals contribute by these weights."""
+        """Unit vectors (M, D) of places to which proposals contribute by these weights (M, N)."""
         return F.normalize(weights @ F.normalize(self.vectors.float(), dim=-1), dim=-1)
 
 
 def distinct(masks: Bool[Tensor, "N h w"], scores: Float[Tensor, " N"], overlap: float) -> Int[Tensor, " K"]:
-    """Numbers of the masks that are left, best first, when each takes away those that are nearly it.
+    """Numbers (K,) of the masks (N, h, w) that are left, best first, when each takes away those that are nearly it.
 
     overlap: an IoU above which two masks are of one thing.
     """

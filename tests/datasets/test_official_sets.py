@@ -40,13 +40,7 @@ pytestmark = pytest.mark.slow
 WILD = {name: vocabularies.load(f"seginw:{name}").vocabulary.names for name in NAMES}
 WRITERS = writers(tuple(str(key) for key in vocabularies.load("imagenet_1000").ids), WILD)
 ELSEWHERE = ("shapes_", "coco_kit_", "own_", "vlp_", "coco_2017_train_panoptic_filt")  # other tests have them
-SECOND_ROWS = (
-    "train",
-    "10shot",
-    "refer_",
-    "restval",
-    "grefcoco_test",
-)  # of one format, for which the network need not run again
+SECOND_ROWS = ("train", "10shot", "refer_", "restval", "grefcoco_test", "saco")  # of a format that the network has seen
 TASK_OF = {
     "panoptic": "segmentation",
     "instance": "segmentation",

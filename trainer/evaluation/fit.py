@@ -16,6 +16,7 @@ from trainer.logging import Progress
 from xdecoder import checkpoint
 from xdecoder.config import ConfigError
 from xdecoder.resizing import ShortestEdge, ShortestSide, Stretch
+from xdecoder.tasks import referring
 from xdecoder.types import Batch
 
 Answered = Iterator[tuple[Batch, list[Any]]]
@@ -35,7 +36,7 @@ def fit(source: NetworkSource, path: Path, keep: float) -> dict[str, dict[str, A
     """
     entries = source.config.data.fit
     if not entries:
-        raise ConfigError("data.fit: there is nothing to fit on; list sets there, such as shapes_absent_fit for referring")
+        raise ConfigError("data.fit: there is nothing to fit on; list sets there, such as shapes_absent_fit")
     content = checkpoint.read(path)
     protocol = checkpoint.interpret(content, path).protocol
     settings = {task: dict(values) for task, values in protocol.fitted.items()}
@@ -69,8 +70,8 @@ def _answers(source: NetworkSource, entry: EvaluationConfig) -> Answered:
 
 def _threshold(source: NetworkSource, entry: EvaluationConfig, keep: float) -> Fitted:
     """The least cosine of a phrase that means something: as high as lets `keep` of them through."""
-    if source.config.tasks.referring.threshold is not None:
-        raise ConfigError("tasks.referring.threshold is set, so there is nothing to fit; leave it out")
+    if source.config.tasks.of(referring.DESCRIPTOR.name).threshold is not None:
+        raise ConfigError(f"tasks.{referring.DESCRIPTOR.name}.threshold is set, so there is nothing to fit; leave it out")
     present, absent = [], []
     for batch, results in _answers(source, entry):
         for sample, result in zip(batch.samples, results, strict=True):
@@ -93,5 +94,5 @@ def threshold_for(present: Sequence[float], keep: float) -> float:
     return ranked[max(math.ceil(keep * len(ranked)), 1) - 1]
 
 
-FITS: Mapping[str, Any] = {"referring": _threshold}
+FITS: Mapping[str, Any] = {referring.DESCRIPTOR.name: _threshold}
 """By task, what fits it."""

@@ -202,7 +202,7 @@ def _encoded(
 
 @torch.inference_mode()
 def _row(picture: Picture, predictor: Predictor, regions: EverythingConfig | None) -> Row:
-    both = predictor.tasks.retrieval.backbone_view
+    both = predictor.tasks.of(retrieval.DESCRIPTOR.name).backbone_view
     row: Row = {"image": retrieval.image_vectors(picture.view(retrieval.DESCRIPTOR), both)[0].cpu()}
     if regions:
         found = picture.everything(config=regions)

@@ -41,7 +41,7 @@ def label_file(
         raise ValueError(f"{path}: expected a COCO JSON, an object with lists 'images' and 'annotations'")
     rows: dict[Any, list[Json]] = defaultdict(list)
     for row in content["annotations"]:
-        if not isinstance(row, dict) or "segmentation" not in row or not isinstance(row.get("image_id"), (int, str)):
+        if not isinstance(row, dict) or row.get("segmentation") is None or not isinstance(row.get("image_id"), (int, str)):
             raise ValueError(f"{path}: an annotation needs image_id and segmentation, not {shown(row)}")
         rows[row["image_id"]].append(row)
     content["categories"] = [{"id": number, "name": name} for number, name in enumerate(names, start=1)]
