@@ -23,6 +23,7 @@ from trainer.evaluation import entry_point, evaluation
 from trainer.evaluation.evaluation import Interrupted, table
 from trainer.evaluation.suites import choose, paper_table
 from trainer.experiment import ExperimentConfig
+from xdecoder.arguments import number
 
 
 def measure(config: ExperimentConfig, options: argparse.Namespace, score: bool = False) -> int:
@@ -90,7 +91,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     add_experiment(fitted)
     fitted.add_argument("--checkpoint", metavar="FILE", help="the network (default: the run's)")
     kept = "share of the phrases that mean something which shall be found, in percent (default: %(default)s)"
-    fitted.add_argument("--keep", type=float, default=92.0, metavar="P", help=kept)
+    fitted.add_argument("--keep", type=number(0.1, 100), default=92.0, metavar="P", help=kept)
     tabulated = commands.add_parser("table", help="results of several runs side by side, as the paper prints them")
     tabulated.add_argument(
         "files", nargs="+", metavar="FILE", help="results.json or evaluation.json, or the folders that hold them"

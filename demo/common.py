@@ -21,6 +21,7 @@ import xdecoder
 from trainer import distributed, published
 from trainer.commands import guarded
 from trainer.experiment import load_model
+from xdecoder.arguments import number
 from xdecoder.config import ConfigError
 from xdecoder.inference.predictor import Predictor, open_image
 from xdecoder.published import commands
@@ -63,7 +64,7 @@ def main(
 def threshold(parser: argparse.ArgumentParser) -> None:
     """The option of demos that look for what a phrase means."""
     least = "least cosine of a phrase and its region; -1 finds something for each (default: the network's own)"
-    parser.add_argument("--threshold", type=float, metavar="P", help=least)
+    parser.add_argument("--threshold", type=number(-1.0, 1.0), metavar="P", help=least)
 
 
 def _main(ask: Ask, output: str, texts: Sequence[str], arguments: Sequence[str], parser: argparse.ArgumentParser) -> int:

@@ -710,7 +710,7 @@ def _parser() -> argparse.ArgumentParser:
     added = command("search", "find the pictures of an index that fit a text", None)
     added.add_argument("index", type=Path, metavar="INDEX", help="what `xdecoder index` has made")
     added.add_argument("text", metavar="TEXT", help="such as 'a red cube left of a star'")
-    added.add_argument("--count", type=_count(1, 10000), default=10, metavar="N", help="(default: %(default)s)")
+    added.add_argument("--count", type=whole(1, 10000), default=10, metavar="N", help="(default: %(default)s)")
     added.add_argument("--regions", action="store_true", help="compare with regions, not with whole pictures")
     added.add_argument("--faiss", action="store_true", help="let faiss look for the nearest")
     added.add_argument("--out", type=Path, metavar="FOLDER", help="draw the pictures there, with what the text means marked")

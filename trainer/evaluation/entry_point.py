@@ -74,8 +74,6 @@ def source(
 
 def fit(config: ExperimentConfig, options: argparse.Namespace, device: torch.device) -> None:
     """What `eval.py fit` does: the network's file gets what fits it, which is told."""
-    if not 0 < options.keep <= 100:
-        raise ConfigError(f"--keep: expected a share in percent, above 0 and at most 100, not {options.keep:g}")
     model = load_model(config, options.checkpoint, device)
     path = _file(config, options)
     for task, values in fitting.fit(NetworkSource(model.eval(), config, device), path, options.keep / 100).items():
