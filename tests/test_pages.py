@@ -1,4 +1,5 @@
-"""Every command in docs/ is one that its program understands: options, choices, numbers, and the settings of experiments.
+"""Every command in docs/ is one that its program understands: options, choices, numbers, and the settings of experiments;
+its Python runs.
 
 README.md and demo/finetune_own_data.md are run from top to bottom elsewhere (`test_readme.py`, `test_own_data_walkthrough.py`),
 docs/serving.md's Python by the tests of the export, and CONTRIBUTING.md's by `test_outside.py`.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import runpy
 import shlex
 import sys
@@ -18,10 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.documents import LOOKED_AT, ROOT, blocks, look_at, program
+from tests.tiny import tiny_model
 from trainer.experiment import ExperimentConfig
 from xdecoder.config import load
+from xdecoder.inference.predictor import Predictor
 
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md"))
 SHOWN_ONLY = {"mermaid", "yaml"}
@@ -97,6 +102,18 @@ def test_commands_are_understood(page: str, monkeypatch: pytest.MonkeyPatch) -> 
             understand(shlex.join([server["command"], *server["args"]]), monkeypatch)
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_python_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a small `model` and pictures of the names that the page has."""
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"model": Predictor(tiny_model())}
+    for block in blocks(page, *({"python"} - {ELSEWHERE.get(page)})):
+        for name in re.findall(r'"([\w/-]+\.(?:jpg|png))"', block.text):
+            Path(name).parent.mkdir(parents=True, exist_ok=True)
+            Image.effect_noise((96, 72), 80).convert("RGB").save(name)
+        exec(compile(block.text, page, "exec"), names)
+
+
 def test_what_is_wrong_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     for line in ("xdecoder caption photo.jpg --checkpoint model.pt --beam", "xdecoder caption --chekpoint x photo.jpg"):
@@ -110,4 +127,4 @@ def test_no_block_is_forgotten() -> None:
     for page in PAGES:
         text = Path(ROOT / page).read_text(encoding="utf-8")
         languages = {line[3:].strip() for line in text.splitlines() if line.startswith("```") and line != "```"}
-        assert languages <= {"sh", "json", *SHOWN_ONLY, ELSEWHERE.get(page)}, page
+        assert languages <= {"sh", "json", "python", *SHOWN_ONLY}, page
