@@ -1,4 +1,4 @@
-# make quickstart | test | quick | lint | bench | clean
+# make quickstart | test | quick | fuzz | lint | bench | clean
 # PYTHON: the interpreter that makes the environment.  VENV: where it lies.  RUN: the run folder of the quickstart.
 # JOBS: how many processes run tests.  INDEX: pip options with which torch is installed; the default is this machine's build.
 PYTHON ?= python3
@@ -13,7 +13,7 @@ READY := $(VENV)/.ready
 # One thread a process: as many processes as cores keep all of them busy, and sums keep their order.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
-.PHONY: quickstart test quick lint bench clean
+.PHONY: quickstart test quick fuzz lint bench clean
 
 quickstart: $(READY)
 	$(BIN)/python demo/quickstart.py $(CONFIG) output=$(RUN)
@@ -24,6 +24,10 @@ test: $(READY)
 # A first answer within a minute: all but what is marked slow.
 quick: $(READY)
 	$(PYTEST) -m "not slow"
+
+# Two thousand files of every kind that is read, wrong somewhere: each is read or refused in one sentence.
+fuzz: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz
 
 lint: $(READY)
 	$(BIN)/python -m ruff check .

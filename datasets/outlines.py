@@ -106,7 +106,7 @@ def _check_polygon(polygon: Any) -> None:
 
 def _run_lengths(outline: Mapping[str, Any]) -> RunLengths:
     size, counts = outline.get("size"), outline.get("counts")
-    if isinstance(size, (list, tuple)):
+    if isinstance(size, (list, tuple)) and any(isinstance(side, str) for side in size):
         size = [int(side) if isinstance(side, str) and side.isdecimal() and len(side) < 10 else side for side in size]
     if not isinstance(size, (list, tuple)) or len(size) != 2 or not all(type(side) is int and side > 0 for side in size):
         raise ValueError("its RLE needs a size, height and width in pixels")

@@ -51,8 +51,17 @@ def _are_numbers(value: Any) -> bool:
     return isinstance(value, list) and all(map(_is_number, value))
 
 
+def _is_count(value: Any) -> bool:
+    return _is_whole(value) and value >= 0
+
+
 def _are_curves(value: Any) -> bool:
-    return isinstance(value, list) and all(map(_are_numbers, value))
+    """As many rounds for each object, shares of one each."""
+    return (
+        isinstance(value, list)
+        and all(_are_numbers(curve) and curve and min(curve) >= 0 and max(curve) <= 1 for curve in value)
+        and len({len(curve) for curve in value}) <= 1
+    )
 
 
 _ID, _SCORE = (_is_id, "a number or a text"), (_is_number, "a finite number")
@@ -70,7 +79,7 @@ _KEYS: dict[str, dict[str, tuple[Callable[[Any], bool], str]]] = {
     },
     "referring.json": {
         "image_id": _ID,
-        "index": (_is_whole, "a whole number"),
+        "index": (_is_count, "a whole number from 0"),
         "segmentation": (_is_outline, "an RLE or a list of polygons"),
         "score": _SCORE,
     },
@@ -82,9 +91,9 @@ _KEYS: dict[str, dict[str, tuple[Callable[[Any], bool], str]]] = {
     },
     "interactive.json": {
         "image_id": _ID,
-        "ious": (_are_curves, "a list of finite numbers for each object"),
+        "ious": (_are_curves, "for each object a list of IoUs from 0 to 1, all of one length"),
         "seconds": (_is_number, "a finite number"),
-        "passes": (_is_whole, "a whole number"),
+        "passes": (_is_count, "a whole number from 0"),
     },
     "answers.json": {"question_id": _ID, "answer": (_is_text, "a text")},
 }

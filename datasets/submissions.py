@@ -31,9 +31,9 @@ from torch import Tensor
 from datasets.outlines import outline_mask
 from datasets.predictions import Row, read_rows
 from datasets.readers.classes import numbers
-from datasets.readers.coco import CocoSpec
+from datasets.readers.coco import CocoSpec, category_ids
 from datasets.spec import DatasetSpec
-from xdecoder.files import atomic, read_json, regular, shown, write_json
+from xdecoder.files import atomic, regular, shown, write_json
 from xdecoder.images import decode
 from xdecoder.tasks import descriptor_of
 from xdecoder.types import (
@@ -133,6 +133,7 @@ class SavedAnswers:
 
     Args:
         known: ids of all the set's pictures, so that predictions of others are refused; None = not known beforehand.
+        questions: those of all its questions.
 
     Raises:
         ValueError: for a file that is missing or wrong, or lacks a picture.
@@ -145,8 +146,9 @@ class SavedAnswers:
         root: Path,
         vocabulary: Vocabulary | None,
         known: Collection[int | str] | None = None,
+        questions: Collection[int | str] | None = None,
     ) -> None:
-        self.folder, self.spec, self._known = folder, spec, known
+        self.folder, self.spec, self._known, self._questions = folder, spec, known, questions
         names = {} if vocabulary is None else class_numbers(spec, root, vocabulary)
         self._label_of = {number: label for label, number in names.items()}
         self._lists: dict[str, Mapping[int | str, list[Row]]] = {}
@@ -208,6 +210,12 @@ class SavedAnswers:
     def _masks(self, kind: str, sample: Sample) -> ReferringResult:
         rows = sorted(self._rows(kind, sample), key=lambda row: row["index"])
         where = f"{list_file(self.folder, kind)}: picture {sample.id}"
+        phrases = len(sample.phrases.texts) if sample.phrases else 0
+        if [row["index"] for row in rows] != list(range(phrases)):
+            found = ", ".join(str(row["index"]) for row in rows[:20])
+            raise ValueError(
+                f"{where} has masks with the indices {found or 'of none'}; expected one for each of {phrases} phrases"
+            )
         masks = [outline_mask(row["segmentation"], *sample.output_size, where=where) for row in rows]
         found = [bool(row.get("found", mask.any())) for row, mask in zip(rows, masks, strict=True)]
         scores = torch.tensor([row["score"] for row in rows], dtype=torch.float64)
@@ -217,11 +225,13 @@ class SavedAnswers:
         return CaptionResult(self._only(kind, sample)["caption"])
 
     def _classes(self, kind: str, sample: Sample) -> ClassificationResult:
-        row = self._only(kind, sample)
+        row, path = self._only(kind, sample), list_file(self.folder, kind)
         if len(row["labels"]) != len(row["scores"]):
-            path = list_file(self.folder, kind)
             raise ValueError(f"{path}: picture {sample.id} has {len(row['labels'])} labels and {len(row['scores'])} scores")
-        return ClassificationResult(torch.tensor(row["labels"], dtype=torch.int64), torch.tensor(row["scores"]))
+        if len(set(row["labels"])) < len(row["labels"]):
+            raise ValueError(f"{path}: picture {sample.id} has a label more than once")
+        scores, order = torch.tensor(row["scores"], dtype=torch.float64).sort(descending=True, stable=True)
+        return ClassificationResult(torch.tensor(row["labels"], dtype=torch.int64)[order], scores)
 
     def _rounds(self, kind: str, sample: Sample) -> InteractiveResult:
         row = self._only(kind, sample)
@@ -229,7 +239,7 @@ class SavedAnswers:
 
     def _answers(self, kind: str, sample: Sample) -> AnswerResult:
         if kind not in self._lists:
-            self._lists[kind] = read_rows(list_file(self.folder, kind), kind, None)
+            self._lists[kind] = read_rows(list_file(self.folder, kind), kind, self._questions)
         missing = [question.id for question in sample.questions if question.id not in self._lists[kind]]
         if missing:
             raise ValueError(f"{list_file(self.folder, kind)}: has no answer to question {missing[0]}")
@@ -238,7 +248,7 @@ class SavedAnswers:
     def _pair(self, kind: str, sample: Sample) -> RetrievalResult:
         path = list_file(self.folder, kind)
         if self._vectors is None:
-            self._vectors = _read_vectors(path)
+            self._vectors = _read_vectors(path, self._known)
         try:
             return RetrievalResult(self._vectors[f"{sample.id}/image"], self._vectors[f"{sample.id}/texts"])
         except KeyError:
@@ -266,8 +276,7 @@ def class_numbers(spec: DatasetSpec, root: Path, vocabulary: Vocabulary) -> dict
     """Label -> the number that stands for the class in the set's own files."""
     json = (spec.panoptic or spec.instances) if isinstance(spec, CocoSpec) and not spec.vocabulary else None
     if json and (root / json).is_file():
-        ids = sorted(category["id"] for category in read_json(root / json)["categories"])
-        return dict(enumerate(ids))
+        return dict(enumerate(category_ids(root / json)))
     return {label: number for number, label in numbers(spec, len(vocabulary)).items()}
 
 
@@ -359,8 +368,18 @@ def _write_vectors(path: Path, rows: list[Row]) -> None:
         file.write(to_safetensors(vectors))
 
 
-def _read_vectors(path: Path) -> dict[str, Tensor]:
+def _read_vectors(path: Path, known: Collection[int | str] | None) -> dict[str, Tensor]:
+    """Vectors of images (1 or 2, D) and of their captions (n, D), by the id of the image and which of the two."""
     try:
-        return from_safetensors(regular(path).read_bytes())
+        vectors = from_safetensors(regular(path).read_bytes())
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path}: not a safetensors file ({error})") from None
+    names = None if known is None else set(map(str, known))
+    for name, vector in vectors.items():
+        image, _, part = name.rpartition("/")
+        if names is not None and image not in names:
+            raise ValueError(f"{path}: vector {shown(name)} is of no picture that the data set has")
+        if part not in ("image", "texts") or vector.dim() != 2 or not vector.is_floating_point():
+            what = f"{path}: vector {shown(name)} is {tuple(vector.shape)} {vector.dtype}".replace("torch.", "")
+            raise ValueError(f"{what}; expected ID/image and ID/texts, each rows of floating-point numbers")
+    return vectors

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
-from io import BytesIO
+from io import BytesIO, TextIOWrapper
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 
 from xdecoder import __version__, completion, rooms, shipped, weights
 from xdecoder.arguments import number, whole
-from xdecoder.files import IMAGE_SUFFIXES, atomic, images_below, read_json, read_lines, write_json
+from xdecoder.files import IMAGE_SUFFIXES, atomic, images_below, read_json, read_lines, unread_below, write_json
 
 if TYPE_CHECKING:  # torch takes seconds to import; `xdecoder --help` does without
     from PIL.Image import Image
@@ -115,6 +115,8 @@ def _main(given: list[str]) -> int:
             return rooms.run(given[0], given[1:])
         except ValueError as error:
             return _complain(error)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # files are printed as they are named, in whatever encoding
     parser = _parser()
     if not given:
         parser.print_help(sys.stderr)
@@ -485,6 +487,9 @@ def _named(name: str, urls: bool) -> list[Photo]:
         return [Photo(name, Path(PurePosixPath(urlsplit(name).path).stem or "picture"))]
     if path.is_dir():
         found = [Photo(path / below, Path(below).with_suffix("")) for below in images_below(path)]
+        if unread := unread_below(path):
+            told = f"{path / unread[0]}: is in a format that is not read, and is left out ({len(unread)} like this)"
+            print(f"note: {told}; save such pictures as JPEG or PNG", file=sys.stderr)
     elif path.exists():
         found = [Photo(path, Path(path.stem))]
     else:

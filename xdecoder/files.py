@@ -18,8 +18,30 @@ from pydantic_core import from_json
 MAX_TEXT = 1 << 28  # bytes of a list; the longest of the public sets has 60 million
 MAX_JSON = 1 << 32  # Visual Genome has files of a gigabyte
 _SYSTEM = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir", "$RECYCLE.BIN"})
-IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+_READ = ("bmp", "gif", "j2k", "jfif", "jp2", "jpe", "jpeg", "jpg", "pbm", "pgm", "png", "pnm", "ppm", "tif", "tiff", "webp")
+_UNREAD = (
+    "arw",
+    "avif",
+    "cr2",
+    "cr3",
+    "dcm",
+    "dng",
+    "exr",
+    "hdr",
+    "heic",
+    "heif",
+    "jxl",
+    "nef",
+    "orf",
+    "psd",
+    "rw2",
+    "svg",
+    "tga",
+)
+IMAGE_SUFFIXES = frozenset(f".{name}" for name in _READ)
 """Of the files that are taken for pictures where a folder is searched; a file that is named may have any."""
+UNREAD_SUFFIXES = frozenset(f".{name}" for name in _UNREAD)
+"""Of pictures in formats that are not read, which are not left out without a word."""
 
 
 class FileError(ValueError):
@@ -237,6 +259,11 @@ def files_below(folder: Path) -> Iterator[str]:
 
 def is_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
+def unread_below(folder: Path) -> list[str]:
+    """As `images_below`, those in formats that are not read."""
+    return sorted(name for name in files_below(folder) if os.path.splitext(name)[1].lower() in UNREAD_SUFFIXES)
 
 
 def images_below(folder: Path) -> list[str]:

@@ -138,7 +138,9 @@ class EncoderDecoder(Network):
 
     def predict(self, tasks: Sequence[Task], batch: Batch) -> dict[str, list[Any]]:
         features = replace(self.encode(batch.images), keep=any(task.asks for task in tasks))
-        check_finite(features.latents.outputs.semantic, batch)
+        names = [sample.id for sample in batch.samples]
+        check_finite(features.mask, names, "the pixel decoder's output")
+        check_finite(features.latents.outputs.semantic, names)
         return {task.name: task.predict(self, features, batch) for task in tasks}
 
     def evidence(self, features: Encoded, prompts: Sequence[str], settings: Any, image: int = 0) -> Evidence:

@@ -259,15 +259,25 @@ class Network(nn.Module, ABC):
             raise ValueError(f"{self.cannot(f'do {task}')}; it does {', '.join(self.tasks)}")
 
 
-def check_finite(outputs: Tensor, batch: Batch) -> None:
+def check_finite(outputs: Tensor, images: Sequence[object] = (), what: str = "the decoder's output") -> None:
     """Refuse to go on from outputs (B, …) that are infinite or not a number: maps and texts made of them would not show it.
 
+    Args:
+        images: what each of the B is called in the message; () = they have no names.
+        what: the output's.
+
     Raises:
-        ValueError: naming the image.
+        ValueError: naming the first such image.
     """
-    for sample, finite in zip(batch.samples, outputs.flatten(1).isfinite().all(dim=1).tolist(), strict=True):
-        if not finite:
-            raise ValueError(
-                f"image {sample.id}: the decoder's output is not finite (NaN or infinite); the network's weights, or computing "
-                "in 16 bits, are at fault"
-            )
+    finite = outputs.flatten(1).isfinite().all(dim=1).tolist()
+    if not all(finite):
+        whose = f"image {images[finite.index(False)]}: " if images else ""
+        raise ValueError(
+            f"{whose}{what} is not finite (NaN or infinite); the network's weights, or computing in 16 bits, are at fault"
+        )
+
+
+def check_evidence(found: Evidence, images: Sequence[object] = ()) -> None:
+    """`check_finite` for what is known of one image's classes; raises ValueError as it does."""
+    for what, values in (("a class's probability", found.probabilities), ("a mask", found.masks)):
+        check_finite(values[None], images, what)

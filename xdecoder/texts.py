@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 
 import numpy as np
 
@@ -13,7 +13,8 @@ from xdecoder.files import shown
 MAX_TEXTS = 100_000  # ImageNet has 21 841 classes
 MAX_LENGTH = 1_000  # characters of one; a text encoder reads some 300
 
-_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")  # neither written by people nor readable; halves of characters
+_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff\ufeff]")
+"""Neither written by people nor readable; halves of characters; a byte order mark."""
 _BREAKS = re.compile("[\t-\r\x85\u2028\u2029]")
 
 
@@ -44,6 +45,16 @@ def check_name(name: str) -> None:
         raise ValueError(f"a class name {fault}: {shown(name)}")
 
 
+def check_distinct(names: Sequence[str]) -> None:
+    """Raises ValueError for class names that the network would read alike: it reads small letters."""
+    seen: dict[str, str] = {}
+    for number, name in enumerate(names):
+        other = seen.setdefault(name.casefold(), name)
+        if len(seen) <= number:
+            told = "stands more than once" if other == name else f"and {shown(name)} are read alike"
+            raise ValueError(f"class names must differ, but {shown(other)} {told}")
+
+
 def check_number(value: float, what: str, whole: bool = False) -> None:
     """Raises ValueError, naming the argument, for what is no finite (whole) number."""
     kinds = (int, np.integer) if whole else (int, float, np.integer, np.floating)
@@ -54,9 +65,8 @@ def check_number(value: float, what: str, whole: bool = False) -> None:
 def _fault(text: object) -> str:
     if not isinstance(text, str):
         return f"is {type(text).__name__} and not text"
-    if not text.strip():
+    if control := _CONTROL.search(text):
+        return f"holds a character that cannot be read (U+{ord(control[0]):04X})"
+    if not any(letter.isprintable() and not letter.isspace() for letter in text):
         return "is blank"
-    if len(text) > MAX_LENGTH:
-        return f"is {len(text)} characters long, more than {MAX_LENGTH}"
-    control = _CONTROL.search(text)
-    return f"holds a character that cannot be read (U+{ord(control[0]):04X})" if control else ""
+    return f"is {len(text)} characters long, more than {MAX_LENGTH}" if len(text) > MAX_LENGTH else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
@@ -10,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xdecoder.texts import MAX_TEXTS, check_name
+from xdecoder.texts import MAX_TEXTS, check_distinct, check_name
 
 
 @dataclass(frozen=True)
@@ -28,9 +27,7 @@ class Vocabulary:
             raise ValueError(f"a vocabulary has at most {MAX_TEXTS} names, not {len(self.names)}")
         for name in self.names:
             check_name(name)
-        twice = sorted(name for name, count in Counter(self.names).items() if count > 1)
-        if twice:
-            raise ValueError(f"class names must differ, but {', '.join(map(repr, twice[:5]))} stands more than once")
+        check_distinct(self.names)
         if len(self.texts) not in (0, len(self.names)):
             raise ValueError(f"a vocabulary of {len(self.names)} names needs as many texts or none, not {len(self.texts)}")
 

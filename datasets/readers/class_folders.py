@@ -7,7 +7,7 @@ from typing import Literal
 
 from datasets.findings import Findings
 from datasets.readers.classes import ClassKeys, is_background
-from datasets.readers.names import ids_of
+from datasets.readers.names import check_unread, ids_of
 from datasets.records import Contents, Record
 from datasets.spec import DatasetSpec, Part
 from xdecoder.files import images_below
@@ -29,6 +29,9 @@ class ClassFoldersSpec(ClassKeys, DatasetSpec):
         """Records of all pictures; the class's name is also what is said of the picture, so that retrieval can learn it."""
         classes, home = self.class_names(root), root / self.images
         records, found = [], Findings()
+        check_unread(home, found)
+        for name in [] if self.vocabulary else [name for name in images_below(home) if "/" not in name][:1]:
+            found.add("loose", f"{home / name}: lies in no class's folder, and is left out", "move it into one", fatal=False)
         for name in self.classes if isinstance(self.classes, tuple) else ():
             if is_background(name):
                 what = f"{home / name}: background is no class, and its pictures are left out"

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -16,9 +15,9 @@ from pydantic import model_validator
 
 from datasets.spec import DatasetSpec, Rename
 from xdecoder.config import Config
-from xdecoder.files import read_lines, shown
+from xdecoder.files import read_lines
 from xdecoder.language import vocabularies
-from xdecoder.texts import check_name
+from xdecoder.texts import check_distinct, check_name
 from xdecoder.types import Vocabulary
 
 _BACKGROUND = frozenset({"background", "__background__", "_background_", "__ignore__"})
@@ -107,14 +106,12 @@ def checked_names(names: Sequence[str], where: str) -> tuple[str, ...]:
     if not names:
         raise ValueError(f"{where}: names no class")
     stripped = tuple(name.strip() for name in names)
-    for name in stripped:
-        try:
+    try:
+        for name in stripped:
             check_name(name)
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from None
-    twice = [name for name, count in Counter(stripped).items() if count > 1]
-    if twice:
-        raise ValueError(f"{where}: class names must differ, but {shown(twice[0])} stands more than once")
+        check_distinct(stripped)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
     return stripped
 
 

@@ -8,7 +8,7 @@ of numbers, and a category that others name as their supercategory and that no a
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NotRequired
@@ -199,7 +199,8 @@ class CocoSpec(LabelImageKeys, VocabularyKeys, DatasetSpec):
         captions, nouns = _captions(files["captions"], found) if "captions" in files else ({}, {})
         answers = root / self.answers if self.answers else None
         asked = read_questions(root / self.questions, answers)[1] if self.questions else {}
-        names = Names(root / self.images) if self.loose_names else None
+        home = root / self.images
+        names = Names(home) if self.loose_names else None
 
         def record(picture: _Picture) -> Record:
             key = picture["id"]
@@ -209,7 +210,7 @@ class CocoSpec(LabelImageKeys, VocabularyKeys, DatasetSpec):
             name = renamed(named, self.image_rename)
             return Record(
                 id=key,
-                image=root / self.images / name if names is None else names.path(name),
+                image=home / name if names is None else names.path(name),
                 height=picture.get("height"),
                 width=picture.get("width"),
                 id_map=maps.get(key),
@@ -278,18 +279,20 @@ class File:
                     what = f"{where}picture {shown(name)} is listed more than once"
                     found.add(f"{where}file name", what, _MEND_IDS, strict)
 
-    def check_joins(self, rows: Iterable[Mapping[str, Any]], found: Findings, strict: bool) -> None:
+    def check_joins(self, rows: Sequence[Mapping[str, Any]], found: Findings, strict: bool) -> None:
         """Are the pictures of annotations listed, and are annotations told apart by their ids?"""
-        where, seen = f"{self.path}: ", set()
-        for row in rows:
-            if self.listed and row["image_id"] not in self.pictures:
-                what = f"{where}an annotation is of picture {shown(row['image_id'])}, which 'images' does not list"
-                found.add(f"{where}lost", what, _MEND_IDS, strict)
-            key = row.get("id")
-            if key is not None and key in seen:
-                what = f"{where}annotations have the id {shown(key)} more than once"
-                found.add(f"{where}annotation id", what, _MEND_IDS, strict)
-            seen.add(key)
+        where = f"{self.path}: "
+        if self.listed and not {row["image_id"] for row in rows} <= self.pictures.keys():
+            for row in rows:
+                if row["image_id"] not in self.pictures:
+                    what = f"{where}an annotation is of picture {shown(row['image_id'])}, which 'images' does not list"
+                    found.add(f"{where}lost", what, _MEND_IDS, strict)
+        keys = [key for row in rows if (key := row.get("id")) is not None]
+        if len(set(keys)) < len(keys):
+            for key, count in Counter(keys).items():
+                for _ in range(count - 1):
+                    what = f"{where}annotations have the id {shown(key)} more than once"
+                    found.add(f"{where}annotation id", what, _MEND_IDS, strict)
 
 
 @dataclass(frozen=True)
@@ -332,6 +335,19 @@ class Categories:
             raise refuse(what, "add it to each category; panoptic scores need to know")
         things = {row["id"]: row.get("isthing") is not False for row in rows}
         return cls(dict(zip(ids, names, strict=True)), things, background)
+
+
+def category_ids(path: Path) -> list[int]:
+    """The category ids of a file's classes, in the order of their labels; raises ValueError for ids that are no numbers."""
+    file = File.read(path)
+    rows = [row for row in file.content["annotations"] if isinstance(row, dict)]
+    used = {row.get("category_id") if isinstance(row.get("category_id"), (int, str)) else None for row in rows}
+    used |= {info["category_id"] for row in rows if "segments_info" in row for info in row["segments_info"]}
+    ids = list(Categories.read(file, used).names)
+    strange = [key for key in ids if not str(key).isdecimal()]
+    if strange:
+        raise refuse(f"{path}: category id {shown(strange[0])} is no number, as the formats of predictions need it", _MEND_IDS)
+    return [int(key) for key in ids]
 
 
 def _is_root(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> bool:

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from datasets.findings import Findings
 from datasets.readers.classes import ClassKeys, LabelImageKeys, is_background, renamed
-from datasets.readers.names import ids_of
+from datasets.readers.names import check_unread, ids_of
 from datasets.records import Contents, Record, Turn
 from datasets.spec import DatasetSpec, Part, Rename, needs
 from xdecoder.files import images_below, numbered_lines
@@ -64,6 +64,8 @@ class LabelImagesSpec(LabelImageKeys, ClassKeys, DatasetSpec):
         pairs = _listed(self, root) if self.split else _paired(self, images, labels)
         ids = ids_of([name for name, _ in pairs])
         found = Findings()
+        if not self.split:
+            check_unread(images, found)
         if not (self.split or self.pair_by_order or self.only_labelled) and images != labels:
             paired = {label for _, label in pairs}
             for name in images_below(labels):

@@ -7,12 +7,22 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-from xdecoder.files import files_below, is_image
+from datasets.findings import Findings
+from xdecoder.files import files_below, is_image, unread_below
 
 
 def holds_images(folder: Path) -> bool:
     """Whether a picture lies in the folder or below it."""
     return any(map(is_image, files_below(folder)))
+
+
+def check_unread(folder: Path, found: Findings) -> None:
+    """Take note of pictures that are left out, since their format is not read."""
+    names = unread_below(folder)
+    if names:
+        what = f"{folder / names[0]}: is in a format that is not read, and is left out"
+        more = f" ({len(names)} like this)" if len(names) > 1 else ""
+        found.add(f"{folder}: unread", what + more, "save such pictures as JPEG or PNG", fatal=False)
 
 
 def ids_of(names: Sequence[str]) -> list[str]:

@@ -6,13 +6,14 @@ A line reads `class x1 y1 x2 y2 …`, the corners of one polygon as shares of wi
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal
 
-from datasets.findings import Findings
+from datasets.findings import Findings, refuse
 from datasets.readers.classes import ClassKeys, numbers, unlabelled
-from datasets.readers.names import ids_of
+from datasets.readers.names import check_unread, ids_of
 from datasets.records import Contents, Record, Region
 from datasets.spec import DatasetSpec, Part
 from xdecoder.files import files_below, images_below, numbered_lines, read_lines, shown
@@ -47,16 +48,29 @@ class YoloSpec(ClassKeys, DatasetSpec):
         classes, home = self.class_names(root), root / self.images
         found = Findings()
         pictures = list(dict.fromkeys(self._pictures(root)))
-        texts = {picture: self._text(picture, root) for picture in pictures}
+        inside = f"{home}{os.sep}"
+        names = [str(picture).removeprefix(inside) for picture in pictures]
+        labels = root / self.labels if self.labels else None
+        texts = {
+            picture: _beside(picture) if labels is None or name == str(picture) else labels / f"{os.path.splitext(name)[0]}.txt"
+            for picture, name in zip(pictures, names, strict=True)
+        }
         there = {picture: text for picture, text in texts.items() if text.exists()}
+        for entry in (entry for entry in self.lists or (self.images,) if (root / entry).is_dir()):
+            check_unread(root / entry, found)
+        if self.lists and not pictures:
+            raise refuse(f"{root / self.lists[0]}: lists no picture", "name a picture a line, or a folder that holds some")
+        if self.lists and not any(picture.is_file() for picture in pictures):
+            what = f"{pictures[0]}: no such picture, nor any other that {root / self.lists[0]} lists"
+            raise refuse(what, "paths are read from where the list lies, or from the set's own folder")
         if pictures and not there:
             folder = texts[pictures[0]].parent
             found.add("texts", f"{folder}: holds no .txt file; each picture of {pictures[0].parent} needs its labels there")
-        if self.labels and not self.lists:
-            self._check_pictures(root / self.labels, set(there.values()), home, found)
+        if labels is not None and not self.lists:
+            _check_pictures(labels, set(there.values()), home, found)
         reading = _Lines(classes, self, found)
-        names = [picture.relative_to(home).as_posix() if picture.is_relative_to(home) else str(picture) for picture in pictures]
-        records = [reading.record(key, path, there.get(path)) for key, path in zip(ids_of(names), pictures, strict=True)]
+        ids = ids_of([name.replace(os.sep, "/") for name in names])
+        records = [reading.record(key, path, there.get(path)) for key, path in zip(ids, pictures, strict=True)]
         if there and not any(record.regions for record in records) and not found.told():
             folder = next(iter(there.values())).parent
             found.add(
@@ -75,21 +89,21 @@ class YoloSpec(ClassKeys, DatasetSpec):
                 homes = (path.parent, root / self.images)
                 yield next((home / name for home in homes if (home / name).is_file()), path.parent / name)
 
-    def _text(self, picture: Path, root: Path) -> Path:
-        home = root / self.images
-        if self.labels and picture.is_relative_to(home):
-            return (root / self.labels / picture.relative_to(home)).with_suffix(".txt")
-        parts = list(picture.parts)
-        places = [place for place, part in enumerate(parts[:-1]) if part == "images"]
-        if places:
-            parts[places[-1]] = "labels"
-        return Path(*parts).with_suffix(".txt")
 
-    def _check_pictures(self, labels: Path, known: set[Path], home: Path, found: Findings) -> None:
-        for name in files_below(labels):
-            if name.endswith(".txt") and PurePosixPath(name).name != "classes.txt" and labels / name not in known:
-                what = f"{labels / name}: labels a picture that {home} does not hold"
-                found.add("pictures", what, "add the picture, or remove its labels")
+def _beside(picture: Path) -> Path:
+    """`labels` stands for the last `images` in its path."""
+    parts = list(picture.parts)
+    places = [place for place, part in enumerate(parts[:-1]) if part == "images"]
+    if places:
+        parts[places[-1]] = "labels"
+    return Path(*parts).with_suffix(".txt")
+
+
+def _check_pictures(labels: Path, known: set[Path], home: Path, found: Findings) -> None:
+    for name in files_below(labels):
+        if name.endswith(".txt") and PurePosixPath(name).name != "classes.txt" and labels / name not in known:
+            what = f"{labels / name}: labels a picture that {home} does not hold"
+            found.add("pictures", what, "add the picture, or remove its labels")
 
 
 class _Lines:
@@ -122,7 +136,7 @@ class _Lines:
     def _region(self, line: str, where: str, width: int, height: int) -> Region | None:
         fault, words = None, line.split()
         try:
-            label, *shares = (float(word) for word in words)
+            label, *shares = map(float, words)
         except ValueError:
             self.found.add("words", f"{where}: should hold a class number and coordinates, not {shown(line, 40)}", _EXPORT)
             return None
@@ -135,7 +149,7 @@ class _Lines:
             fault = "box", "holds a box (centre and size); segmentation needs polygons of three corners or more"
         elif len(shares) < 6 or len(shares) % 2:
             fault = "count", f"has {len(shares)} coordinates; a polygon has an even number, at least 6"
-        elif not all(math.isfinite(share) for share in shares):
+        elif not math.isfinite(sum(shares)):
             fault = "finite", "a coordinate is not a finite number"
         elif not -_BEYOND <= min(shares) <= max(shares) <= 1 + _BEYOND:
             fault = "range", f"a coordinate is {max(shares, key=abs):g}; they are shares of width and height, 0 to 1"
@@ -147,5 +161,6 @@ class _Lines:
             what = f"{where}: is of class {number}, background, which is no class, and is left out"
             self.found.add("background", what, "leave background out of the classes", fatal=False)
             return None
-        corners = [share * (height if i % 2 else width) for i, share in enumerate(shares)]
+        corners = shares
+        corners[::2], corners[1::2] = [share * width for share in shares[::2]], [share * height for share in shares[1::2]]
         return Region(self.label_of[number], outline=[corners])

@@ -150,6 +150,17 @@ def two_yamls(folder: Path) -> Path:
     return folder
 
 
+def with_list(folder: Path, lines: str) -> Path:
+    (yolo(folder, "train: t.txt\nnames: [box, disc]\n") / "t.txt").write_text(lines)
+    return folder
+
+
+def unread(folder: Path) -> Path:
+    """The set of this folder, with a photograph in it as phones store them."""
+    (folder / "a.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    return folder.parent
+
+
 def unlabelled(folder: Path) -> Path:
     for path in (masks(folder) / "masks").iterdir():
         Image.new("L", (64, 48), 255).save(path)
@@ -316,6 +327,7 @@ READ: dict[str, tuple[Case, int]] = {
     "webp, bmp, tif, JPG": (webp, 6),
     "1-bit masks": (lambda f: masks(f, b"floor\nbox\n", mode="1"), 6),
     "class list of Notepad": (lambda f: masks(f, "floor\r\n\r\nbox  \r\ndisc\r\n".encode("utf-8-sig")), 6),
+    "numbered class list": (lambda f: masks(f, b"0: floor\n1: box\n2: disc\n"), 6),
     "background as class 0": (lambda f: masks(f, b"Background\nbox\ndisc\n"), 6),
     "mmsegmentation": (lambda f: masks(f, images="img_dir/train", labels="ann_dir/train"), 6),
     "Pascal VOC": (voc, 6),
@@ -371,6 +383,18 @@ REFUSED: dict[str, tuple[Case, str]] = {
     "YOLO corner NaN": (lambda f: yolo(f, lines=["0 nan 0 0.1 0 0.1 0.1"]), "not a finite number"),
     "YOLO boxes": (lambda f: yolo(f, lines=[*LINES, "1 0.5 0.5 0.1 0.1"]), "line 3: holds a box"),
     "YOLO empty": (lambda f: yolo(f, lines=[]), "hold no object"),
+    "YOLO list of nothing": (lambda f: with_list(f, ""), "t.txt: lists no picture"),
+    "YOLO list of what is not there": (
+        lambda f: with_list(f, "nope.jpg"),
+        "nope.jpg: no such picture, nor any other that .*t.txt",
+    ),
+    "names that differ in case": (lambda f: coco(f, renamed("disc", "BOX")), "'box' and 'BOX' are read alike"),
+    "a name that nobody sees": (lambda f: coco(f, renamed("disc", "\u200b")), "a class name is blank"),
+    "class list numbered from 1": (lambda f: masks(f, b"1 floor\n2 box\n3 disc\n"), "begin with numbers, but not 0, 1, 2"),
+    "one colour for two classes": (
+        lambda f: voc(f, "background:0,0,0::\nbox:200,0,0::\ndisc:200,0,0::\n"),
+        "class 'disc' has the colour of another one",
+    ),
     "YOLO nc": (lambda f: yolo(f, "names: [box, disc]\nnc: 3\n"), "says nc: 3, but 'names' has 2 classes"),
     "YOLO yes and no": (lambda f: yolo(f, "names: [yes, no]\n"), "need quotes"),
     "YOLO path": (lambda f: yolo(f, "path: /content/data\ntrain: images/train\nnames: [box, disc]\n"), "is no folder here"),
@@ -398,6 +422,13 @@ LEFT_OUT: dict[str, tuple[Case, str]] = {
     "class folder background": (
         splits_of_classes(*(f"{name}/{i}" for name in ("box", "disc", "background") for i in "1234")),
         "background is no class",
+    ),
+    "a format that is not read": (lambda f: unread(class_folders(f) / "box"), "a.HEIC: is in a format that is not read"),
+    "a format that is not read, masks": (lambda f: unread(masks(f) / "images"), "a.HEIC: is in a format that is not read"),
+    "a format that is not read, YOLO": (lambda f: unread(yolo(f) / "images/train").parent, "a.HEIC: is in a format"),
+    "beside the class folders": (
+        lambda f: (class_folders(f), save(f, "p9.jpg", 9))[0],
+        "p9.jpg: lies in no class's folder, and is left out",
     ),
     "a mask too many": (lambda f: (masks(f), save(f / "masks", "zz.png", 1))[0], "zz.png: belongs to no picture"),
     "beside the picture": (lambda f: coco(f, outline([[70, 70, 80, 70, 80, 80]], True)), "covers no pixel of its picture"),

@@ -10,9 +10,10 @@ import pytest
 import torch
 from PIL import Image
 from pycocotools import mask as rle
+from safetensors.torch import save_file
 
 from datasets.readers.coco import CocoSpec
-from datasets.submissions import SavedAnswers, Submission, image_name
+from datasets.submissions import SavedAnswers, Submission, class_numbers, image_name
 from xdecoder.types import (
     AnswerResult,
     Batch,
@@ -191,6 +192,75 @@ def test_rows_that_cannot_be_scored_are_named(root: Path, content: object, messa
     assert len(str(error.value)) < 500
 
 
+ROUNDS = {"image_id": 1, "ious": [[0.5, 0.75]], "seconds": 1.0, "passes": 2}
+MASK = {"image_id": 1, "index": 0, "score": 1.0, "segmentation": RLE}
+
+
+@pytest.mark.parametrize(
+    ("task", "content", "message"),
+    [
+        (
+            "vqa",
+            [{"question_id": "1-1", "answer": "2"}, {"question_id": "9-9", "answer": "2"}],
+            "row 2 is of question_id '9-9'",
+        ),
+        ("vqa", [{"question_id": "1-1", "answer": None}], "row 1 has the answer None; expected a text"),
+        ("interactive", [{**ROUNDS, "ious": [[85.0]]}], "row 1 has the ious .* from 0 to 1, all of one length"),
+        ("interactive", [{**ROUNDS, "ious": [[0.5], [0.5, 0.5]]}], "row 1 has the ious"),
+        ("interactive", [{**ROUNDS, "ious": [[]]}], "row 1 has the ious"),
+        ("interactive", [{**ROUNDS, "ious": [[float("nan")]]}], "row 1 has the ious"),
+        ("interactive", [{**ROUNDS, "passes": -1}], "row 1 has the passes -1"),
+        ("referring", [MASK, {**MASK, "index": 7}], "picture 1 has masks with the indices 0, 7; expected one for each of 2"),
+        ("referring", [{**MASK, "index": -1}], "row 1 has the index -1"),
+        ("referring", [MASK], "picture 1 has masks with the indices 0; expected"),
+        ("classification", [{"image_id": 1, "labels": [0, 0], "scores": [1, 1]}], "picture 1 has a label more than once"),
+        ("classification", [{"image_id": 1, "labels": [0], "scores": [1, 1]}], "picture 1 has 1 labels and 2 scores"),
+    ],
+)
+def test_rows_of_every_task_are_checked(root: Path, task: str, content: list[dict[str, object]], message: str) -> None:
+    name = {"vqa": "answers", "classification": "classes"}.get(task, task)
+    (root / f"{name}.json").write_text(json.dumps(content))
+    answers = SavedAnswers(root, SPEC, root, VOCABULARY, {1, 2}, {"1-1", "1-2", "2-1", "2-2"})
+    with pytest.raises(ValueError, match=rf"{name}\.json: {message}"):
+        answers([task], Batch((sample(1),), VOCABULARY, "fields"))
+
+
+@pytest.mark.parametrize(
+    ("vectors", "message"),
+    [
+        ({"9/image": torch.ones(1, 2)}, "vector '9/image' is of no picture that the data set has"),
+        ({"1/image": torch.ones(2)}, r"vector '1/image' is \(2,\) float32; expected"),
+        ({"1/image": torch.ones(1, 2, dtype=torch.int64)}, r"vector '1/image' is \(1, 2\) int64; expected"),
+        ({"1/other": torch.ones(1, 2)}, "vector '1/other' is"),
+        ({"1/image": torch.ones(1, 2)}, "has no vectors of picture 1"),
+    ],
+)
+def test_vectors_are_checked(root: Path, vectors: dict[str, torch.Tensor], message: str) -> None:
+    save_file(vectors, root / "retrieval.safetensors")
+    with pytest.raises(ValueError, match=rf"retrieval\.safetensors: {message}"):
+        SavedAnswers(root, SPEC, root, VOCABULARY, {1, 2})(["retrieval"], Batch((sample(1),), VOCABULARY, "fields"))
+
+
+def test_the_surest_class_counts_wherever_it_stands(root: Path) -> None:
+    (root / "classes.json").write_text(json.dumps([{"image_id": 1, "labels": [0, 1], "scores": [0.1, 0.9]}]))
+    (found,) = SavedAnswers(root, SPEC, root, VOCABULARY)(["classification"], Batch((sample(1),), VOCABULARY, "f"))[
+        "classification"
+    ]
+    assert found.labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_category_numbers_are_those_of_the_classes(tmp_path: Path, as_text: bool) -> None:
+    """A root category, as Roboflow adds it, and what is called background are no classes."""
+    names = [("shapes", "none"), ("background", "shapes"), ("box", "shapes"), ("disc", "shapes")]
+    rows = [{"id": str(i) if as_text else i, "name": name, "supercategory": above} for i, (name, above) in enumerate(names)]
+    annotation = {"id": 1, "image_id": 1, "category_id": rows[2]["id"], "segmentation": [[0, 0, 5, 0, 5, 5]]}
+    content = {"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [annotation], "categories": rows}
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    spec = CocoSpec(name="x", images="images", instances="instances.json")
+    assert class_numbers(spec, tmp_path, VOCABULARY) == {0: 2, 1: 3}
+
+
 @pytest.mark.parametrize(
     ("task", "file", "row"),
     [
@@ -214,7 +284,9 @@ def test_pictures_of_another_kind(root: Path) -> None:
     rows = [{"image_id": 1, "file_name": "../semantic/grey.png", "segments_info": [{"id": 1, "category_id": 17}]}]
     Image.new("L", (6, 4)).save(root / "semantic/grey.png")
     (root / "panoptic").mkdir()
-    (root / "panoptic.json").write_text(json.dumps({"annotations": rows, "categories": [{"id": 17}, {"id": 193}]}))
+    (root / "panoptic.json").write_text(
+        json.dumps({"annotations": rows, "categories": [{"id": i, "name": str(i), "isthing": 1} for i in NUMBERS]})
+    )
     with pytest.raises(ValueError, match=r"panoptic\.json: '\.\./semantic/grey\.png' is a L image; a panoptic PNG is RGB"):
         SavedAnswers(root, SPEC, root, VOCABULARY)._panoptic(sample(1))
 

@@ -114,7 +114,8 @@ class SavedSource:
     def answers(self, entry: EvaluationConfig, spec: DatasetSpec, loader: Batches[ImageDataset]) -> Answers:
         records = loader.dataset.source.records
         known = None if isinstance(records, Pairs) else {record.id for record in records}  # `Pairs` would have to be read
-        return SavedAnswers(self.folder / entry.prefix, spec, self.root, loader.dataset.vocabulary, known)
+        questions = None if known is None else {question.id for record in records for question in record.questions}
+        return SavedAnswers(self.folder / entry.prefix, spec, self.root, loader.dataset.vocabulary, known, questions)
 
 
 def evaluate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +12,10 @@ from torch import Tensor
 from xdecoder.config import Config
 from xdecoder.decoder.attention import TokenGroup
 from xdecoder.model import Encoded, XDecoder
+from xdecoder.network import check_finite
 from xdecoder.ops.linear import linear
+
+WORDS = "a word's score"
 
 
 class GenerationConfig(Config):
@@ -27,15 +31,22 @@ class GenerationConfig(Config):
     """No run of this many tokens is written twice; 0 allows it."""
 
 
-def generate(model: XDecoder, images: Encoded, config: GenerationConfig, region: Tensor | None = None) -> Tensor:
+def generate(
+    model: XDecoder,
+    images: Encoded,
+    config: GenerationConfig,
+    region: Tensor | None = None,
+    names: Sequence[object] = (),
+) -> Tensor:
     """Captions as token numbers (B, 1 + max_length), start token first; shorter when all have come to their end.
 
     Args:
         images: B encoded images.
         region: (B, H, W) bool over the padded input: where the caption's tokens look; None = everywhere.
+        names: what the B are called in messages.
 
     Raises:
-        ValueError: for a network that writes none.
+        ValueError: for a network that writes none, or whose words have scores that are not finite.
     """
     length = model.config.decoder.caption_length
     if length is None:
@@ -44,8 +55,8 @@ def generate(model: XDecoder, images: Encoded, config: GenerationConfig, region:
     max_length = min(config.max_length, longest)
     generator = CaptionGenerator(model, images, max_length, config.beams, region)
     if config.beams > 1:
-        return _search(generator, config, max_length)
-    return _greedy(generator, config, max_length)
+        return _search(generator, config, max_length, names)
+    return _greedy(generator, config, max_length, names)
 
 
 class CaptionGenerator:
@@ -79,17 +90,20 @@ class CaptionGenerator:
         self.tokens.follow(rows, self.texts.length)
 
 
-def _greedy(generator: CaptionGenerator, config: GenerationConfig, max_length: int) -> Tensor:
+def _greedy(generator: CaptionGenerator, config: GenerationConfig, max_length: int, names: Sequence[object]) -> Tensor:
     end = generator.model.language.tokenizer.end
     ids = generator.start[:, None]
     ended = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+    surest = torch.zeros(len(ids), device=ids.device)
     for _ in range(max_length):
         logits = forbid_repeats(generator.next(ids[:, -1]), ids, config.no_repeat_ngram_size)
-        word = logits.argmax(dim=-1)
+        score, word = logits.max(dim=-1)  # a score that is not a number is the greatest
+        surest = surest + score
         ids = torch.cat((ids, word[:, None]), dim=1)
         ended |= word == end
         if ended.all():
             break
+    check_finite(surest[:, None], names, WORDS)
     return ids
 
 
@@ -101,7 +115,7 @@ class _Finished:
     ids: tuple[int, ...] = ()
 
 
-def _search(generator: CaptionGenerator, config: GenerationConfig, max_length: int) -> Tensor:
+def _search(generator: CaptionGenerator, config: GenerationConfig, max_length: int, names: Sequence[object]) -> Tensor:
     """Beam search: of all continuations of a picture's captions the likeliest are pursued."""
     end, images, beams = generator.model.language.tokenizer.end, len(generator.images), generator.rows
     ids = generator.start[:, None]
@@ -113,6 +127,7 @@ def _search(generator: CaptionGenerator, config: GenerationConfig, max_length: i
         every = likely[..., None] + logits.float().log_softmax(dim=-1).unflatten(0, (images, beams))  # (B, R, V)
         # Twice as many as are pursued: each beam may end, and still there are enough to go on.
         values, flat = every.flatten(1).topk(min(2 * beams, every[0].numel()))
+        check_finite(values[:, :1], names, WORDS)
         beam, word = flat // every.shape[2], flat % every.shape[2]
         ended = word == end
         _finish(best, ended[:, :beams], values / step**config.length_penalty, ids.unflatten(0, (images, beams)), beam)

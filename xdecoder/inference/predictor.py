@@ -33,7 +33,7 @@ from xdecoder.inference.results import (
 )
 from xdecoder.inference.session import Canvas, Points, Prompted, Session, seen_at
 from xdecoder.model import Encoded
-from xdecoder.network import Network
+from xdecoder.network import Network, check_evidence, check_finite
 from xdecoder.postprocessing import Evidence, PostprocessingConfig, ResizedMasks
 from xdecoder.regions import EverythingConfig, Proposals
 from xdecoder.resizing import ShortestEdge, ShortestSide, Stretch, resized
@@ -154,6 +154,7 @@ class Picture:
             check_number(threshold, "threshold")
         features, together = self.view(referring.DESCRIPTOR), self._predictor.tasks.referring.together
         scores, logits = referring.locate(self._predictor.able(referring.DESCRIPTOR), features, phrases, together)
+        check_finite(scores[None], what="a phrase's score")
         output, first = (self.image.height, self.image.width), features.decoder.table.interpolation
         masks = ResizedMasks(logits, features.padded, features.sizes[0], output, first)
         return Regions(self.image, phrases, scores.cpu(), _to_cpu(masks), threshold)
@@ -259,7 +260,9 @@ class Picture:
         def segment(strokes: StrokeMaps, before: Tensor | None) -> Tensor:
             device = features.mask.device
             previous = None if before is None else [before.to(device, features.mask.dtype)]
-            return encoder.segment(features, [strokes.to(device)], previous, SeededDraws(), words)[0]
+            logits = encoder.segment(features, [strokes.to(device)], previous, SeededDraws(), words)[0]
+            check_finite(logits[None], what="the mask of what is marked")
+            return logits
 
         return Session(Canvas(self.image, features.sizes[0], features.padded, segment))
 
@@ -311,7 +314,9 @@ class Picture:
         texts = checked(texts, "texts")
         vectors = F.normalize(self._predictor.able(retrieval.DESCRIPTOR).language.encode(texts).vectors.float(), dim=-1)
         images = retrieval.image_vectors(self.view(retrieval.DESCRIPTOR), self._predictor.tasks.retrieval.backbone_view)[0]
-        return (vectors @ images.T).mean(dim=1).cpu()
+        cosines = (vectors @ images.T).mean(dim=1).cpu()
+        check_finite(cosines[None], what="a cosine")
+        return cosines
 
     @torch.inference_mode()
     def answer(self, question: str) -> Answer:
@@ -339,10 +344,10 @@ class Picture:
 
     def _evidence(self, vocabulary: Vocabulary) -> Evidence:
         """What the network knows of the classes."""
-        settings = self._predictor.tasks.segmentation
-        return self._predictor.able(segmentation.DESCRIPTOR).evidence(
-            self.view(segmentation.DESCRIPTOR), vocabulary.prompts, settings
-        )
+        model, settings = self._predictor.able(segmentation.DESCRIPTOR), self._predictor.tasks.segmentation
+        found: Evidence = model.evidence(self.view(segmentation.DESCRIPTOR), vocabulary.prompts, settings)
+        check_evidence(found)
+        return found
 
     @torch.inference_mode()
     def _in_tiles(
@@ -561,8 +566,8 @@ class Predictor:
         """
         encoder, shown = interactive.strokes_of(self.able(interactive.DESCRIPTOR)), self.encode(reference)
         marked, features = _region(mask, shown.image), shown.view(interactive.DESCRIPTOR)
-        if marked is None or not marked.any():
-            raise ValueError("the mask marks no pixel of the reference")
+        if marked is None:
+            raise ValueError("the mask of what is to be found is missing")
         strokes = seen_at(marked, features.sizes[0], features.padded)[None].to(features.mask.device)
         maps = StrokeMaps(strokes, torch.zeros_like(strokes))
         example = encoder.mark(features, [maps], None, SeededDraws()).as_example()
@@ -712,6 +717,8 @@ def _region(mask: Mask | None, image: Image.Image) -> Tensor | None:
     region = torch.as_tensor(mask).cpu()
     if region.shape != (image.height, image.width):
         raise ValueError(f"a region has the picture's size {(image.height, image.width)}, not {tuple(region.shape)}")
+    if not (region > 0).any():
+        raise ValueError("a region must hold a pixel of the picture, but this one marks none")
     return region > 0
 
 

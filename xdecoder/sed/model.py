@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from xdecoder.losses.context import StepContext
-from xdecoder.network import Network, NetworkConfig, RepeatedLayer, Task, check_finite
+from xdecoder.network import Network, NetworkConfig, RepeatedLayer, Task, check_evidence, check_finite
 from xdecoder.postprocessing import Evidence
 from xdecoder.sed.clip import PIXEL_MEAN, PIXEL_STD, ClipConfig, ImageFeatures
 from xdecoder.sed.decoder import Decoder, DecoderConfig, Logits
@@ -179,7 +179,7 @@ class Sed(Network):
 
     def predict(self, tasks: Sequence[Task], batch: Batch) -> dict[str, list[Any]]:
         features = self.encode(batch.images)
-        check_finite(features.dense, batch)
+        check_finite(features.dense, [sample.id for sample in batch.samples], "the encoder's output")
         return {task.name: self._segmented(task, features, batch) for task in tasks}
 
     def _segmented(self, task: Any, features: ImageFeatures, batch: Batch) -> list[SegmentationResult]:
@@ -187,6 +187,7 @@ class Sed(Network):
         prompts, results = vocabulary_of(batch).names, []
         for i, sample in enumerate(batch.samples):
             found = self.evidence(features, prompts, task.config, i)
+            check_evidence(found, [sample.id])
             results.append(SegmentationResult(found.semantic(sample.output_size), None, None))
         return results
 

@@ -95,16 +95,24 @@ class Captioning:
 
     def predict(self, model: XDecoder, features: Encoded, batch: Batch) -> list[CaptionResult]:
         region = regions_of(batch, features, model.config.published_quirks)
-        return [CaptionResult(text) for text in captions(model, features, self.config, region)]
+        names = [sample.id for sample in batch.samples]
+        return [CaptionResult(text) for text in captions(model, features, self.config, region, names)]
 
 
-def captions(model: XDecoder, features: Encoded, config: GenerationConfig, region: Tensor | None = None) -> list[str]:
+def captions(
+    model: XDecoder,
+    features: Encoded,
+    config: GenerationConfig,
+    region: Tensor | None = None,
+    images: Sequence[object] = (),
+) -> list[str]:
     """A sentence for each of B encoded images.
 
     Args:
         region: (B, H, W) bool over the padded input, where caption tokens may look; None = everywhere.
+        images: what the B are called in messages.
     """
-    return [sentence(model, row) for row in generate(model, features, config, region)]
+    return [sentence(model, row) for row in generate(model, features, config, region, images)]
 
 
 def sentence(model: XDecoder, ids: Tensor) -> str:

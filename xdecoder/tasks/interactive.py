@@ -21,7 +21,7 @@ from xdecoder.losses.interactive import match_own, only, similarity_loss
 from xdecoder.losses.masks import mask_losses
 from xdecoder.losses.matching import MatchingConfig
 from xdecoder.model import EncoderDecoder
-from xdecoder.network import Prompt, TextReader
+from xdecoder.network import Prompt, TextReader, check_finite
 from xdecoder.rng import generator, seed_of
 from xdecoder.seem.clicks import ClickRule
 from xdecoder.seem.draws import SeededDraws
@@ -165,6 +165,7 @@ class Interactive:
             marks.append(strokes)
             start = time.perf_counter()
             previous = encoder.segment(image, [strokes.to(device)], previous, draws)
+            check_finite(previous[0][None], [sample.id], "the mask of what is marked")
             logits = confined(previous[0].float(), limits, image.padded).cpu()
             seconds += time.perf_counter() - start
             return logits

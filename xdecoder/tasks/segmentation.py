@@ -24,7 +24,7 @@ from xdecoder.losses.masks import mask_losses
 from xdecoder.losses.matching import Matches, MatchingConfig, match
 from xdecoder.losses.nouns import Named, noun_loss
 from xdecoder.model import Encoded, XDecoder
-from xdecoder.network import Prompt, TextReader
+from xdecoder.network import Prompt, TextReader, check_evidence
 from xdecoder.postprocessing import Evidence, PostprocessingConfig
 from xdecoder.rng import generator
 from xdecoder.tasks.denoising import denoising_losses, denoising_queries
@@ -271,6 +271,7 @@ class Segmentation:
         results = []
         for b, sample in enumerate(batch.samples):
             found = model.evidence(features, vocabulary.prompts, self.config, b)
+            check_evidence(found, [sample.id])
             masks = found.resized(sample.output_size)
             is_thing = torch.tensor(vocabulary.is_thing, device=found.labels.device)[found.labels]
             detections = self.config.postprocessing.detections

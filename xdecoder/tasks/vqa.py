@@ -23,7 +23,7 @@ from xdecoder.language.encoder import Texts
 from xdecoder.losses.answers import AnswerLoss, answer_loss, soft_targets
 from xdecoder.losses.context import StepContext
 from xdecoder.model import Encoded, XDecoder
-from xdecoder.network import Prompt, TextReader
+from xdecoder.network import Prompt, TextReader, check_finite
 from xdecoder.tasks.descriptor import Descriptor
 from xdecoder.types import AnswerResult, Batch, Question
 
@@ -130,7 +130,7 @@ class Vqa:
         results = []
         for b, sample in enumerate(batch.samples):
             texts = tuple(question.text for question in sample.questions)
-            found = answer(model, features.of(b), model.language.encode(texts)) if texts else []
+            found = answer(model, features.of(b), model.language.encode(texts), [sample.id]) if texts else []
             results.append(AnswerResult(tuple(each.text for each in found)))
         return results
 
@@ -175,12 +175,16 @@ def at_the_end(tokens: Tensor, questions: Texts) -> Tensor:
     return tokens[torch.arange(len(questions), device=tokens.device), questions.lengths - 1]
 
 
-def answer(model: XDecoder, features: Encoded, questions: Texts) -> list[Answered]:
+def answer(model: XDecoder, features: Encoded, questions: Texts, images: Sequence[object] = ()) -> list[Answered]:
     """The likeliest answer to each question, which are decoded together behind the latent queries.
 
     Args:
         features: of B images.
         questions: R about each image, those about the first image first.
+        images: what the B are called in messages.
+
+    Raises:
+        ValueError: for answers whose scores are not finite.
     """
     head = head_of(model)
     latents = features.latents if head.config.masked_latents else features.unmasked_latents
@@ -191,6 +195,7 @@ def answer(model: XDecoder, features: Encoded, questions: Texts) -> list[Answere
         tokens = features.ask(question_tokens(model, questions), past=past)["question"].tokens
     end = at_the_end(tokens, questions)
     logits = head(end.to(head.query_content.weight.dtype)).float()
+    check_finite(logits.unflatten(0, (len(features), -1)), images, "an answer's score")
     nameless = torch.tensor([not text for text in head.config.answers], device=logits.device)
     likely, best = logits.masked_fill(nameless, -torch.inf).softmax(dim=-1).max(dim=-1)
     return [Answered(head.config.answers[i], score) for i, score in zip(best.tolist(), likely.tolist(), strict=True)]

@@ -22,7 +22,7 @@ from datasets.readers.own.folders import (
     told,
 )
 from datasets.readers.own.yolo import class_list
-from xdecoder.files import images_below, numbered_lines
+from xdecoder.files import images_below, numbered_lines, shown
 from xdecoder.images import decode
 from xdecoder.language import vocabularies
 
@@ -94,6 +94,9 @@ def _labelmap(path: Path) -> tuple[tuple[str, ...], tuple[tuple[int, int, int], 
             raise refuse(f"{path}: line {number} should read name:red,green,blue::, as CVAT writes it")
         names.append(found[1])
         colours.append((int(found[2]), int(found[3]), int(found[4])))
+    twice = next((names[i] for i, colour in enumerate(colours) if colour in colours[:i]), None)
+    if twice is not None:
+        raise refuse(f"{path}: class {shown(twice)} has the colour of another one, so that masks cannot tell them apart")
     return checked_names(names, str(path)), tuple(colours)
 
 

@@ -6,6 +6,7 @@ Rules of data.yaml: https://docs.ultralytics.com/datasets/segment. `path` is the
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,19 @@ def class_list(folder: Path, what: str) -> tuple[str, ...]:
     path = folder / "classes.txt"
     if not path.exists():
         raise refuse(f"{path}: no such file; write {what}, one name a line")
-    return checked_names(read_lines(path), str(path))
+    return checked_names(_unnumbered(read_lines(path), path), str(path))
+
+
+def _unnumbered(lines: list[str], path: Path) -> list[str]:
+    """The names of lines such as `0: box`, which some tools write; raises ValueError if they count otherwise than from 0."""
+    found = [re.fullmatch(r"(\d+)(?:\s*[:;,=.)]\s*|\s+)(\S.*)", line) for line in lines]
+    if not lines or not all(found):
+        return lines
+    if [int(each[1]) for each in found if each] != list(range(len(lines))):
+        raise refuse(
+            f"{path}: its lines begin with numbers, but not 0, 1, 2, …; write names alone, in the order of their numbers"
+        )
+    return [each[2] for each in found if each]
 
 
 def _measured(classes: tuple[str, ...], part: str, split: bool, kind: str) -> Fields:

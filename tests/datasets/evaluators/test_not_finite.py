@@ -16,6 +16,8 @@ from datasets.evaluators import (
     SemanticEvaluator,
 )
 from tests.tiny import VOCABULARY, tiny_batch, tiny_model, tiny_tasks
+from xdecoder.config import parse
+from xdecoder.tasks import TasksConfig
 from xdecoder.types import (
     ClassificationResult,
     InstanceResult,
@@ -92,3 +94,22 @@ def test_a_network_whose_outputs_are_not_finite_names_the_image() -> None:
     for task in ("segmentation", "captioning", "retrieval", "referring"):
         with pytest.raises(ValueError, match="image first: the decoder's output is not finite"):
             model.predict(tiny_tasks().build([task]), batch)
+
+
+BROKEN = [
+    ("captioning", {}, "decoder.caption_position", 1, "a word's score"),
+    ("captioning", {"captioning": {"beams": 2}}, "decoder.caption_position", 1, "a word's score"),
+    ("captioning", {}, "language.token_embedding", 400, "a word's score"),
+    ("segmentation", {}, "language.token_embedding", 320, "a class's probability"),
+]
+
+
+@pytest.mark.parametrize(("task", "settings", "module", "row", "what"), BROKEN)
+@torch.inference_mode()
+def test_weights_that_one_task_reads(task: str, settings: dict[str, Any], module: str, row: int, what: str) -> None:
+    """Everything else is finite, and maps and texts would not show it."""
+    model, batch = tiny_model(), tiny_batch()
+    weight = model.get_submodule(module).weight
+    weight[row if module == "decoder.caption_position" else slice(row)] = float("nan")
+    with pytest.raises(ValueError, match=f"image first: {what} is not finite"):
+        model.predict(parse(TasksConfig, {**tiny_tasks().model_dump(), **settings}).build([task]), batch)

@@ -204,3 +204,14 @@ class TestPredictor:
             predictor.caption(self.image())
         with pytest.raises(ValueError, match=r"\(sed\) cannot do referring; it does segmentation"):
             predictor.refer(self.image(), ["cat"])
+
+
+@torch.inference_mode()
+def test_texts_that_are_not_finite_name_the_image() -> None:
+    model = tiny_sed().eval()
+    for parameter in model.clip.text_parameters():
+        parameter.fill_(float("nan"))
+    with pytest.raises(ValueError, match="image first: a mask is not finite"):
+        model.predict(TASKS, tiny_batch())
+    with pytest.raises(ValueError, match="^a mask is not finite"):
+        Predictor(model).segment(tiny_batch().samples[0].image, ["cat", "dog"])

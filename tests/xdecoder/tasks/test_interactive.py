@@ -133,3 +133,11 @@ def test_without_strokes_or_objects_one_sentence() -> None:
         tiny_model().predict([task()], measured_batch())
     with pytest.raises(ValueError, match="picture first of tiny has no objects, which interactive segmentation needs"):
         tiny_seem().predict([task()], tiny_batch())
+
+
+@torch.inference_mode()
+def test_masks_that_are_not_finite_name_the_image() -> None:
+    network = tiny_seem()
+    network.strokes.sign.weight[:] = float("nan")
+    with pytest.raises(ValueError, match="image first: the mask of what is marked is not finite"):
+        network.predict([task()], measured_batch())

@@ -46,6 +46,17 @@ def test_every_question_gets_the_predictors_answer(settings: dict[str, object]) 
     assert [len(result.texts) for result in several] == [2, 1]
 
 
+@torch.inference_mode()
+def test_answers_that_are_not_finite_name_the_image() -> None:
+    model = answering_model()
+    assert model.answers is not None
+    model.answers.classifier[-1].weight[1] = float("nan")
+    with pytest.raises(ValueError, match="image first: an answer's score is not finite"):
+        model.predict(tiny_tasks().build(["vqa"]), asked())
+    with pytest.raises(ValueError, match="^an answer's score is not finite"):
+        Predictor(model).answer(asked().samples[0].image, "is there a dog")
+
+
 def test_without_a_head_there_are_no_answers() -> None:
     for work in (tiny_model().predict, tiny_model().losses):
         with pytest.raises(ValueError, match="its checkpoint holds no answer head"):
