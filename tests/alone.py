@@ -153,6 +153,18 @@ def export() -> str:
     return f"{missing} cannot be imported" if missing else ""  # what they write is the matter of test_export.py
 
 
+def video() -> str:
+    from fractions import Fraction
+
+    from PIL import Image
+
+    from xdecoder.inference import video
+
+    with video.writer(Path("film.mp4"), (64, 48), Fraction(10)) as write:
+        write(Image.new("RGB", (64, 48)))
+    return command("segment", "film.mp4", "--classes", "cat", "--checkpoint", "model.pt", "--out", "out")
+
+
 def web() -> str:
     sys.path.insert(0, str(ROOT / "demo"))
     page: Any = importlib.import_module("web")
@@ -167,6 +179,7 @@ COMMANDS: dict[str, Callable[[], str]] = {
     "serve": serve,
     "edit": edit,
     "export": export,
+    "video": video,
     "web": web,
 }
 """By extra, what must run with it alone; what goes wrong, or nothing."""

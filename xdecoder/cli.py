@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 
 from xdecoder import __version__, completion, rooms, shipped, weights
 from xdecoder.arguments import number, whole
-from xdecoder.files import IMAGE_SUFFIXES, atomic, images_below, read_json, read_lines, unread_below, write_json
+from xdecoder.files import FILM_SUFFIXES, IMAGE_SUFFIXES, atomic, images_below, read_json, read_lines, unread_below, write_json
 
 if TYPE_CHECKING:  # torch takes seconds to import; `xdecoder --help` does without
     from PIL.Image import Image
@@ -60,6 +60,7 @@ examples:
   xdecoder index photos/ --checkpoint model.pt --out photos.index
   xdecoder search photos.index "a red cube left of a star" --checkpoint model.pt --out found
   xdecoder label sam.json --images photos/ --names cup table --checkpoint model.pt --out labelled.json
+  xdecoder track street.mp4 --click 412,230 --checkpoint seem_focalt_v1.pt --out tracked.mp4
   xdecoder export --checkpoint model.pt --out model.onnx --things car person --stuff road sky
 
 Without --out, one line of JSON a picture goes to the standard output. A list too long for the
@@ -151,7 +152,7 @@ def _each_image(options: argparse.Namespace) -> int:
     """Ask about the pictures. One that cannot be read is told of and does not keep the others from their answers."""
     photos = images_of(_images(options), options.urls)
     if options.resume and options.out is not None:
-        photos = [photo for photo in photos if not _file(options, photo, "json").is_file()]
+        photos = [photo for photo in photos if not any(_file(options, photo, kind).is_file() for kind in ("json", "jsonl"))]
     if not photos:
         return 0
     model = _load(options)
@@ -163,18 +164,41 @@ def _each_image(options: argparse.Namespace) -> int:
             raise error
         status = _complain(error)
 
-    waiting = _progress(photos)
+    films = [photo for photo in photos if isinstance(photo.path, Path) and photo.path.suffix.lower() in FILM_SUFFIXES]
+    waiting = _progress([photo for photo in photos if photo not in films])
     while some := list(islice(waiting, options.batch)):
         for photo, answer in _answers(model, _opened(model, some, fault), options, fault):
             _tell(photo, answer, options)
             if answer.result is not None and "coco" in options.save:
                 saved.append((str(photo.path), answer.result))
+    for film in films:
+        try:
+            _tell_film(model, film, options)
+        except ValueError as error:
+            fault(error)
     if saved and options.out is not None:
         from xdecoder.inference import formats
 
         write_json(options.out / "coco.json", formats.coco(saved))
         print(options.out / "coco.json", flush=True)
     return status
+
+
+def _tell_film(model: Predictor, photo: Photo, options: argparse.Namespace) -> None:
+    from xdecoder import films
+
+    assert isinstance(photo.path, Path)
+    target = None if options.out is None else options.out / photo.name
+    for path in films.ask(model, photo.path, target, options, _show):
+        print(path, flush=True)
+
+
+def _track(options: argparse.Namespace) -> int:
+    from xdecoder import films
+
+    for path in films.track(lambda: _load(options), options, _show):
+        print(path, flush=True)
+    return 0
 
 
 def _opened(model: Predictor, photos: Sequence[Photo], fault: Fault) -> list[tuple[Photo, Picture]]:
@@ -614,7 +638,9 @@ def _parser() -> argparse.ArgumentParser:
 
     def about_images(name: str, help: str, ask: Ask | None) -> Any:
         added = command(name, help, ask)
-        added.add_argument("images", nargs="*", metavar="IMAGE", help="files, folders, or patterns like 'photos/**/*.jpg'")
+        added.add_argument(
+            "images", nargs="*", metavar="IMAGE", help="files (films too), folders, or patterns like 'photos/**/*.jpg'"
+        )
         added.add_argument("--out", type=Path, metavar="FOLDER", help="write JSON and drawings there (default: print JSON)")
         _device(added)
         listed = ", ".join(SAVED)
@@ -679,6 +705,25 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("instruction", metavar="INSTRUCTION", help="such as 'replace the left cup with a vase of tulips'")
     _inpainter(added)
     _threshold(added, None, SIMILARITY, least=-1.0)
+
+    added = command("track", "find objects that are marked on one frame of a film in all of its frames", None)
+    added.add_argument("film", type=Path, metavar="FILM", help="such as video.mp4; needs the extra `video`")
+    clicks = "pixels of one object, x before y; once more for each further object"
+    added.add_argument("--click", type=_coordinates(2), nargs="+", action="append", metavar="X,Y", help=clicks)
+    added.add_argument(
+        "--box", type=_coordinates(4), action="append", metavar="X0,Y0,X1,Y1", help="around an object; may repeat"
+    )
+    added.add_argument(
+        "--frame", type=whole(0, 10**9), default=0, metavar="N", help="the frame that is marked, from 0 (default: 0)"
+    )
+    added.add_argument(
+        "--out", type=Path, metavar="FILM", help="the film with the objects drawn, without sound: .mp4, .webm, …"
+    )
+    masks = "masks, a PNG a frame in a folder, or lines of JSON in FILE.jsonl; an interrupted command goes on from them"
+    added.add_argument("--masks", type=Path, metavar="PLACE", help=masks)
+    _threshold(added, -1.0, "similarity, -1 to 1, below which an object counts as not there", least=-1.0)
+    _device(added)
+    added.set_defaults(run=_track)
 
     added = command("serve-mcp", "give language models tools to look at pictures with, over the Model Context Protocol", None)
     added.add_argument(
@@ -761,6 +806,19 @@ def _device_name(text: str) -> str:
     if not re.fullmatch(r"cpu|mps|cuda(:\d{1,3})?", text):
         raise argparse.ArgumentTypeError(f"expected cpu, cuda, cuda:1 or mps, not {text!r}")
     return text
+
+
+def _coordinates(count: int) -> Callable[[str], tuple[float, ...]]:
+    """A type of argument: so many numbers with commas between them."""
+
+    def parse(text: str) -> tuple[float, ...]:
+        with suppress(ValueError):
+            numbers = tuple(float(part) for part in text.split(","))
+            if len(numbers) == count and all(abs(number) < 10**6 for number in numbers):
+                return numbers
+        raise argparse.ArgumentTypeError(f"expected {count} numbers with commas between them, not {text!r}")
+
+    return parse
 
 
 def _inpainter(parser: argparse.ArgumentParser) -> None:

@@ -40,6 +40,8 @@ _UNREAD = (
 )
 IMAGE_SUFFIXES = frozenset(f".{name}" for name in _READ)
 """Of the files that are taken for pictures where a folder is searched; a file that is named may have any."""
+FILM_SUFFIXES = frozenset((".3gp", ".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".webm", ".wmv"))
+"""Of the files that are taken for films."""
 UNREAD_SUFFIXES = frozenset(f".{name}" for name in _UNREAD)
 """Of pictures in formats that are not read, which are not left out without a word."""
 

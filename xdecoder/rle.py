@@ -29,6 +29,13 @@ def runs(mask: NDArray[np.bool_]) -> list[int]:
     return [0, *lengths.tolist()] if flat.size and flat[0] else lengths.tolist()
 
 
+def mask(counts: str | bytes, height: int, width: int) -> NDArray[np.bool_]:
+    """The mask (H, W) of COCO's text of run lengths; raises ValueError where they do not make it up."""
+    lengths = checked(decompress(counts), height, width)
+    ones = np.arange(len(lengths)) % 2 == 1
+    return np.repeat(ones, lengths).reshape(width, height).T
+
+
 def compress(lengths: list[int]) -> str:
     """Lengths as text: from the fourth on the difference to the one before the last, in groups of five bits, low ones first.
 

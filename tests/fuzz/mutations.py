@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 Draw = Callable[[Any], Any]
@@ -49,6 +51,16 @@ OUTLINES = st.one_of(
     st.fixed_dictionaries({"size": st.just([48, 64]), "counts": st.text(max_size=30)}),
     VALUES,
 )
+
+
+TIMES = int(os.environ.get("FUZZ", "1"))
+"""How many times as many examples tests try: FUZZ=20 pytest tests/hostile."""
+
+
+def fuzz(examples: int) -> settings:
+    """Settings of one test: the same examples each time, and no deadline but our own."""
+    checks = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
+    return settings(max_examples=examples * TIMES, deadline=None, derandomize=True, database=None, suppress_health_check=checks)
 
 
 def mutated(content: bytes, edits: list[tuple[float, str, bytes, int]]) -> bytes:

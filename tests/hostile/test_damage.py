@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.fuzz.test_fuzzed_files import TIMES
+from tests.fuzz.mutations import TIMES
 from tests.ranks import CPU, run_ranks
 from tests.standin import Model, Task, batches
 from tests.tiny import tiny_batch, tiny_model, tiny_tasks

@@ -18,7 +18,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fuzz.test_fuzzed_files import fuzz
+from tests.fuzz.mutations import fuzz
 from tests.hostile.bounds import bounded
 from tests.tiny import tiny_model
 from trainer import checkpointing

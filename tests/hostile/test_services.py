@@ -26,7 +26,7 @@ from PIL import Image
 
 from datasets.check.__main__ import main as check
 from tests.datasets.own_cases import coco, labelme, yolo
-from tests.fuzz.test_fuzzed_files import EDITS, TIMES, VALUES, changed, fuzz, mutated
+from tests.fuzz.mutations import EDITS, TIMES, VALUES, changed, fuzz, mutated
 from tests.hostile.bounds import bounded
 from tests.tiny import tiny_config
 from xdecoder.config import parse

@@ -117,6 +117,9 @@ def test_a_region_is_described_and_must_fit(photos: Path, network: str, tmp_path
     capsys.readouterr()
     assert cli.main(line) == 2
     assert capsys.readouterr().err == "error: a region has the picture's size (40, 60), not (30, 60)\n"
+    Image.fromarray(np.zeros_like(mask)).save(tmp_path / "mask.png")
+    assert cli.main(line) == 2
+    assert capsys.readouterr().err == "error: a region must hold a pixel of the picture, but this one marks none\n"
 
 
 def test_what_the_system_hides_is_no_image(photos: Path) -> None:
@@ -125,6 +128,15 @@ def test_what_the_system_hides_is_no_image(photos: Path) -> None:
         (photos / name).parent.mkdir(exist_ok=True)
         (photos / name).write_bytes((photos / "a.png").read_bytes())
     assert before and [photo.path for photo in cli.images_of([str(photos)])] == before
+
+
+def test_what_is_in_a_format_that_is_not_read_is_told(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = cli.images_of([str(photos)])
+    (photos / "b.HEIC").write_bytes(b"x")
+    assert cli.images_of([str(photos)]) == before
+    assert capsys.readouterr().err.startswith(
+        f"note: {photos / 'b.HEIC'}: is in a format that is not read, and is left out (1 "
+    )
 
 
 def test_names_from_a_file(photos: Path, network: str, tmp_path: Path, capsys: Any) -> None:

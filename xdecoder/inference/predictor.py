@@ -19,6 +19,7 @@ from xdecoder.editing import EditConfig, Edited, Inpainter, Step, edit
 from xdecoder.files import shown
 from xdecoder.images import ImageLike, images_in, open_image, pixels, png, shorter_side
 from xdecoder.inference import tiling
+from xdecoder.inference.example import Example
 from xdecoder.inference.results import (
     Answer,
     Everything,
@@ -31,7 +32,7 @@ from xdecoder.inference.results import (
     Semantic,
     Several,
 )
-from xdecoder.inference.session import Canvas, Points, Prompted, Session, seen_at
+from xdecoder.inference.session import Canvas, Points, Prompted, Session
 from xdecoder.model import Encoded
 from xdecoder.network import Network, check_evidence, check_finite
 from xdecoder.postprocessing import Evidence, PostprocessingConfig, ResizedMasks
@@ -565,19 +566,13 @@ class Predictor:
             ValueError: for a network that reads no strokes, or a mask of another size than the reference or without pixels.
         """
         encoder, shown = interactive.strokes_of(self.able(interactive.DESCRIPTOR)), self.encode(reference)
-        marked, features = _region(mask, shown.image), shown.view(interactive.DESCRIPTOR)
+        marked = _region(mask, shown.image)
         if marked is None:
             raise ValueError("the mask of what is to be found is missing")
-        strokes = seen_at(marked, features.sizes[0], features.padded)[None].to(features.mask.device)
-        maps = StrokeMaps(strokes, torch.zeros_like(strokes))
-        example = encoder.mark(features, [maps], None, SeededDraws()).as_example()
+        example = Example.of(encoder, shown.view(interactive.DESCRIPTOR), marked[None])
 
         def look(picture: Picture) -> Regions:
-            seen = picture.view(interactive.DESCRIPTOR)
-            logits, scores = encoder.find(seen, example)
-            output, first = (picture.image.height, picture.image.width), seen.decoder.table.interpolation
-            masks = ResizedMasks(logits, seen.padded, seen.sizes[0], output, first)
-            return Regions(picture.image, ("like the example",), scores.cpu(), _to_cpu(masks))
+            return example.find(picture.image, picture.view(interactive.DESCRIPTOR), ("like the example",))
 
         found = self._each(list(images), look, interactive.DESCRIPTOR)
         assert isinstance(found, list)

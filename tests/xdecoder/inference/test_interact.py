@@ -106,7 +106,7 @@ WRONG = {
     "must be positive": lambda p, i: p.encode(i).prompt([(1, 1)], [0]),
     "outside the image of 120 x 90 pixels": lambda p, i: p.encode(i).prompt([(120, 1)], [1]),
     "holds the logits of an earlier answer": lambda p, i: p.encode(i).prompt([(1, 1)], [1], mask=torch.zeros(5, 5)),
-    "marks no pixel of the reference": lambda p, i: p.find_like(i, np.zeros((90, 120)), [i]),
+    "must hold a pixel of the picture": lambda p, i: p.find_like(i, np.zeros((90, 120)), [i]),
     "has the picture's size": lambda p, i: p.find_like(i, np.ones((9, 12)), [i]),
     'load a SEEM with version="demo"': lambda p, i: p.encode(i).interact("a dog"),
 }
