@@ -212,10 +212,8 @@ class SavedAnswers:
         where = f"{list_file(self.folder, kind)}: picture {sample.id}"
         phrases = len(sample.phrases.texts) if sample.phrases else 0
         if [row["index"] for row in rows] != list(range(phrases)):
-            found = ", ".join(str(row["index"]) for row in rows[:20])
-            raise ValueError(
-                f"{where} has masks with the indices {found or 'of none'}; expected one for each of {phrases} phrases"
-            )
+            listed = ", ".join(str(row["index"]) for row in rows[:20]) or "none"
+            raise ValueError(f"{where} has masks with the indices {listed}; expected one for each of {phrases} phrases")
         masks = [outline_mask(row["segmentation"], *sample.output_size, where=where) for row in rows]
         found = [bool(row.get("found", mask.any())) for row, mask in zip(rows, masks, strict=True)]
         scores = torch.tensor([row["score"] for row in rows], dtype=torch.float64)
