@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from xdecoder.config import Config
 from xdecoder.layers import DropPath
+from xdecoder.ops.linear import Linear
 
 STRIDES = (4, 2, 2, 2)
 
@@ -122,7 +123,7 @@ class Block(nn.Module):
         self.attention = attention
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, groups=width)
         self.norm2 = nn.LayerNorm(width)
-        self.mlp = nn.ModuleDict({"fc1": nn.Linear(width, hidden), "fc2": nn.Linear(hidden, width)})
+        self.mlp = nn.ModuleDict({"fc1": Linear(width, hidden), "fc2": Linear(hidden, width)})
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor, first: Tensor | None = None, second: Tensor | None = None) -> Tensor:
@@ -139,8 +140,8 @@ class WindowAttention(nn.Module):
     def __init__(self, width: int, heads: int, window: int) -> None:
         super().__init__()
         self.heads, self.window = heads, window
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
+        self.qkv = Linear(width, 3 * width)
+        self.proj = Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, h, w, C) → the same shape, for any h and w: windows at the border are padded."""
@@ -162,8 +163,8 @@ class ChannelAttention(nn.Module):
     def __init__(self, width: int, groups: int) -> None:
         super().__init__()
         self.groups = groups
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
+        self.qkv = Linear(width, 3 * width)
+        self.proj = Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, h, w, C) → the same shape."""

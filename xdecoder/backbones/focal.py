@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from xdecoder.config import Config
 from xdecoder.layers import DropPath
+from xdecoder.ops.linear import Linear, linear
 
 
 class FocalConfig(Config):
@@ -105,7 +106,7 @@ class FocalBlock(nn.Module):
         self.modulation = FocalModulation(width, config.levels, config.window)
         self.norm2 = nn.LayerNorm(width)
         hidden = int(width * config.mlp_ratio)
-        self.mlp = nn.ModuleDict({"fc1": nn.Linear(width, hidden), "fc2": nn.Linear(hidden, width)})
+        self.mlp = nn.ModuleDict({"fc1": Linear(width, hidden), "fc2": Linear(hidden, width)})
         self.gamma1 = nn.Parameter(torch.full((width,), config.layer_scale))
         self.gamma2 = nn.Parameter(torch.full((width,), config.layer_scale))
         self.drop_path = DropPath(drop_path)
@@ -130,9 +131,9 @@ class FocalModulation(nn.Module):
     def __init__(self, width: int, levels: int, window: int) -> None:
         super().__init__()
         self.width, self.levels = width, levels
-        self.f = nn.Linear(width, 2 * width + levels + 1)
+        self.f = Linear(width, 2 * width + levels + 1)
         self.h = nn.Conv2d(width, width, 1)
-        self.proj = nn.Linear(width, width)
+        self.proj = Linear(width, width)
         self.contexts = nn.ModuleList(
             nn.Conv2d(width, width, kernel, padding=kernel // 2, groups=width, bias=False)
             for kernel in range(window, window + 2 * levels, 2)
@@ -147,7 +148,7 @@ class FocalModulation(nn.Module):
             modulator = modulator + context * gates[..., level, None]
         everywhere = F.gelu(context.mean(dim=(1, 2), keepdim=True))
         modulator = (modulator + everywhere * gates[..., self.levels, None]) / (self.levels + 1)
-        mixed = F.linear(modulator, self.h.weight[:, :, 0, 0], self.h.bias)  # faster than the convolution it is
+        mixed = linear(modulator, self.h.weight[:, :, 0, 0], self.h.bias)  # faster than the convolution it is
         return self.proj(query * mixed)
 
 

@@ -10,6 +10,7 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from xdecoder.config import Config
+from xdecoder.ops.linear import Linear
 
 PATCH = 16
 
@@ -98,7 +99,7 @@ class SamBlock(nn.Module):
         self.attention = RelativeAttention(config.width, config.heads, size)
         self.norm2 = nn.LayerNorm(config.width, eps=1e-6)
         hidden = int(config.width * config.mlp_ratio)
-        self.mlp = nn.ModuleDict({"fc1": nn.Linear(config.width, hidden), "fc2": nn.Linear(hidden, config.width)})
+        self.mlp = nn.ModuleDict({"fc1": Linear(config.width, hidden), "fc2": Linear(hidden, config.width)})
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, h, w, C) in and out."""
@@ -127,8 +128,8 @@ class RelativeAttention(nn.Module):
     def __init__(self, width: int, heads: int, size: int) -> None:
         super().__init__()
         self.heads, self.size = heads, size
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
+        self.qkv = Linear(width, 3 * width)
+        self.proj = Linear(width, width)
         self.row_offsets = nn.Parameter(torch.zeros(2 * size - 1, width // heads))
         self.column_offsets = nn.Parameter(torch.zeros(2 * size - 1, width // heads))
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from xdecoder.config import Config
 from xdecoder.layers import FeedForward, initialise_transformer, sine_positions
 from xdecoder.ops.deformable import deformable_attention
+from xdecoder.ops.linear import Linear
 from xdecoder.pixel_decoders.fpn import GROUPS, ConvNorm
 
 LEVELS = 3
@@ -130,10 +131,10 @@ class DeformableAttention(nn.Module):
     def __init__(self, width: int, heads: int, points: int) -> None:
         super().__init__()
         self.heads, self.points = heads, points
-        self.sampling_offsets = nn.Linear(width, heads * LEVELS * points * 2)
-        self.attention_weights = nn.Linear(width, heads * LEVELS * points)
-        self.value_proj = nn.Linear(width, width)
-        self.output_proj = nn.Linear(width, width)
+        self.sampling_offsets = Linear(width, heads * LEVELS * points * 2)
+        self.attention_weights = Linear(width, heads * LEVELS * points)
+        self.value_proj = Linear(width, width)
+        self.output_proj = Linear(width, width)
 
     def forward(self, query: Tensor, x: Tensor, centres: Tensor, shapes: Sequence[tuple[int, int]]) -> Tensor:
         """query, x: (B, N, C), the tokens of all maps; centres: (N, 2), their (x, y) in 0…1; shapes: (h, w) of each map."""

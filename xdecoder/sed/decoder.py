@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from xdecoder.config import Config
+from xdecoder.ops.linear import Linear
 
 STAGES = 3
 
@@ -165,8 +166,8 @@ class SpatialBlock(nn.Module):
         super().__init__()
         self.depthwise = nn.Conv2d(width, width, kernel_size=kernel, padding=kernel // 2, groups=width)
         self.norm = ChannelNorm(width)
-        self.linear1 = nn.Linear(width, 4 * width)
-        self.linear2 = nn.Linear(4 * width, width)
+        self.linear1 = Linear(width, 4 * width)
+        self.linear2 = Linear(4 * width, width)
         self.scale = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -196,10 +197,10 @@ class ClassAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.norm1 = nn.LayerNorm(width)
-        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
+        self.query, self.key, self.value = (Linear(width, width) for _ in range(3))
         self.norm2 = nn.LayerNorm(width)
-        self.linear1 = nn.Linear(width, 4 * width)
-        self.linear2 = nn.Linear(4 * width, width)
+        self.linear1 = Linear(width, 4 * width)
+        self.linear2 = Linear(4 * width, width)
 
     def forward(self, x: Tensor, batch: int, pooling: int) -> Tensor:
         """x: (B·T, C, h, w). What the (pooled) branch starts from is added twice: the published weights were trained so."""
