@@ -32,6 +32,8 @@ OLDER = ("xdecoder/1",)
 DIGEST = "digest"
 """In a safetensors file: of all that is in it. A torch file has checksums of its own."""
 
+_FILLING = ("normal_", "uniform_")
+
 logger = logging.getLogger(__name__)
 
 
@@ -48,10 +50,15 @@ class Checkpoint:
     """Whether the architecture was told from shapes, which do not tell all of it (such as the number of attention heads)."""
 
     def build(self, device: torch.device | str = "cpu", allow_nonfinite: bool = False) -> Network:
-        """The network, in evaluation mode; raises ValueError where weights and architecture do not agree (see `fill`)."""
+        """The network, in evaluation mode, made of these weights themselves: no copy is made of those that fit as they are.
+
+        Raises:
+            ValueError: where weights and architecture do not agree (see `fill`).
+        """
         fits(outline(self.config, self.path), self.weights, self.path)  # before memory is asked for
-        model = self.config.empty()
-        fill(model, self.weights, self.path, allow_nonfinite)
+        with _Blank():
+            model = self.config.empty()
+        _take(model, self.weights, self.path, allow_nonfinite)
         model.protocol = self.protocol
         return model.to(device).eval()
 
@@ -203,12 +210,14 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 
 
 class _Blank(TorchFunctionMode):
-    """Leaves out what fills weights with random numbers. On the meta device there is nothing to fill, and the attempt makes
-    torch import its compiler, which takes a second."""
+    """Leaves out what fills parameters with random numbers, where they will be overwritten. On the meta device there is nothing
+    to fill, and the attempt makes torch import its compiler, which takes a second."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if getattr(func, "__name__", "") in ("normal_", "uniform_"):
-            return args[0] if args else kwargs["tensor"]
+        if getattr(func, "__name__", "") in _FILLING:
+            tensor = args[0] if args else kwargs["tensor"]
+            if tensor.is_meta or isinstance(tensor, torch.nn.Parameter):
+                return tensor
         return func(*args, **(kwargs or {}))
 
 
@@ -249,6 +258,25 @@ def fill(model: torch.nn.Module, weights: dict[str, Tensor], path: str | Path, a
     model.load_state_dict(weights)
 
 
+def _take(model: torch.nn.Module, weights: dict[str, Tensor], path: Path, allow_nonfinite: bool) -> None:
+    """As `fill`, but weights become the network's own where they can: nothing is copied."""
+    own, seen = model.state_dict(), set[int]()
+    fits(own, weights, path)
+    check_numbers(weights, own, path, allow_nonfinite)
+    tied = len(list(model.named_parameters(remove_duplicate=False))) > len(list(model.parameters()))
+    if not tied:  # a weight of two names must stay one, and is copied
+        weights = {name: _alone(value.to(own[name].dtype), seen) for name, value in weights.items()}
+    model.load_state_dict(weights, assign=not tied)
+
+
+def _alone(value: Tensor, seen: set[int]) -> Tensor:
+    """The tensor, or a copy if it shares its memory with others, as parts of a fused weight do; `seen`: what is taken."""
+    memory = value.untyped_storage()
+    shared = memory.nbytes() != value.numel() * value.element_size() or memory.data_ptr() in seen
+    seen.add(memory.data_ptr())
+    return value.clone(memory_format=torch.contiguous_format) if shared or not value.is_contiguous() else value
+
+
 def check_numbers(
     weights: Mapping[str, Tensor], own: Mapping[str, Tensor], path: str | Path, allow_nonfinite: bool = False
 ) -> None:
@@ -256,7 +284,8 @@ def check_numbers(
     for name, value in weights.items():
         if value.is_complex() or value.is_floating_point() != own[name].is_floating_point():
             raise ValueError(f"{path}: weight {name!r} holds {_kind(value)} where the network has {_kind(own[name])}")
-        if not allow_nonfinite and not value.float().isfinite().all():
+        # A sum shows it at a fraction of the time; one that is too large itself says nothing.
+        if not allow_nonfinite and not value.sum().isfinite() and not value.float().isfinite().all():
             raise ValueError(
                 f"{path}: weight {name!r} is not finite (NaN or infinite), so that the network would answer nothing; "
                 "allow_nonfinite loads it nevertheless"

@@ -145,3 +145,48 @@ def test_weights_of_another_kind_of_number_are_refused_by_name(tmp_path, kind):
     checkpoint.save(model, tmp_path / "model.pt", weights)
     with pytest.raises(ValueError, match=f"weight '{name}' holds {str(kind)[6:]} where the network has float32"):
         checkpoint.load(tmp_path / "model.pt")
+
+
+def test_the_network_is_made_of_the_weights_that_were_read(tmp_path):
+    checkpoint.save(tiny_model(), tmp_path / "model.pt")
+    found = checkpoint.interpret(checkpoint.read(tmp_path / "model.pt"), tmp_path / "model.pt")
+    own = found.build().state_dict()
+    assert all(own[name].data_ptr() == value.data_ptr() for name, value in found.weights.items())
+
+
+def test_weights_that_share_memory_or_are_of_another_precision_become_the_networks_own(tmp_path):
+    model = tiny_model()
+    weights = model.state_dict()
+    first, second = "decoder.heads.norm.weight", "decoder.heads.norm.bias"
+    fused = torch.stack((weights[first], weights[second]))
+    weights[first], weights[second] = fused[0], fused[0]
+    half = next(name for name in weights if name.endswith("mlp.fc1.weight"))
+    weights[half] = weights[half].half()
+    checkpoint.save(model, tmp_path / "model.pt", weights)
+    loaded = checkpoint.load(tmp_path / "model.pt")
+    assert loaded.get_parameter(half).dtype == torch.float32 and loaded.get_parameter(half).requires_grad
+    with torch.no_grad():
+        loaded.get_parameter(first).zero_()
+    assert torch.equal(loaded.get_parameter(second), fused[0])
+    assert loaded.get_parameter(first).untyped_storage().nbytes() == 4 * len(fused[0])
+
+
+def test_weights_with_two_names_stay_one():
+    class Tied(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = torch.nn.Linear(3, 3, bias=False), torch.nn.Linear(3, 3, bias=False)
+            self.b.weight = self.a.weight
+
+    model, value = Tied(), torch.ones(3, 3)
+    checkpoint._take(model, {"a.weight": value, "b.weight": value}, "tied.pt", False)
+    assert model.a.weight is model.b.weight and torch.equal(model.a.weight, value)
+
+
+def test_only_what_will_be_overwritten_is_left_unfilled():
+    with checkpoint._Blank():
+        layer = torch.nn.Linear(400, 400)
+        drawn = torch.empty(400).normal_(generator=torch.Generator().manual_seed(0))
+        norm = torch.nn.LayerNorm(4)
+    assert torch.equal(drawn, torch.empty(400).normal_(generator=torch.Generator().manual_seed(0)))
+    assert torch.equal(norm.weight, torch.ones(4)) and layer.weight.requires_grad
