@@ -17,6 +17,7 @@ from xdecoder.types import InstanceResult, PanopticResult, PanopticSegment, Segm
 _CLASSES = 256  # whose sums are made at a time in the semantic map
 _TILE = (64, 256)  # largest part of the masks that is resized at a time
 _VALUES = 1 << 22  # and most numbers that it, and what is made of it, may hold
+_GPU_VALUES = 1 << 28  # the same on a GPU: a gigabyte
 
 
 class PostprocessingConfig(Config):
@@ -55,12 +56,15 @@ class ResizedMasks:
 
     def tiles(self, extra: int = 0) -> Iterator[tuple[tuple[slice, slice], Tensor]]:
         """Places and their logits (N, rows, columns); `extra` is how many numbers a pixel the reader makes of them."""
+        device, on_cpu = self.logits.device, self.logits.device.type == "cpu"
         sizes = zip(self.logits.shape[1:], self.padded, self.size, self.output, strict=True)
-        rows, columns = (_resampling(*lengths, self.first, self.logits.device) for lengths in sizes)
-        height = max(min(_TILE[0], _VALUES // (_TILE[1] * max(len(self) + extra, 1))), 1)
+        rows, columns = (_resampling(*lengths, self.first, device) for lengths in sizes)
+        # A CPU's cache wants small tiles. A GPU wants few: it would be waited for to know each one's band.
+        tall, broad, values = (*_TILE, _VALUES) if on_cpu else (*self.output, _GPU_VALUES)
+        height = max(min(tall, values // (broad * max(len(self) + extra, 1))), 1)
         small = self.logits.float()
-        for x in range(0, self.output[1], _TILE[1]):
-            across = columns[x : x + _TILE[1]]
+        for x in range(0, self.output[1], broad):
+            across = columns[x : x + broad]
             band = _band(across)
             wide = small[:, :, band] @ across[:, band].T
             for y in range(0, self.output[0], height):
@@ -202,29 +206,34 @@ def panoptic(
 
     probabilities: (N, K + 1); is_thing: (K,) bool.
     """
-    background = probabilities.shape[1] - 1
+    background, device = probabilities.shape[1] - 1, probabilities.device
     scores, labels = probabilities.max(dim=1)
     kept = (labels != background) & (scores > config.object_threshold)
-    scores, labels, rows = scores[kept], labels[kept], masks[kept]
-    if len(scores) == 0:
-        return PanopticResult(torch.zeros(masks.shape[1:], dtype=torch.int32, device=probabilities.device), ())
-    winner = torch.empty(masks.shape[1:], dtype=torch.int16, device=probabilities.device)  # -1: the winner is not sure
-    areas = torch.zeros(3, len(scores), dtype=torch.int64, device=probabilities.device)  # won, drawn, own
-    for place, logits in _tiles(rows):
+    # What a GPU is waited for comes in two transfers: these, and the areas.
+    things = torch.cat((is_thing, is_thing.new_zeros(1)))[labels]
+    shown = torch.stack((kept.double(), scores.double(), labels.double(), things.double())).tolist()
+    chosen = [(score, int(label), thing > 0) for keep, score, label, thing in zip(*shown, strict=True) if keep]
+    if not chosen:
+        return PanopticResult(torch.zeros(masks.shape[1:], dtype=torch.int32, device=device), ())
+    rows = kept.int().argsort(descending=True, stable=True)[: len(chosen)]
+    weights = scores[rows][:, None, None]
+    winner = torch.empty(masks.shape[1:], dtype=torch.int16, device=device)  # -1: the winner is not sure
+    areas = torch.zeros(3, len(chosen), dtype=torch.int64, device=device)  # won, drawn, own
+    for place, logits in _tiles(masks[rows]):
         inside = logits.sigmoid()
-        best = (scores[:, None, None] * inside).argmax(dim=0)
+        best = (weights * inside).argmax(dim=0)
         drawn = inside.gather(0, best[None])[0] >= 0.5
         winner[place] = best.masked_fill(~drawn, -1).to(torch.int16)
-        won = [best.flatten().bincount(minlength=len(scores)), best[drawn].bincount(minlength=len(scores))]
-        areas += torch.stack([*won, (inside >= 0.5).sum((1, 2))])
+        areas[0].scatter_add_(0, best.flatten(), torch.ones_like(best.flatten()))
+        areas[1].scatter_add_(0, best.flatten(), drawn.flatten().long())
+        areas[2] += (inside >= 0.5).sum((1, 2))
     segments: list[PanopticSegment] = []
     stuff: dict[int, int] = {}
-    ids = [0] * (len(scores) + 1)  # of each row; the last is nobody's
-    listed = zip(scores.tolist(), labels.tolist(), *areas.tolist(), strict=True)
-    for row, (score, label, area, drawn_area, own_area) in enumerate(listed):
+    ids = [0] * (len(chosen) + 1)  # of each row; the last is nobody's
+    listed = zip(chosen, *areas.tolist(), strict=True)
+    for row, ((score, label, thing), area, drawn_area, own_area) in enumerate(listed):
         if not drawn_area or area / own_area < config.overlap_threshold:
             continue
-        thing = bool(is_thing[label])
         if not thing and label in stuff:
             ids[row] = stuff[label]
             continue
@@ -232,7 +241,7 @@ def panoptic(
         ids[row] = segments[-1].id
         if not thing:
             stuff[label] = segments[-1].id
-    table = torch.tensor(ids, dtype=torch.int32, device=winner.device)
+    table = torch.tensor(ids, dtype=torch.int32).to(device, non_blocking=True)
     return PanopticResult(table[winner.long()], tuple(segments))
 
 
@@ -252,7 +261,9 @@ def _resampling(length: int, padded: int, size: int, output: int, first: Interpo
 
 
 def _band(matrix: Tensor) -> slice:
-    """The columns of a matrix that are not all zero, and what lies between them."""
+    """The columns of a matrix that are not all zero, and what lies between them; on a GPU, which would be waited for, all."""
+    if matrix.device.type != "cpu":
+        return slice(None)
     columns = matrix.any(dim=0).nonzero()
     return slice(int(columns[0]), int(columns[-1]) + 1)
 

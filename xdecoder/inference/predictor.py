@@ -45,7 +45,7 @@ from xdecoder.tasks.descriptor import Descriptor
 from xdecoder.texts import check_number, checked
 from xdecoder.types import SegmentationResult, StrokeMaps, Vocabulary
 
-BATCH = 8  # images that are encoded at a time
+BATCH = 8  # images that are encoded at a time, on a GPU
 OPEN_VOCABULARY = TasksConfig(
     segmentation=segmentation.SegmentationConfig(postprocessing=PostprocessingConfig(object_threshold=0.4)),
 )
@@ -608,10 +608,12 @@ class Predictor:
             if how not in picture.views:
                 image = pixels(self._show(picture.image, how))
                 waiting.setdefault(tuple(image.shape), []).append((picture, image))
+        together = 1 if self.device.type == "cpu" else BATCH  # whose caches hold what is made of one image, not of several
         for group in waiting.values():
-            features = self.model.encode([image for _, image in group])
-            for b, (picture, _) in enumerate(group):
-                picture.views[how] = features.of(b)
+            for some in (group[i : i + together] for i in range(0, len(group), together)):
+                features = self.model.encode([image for _, image in some])
+                for b, (picture, _) in enumerate(some):
+                    picture.views[how] = features.of(b)
 
     def shown(self, task: Descriptor) -> Shown:
         """How images are shown to the network for a task: as they were when it was measured."""
