@@ -197,7 +197,8 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
-            content: dict[str, Any] = {"model": {name: file.get_tensor(name) for name in file.keys()}}  # noqa: SIM118
+            # Copied, since they lie in the file as it came: where an address is odd, a product's last bits are others.
+            content: dict[str, Any] = {"model": {name: file.get_tensor(name).clone() for name in file.keys()}}  # noqa: SIM118
         intact = metadata.pop(DIGEST, None) in (None, digest_of(content["model"], metadata))
         if intact and "xdecoder" in metadata:
             content["format"] = metadata.pop("xdecoder")
