@@ -37,11 +37,11 @@ def texts() -> Tensor:
 
 
 def as_published(model: XDecoder, image: Tensor, everything: bool) -> Tensor:
-    features = model.encode([image])
+    features, classes = model.encode([image]), texts().to(model.device)
     outputs = []
     for layer in model.decode(features):
         rows = layer.object_and_image
-        outputs.append((cosine_logits(rows.semantic, texts(), SCALE, clamp=False), rows.masks(features.mask)))
+        outputs.append((cosine_logits(rows.semantic, classes, SCALE, clamp=False), rows.masks(features.mask)))
     likely, small = outputs[-1][0][0].softmax(-1), outputs[-1][1][0]
     logits = resize_masks(small, features.padded, features.sizes[0], (image.shape[1], image.shape[2]))
     if everything:
@@ -58,7 +58,7 @@ def _segments(likely: Tensor, masks: Tensor) -> Tensor:
     kept = (classes != CLASSES) & (scores > CONFIG.object_threshold)
     classes, masks = classes[kept], masks[kept]
     winner = (scores[kept][:, None, None] * masks).argmax(dim=0)
-    labels = torch.full(winner.shape, CLASSES)
+    labels = torch.full(winner.shape, CLASSES, device=winner.device)
     for row, label in enumerate(classes.tolist()):
         drawn = (winner == row) & (masks[row] >= 0.5)
         if drawn.any() and (winner == row).sum() / (masks[row] >= 0.5).sum() >= CONFIG.overlap_threshold:
@@ -70,13 +70,13 @@ def ours(model: XDecoder, image: Tensor, everything: bool) -> Tensor:
     features = replace(model.encode([image]), keep=False)
     rows = features.latents.outputs
     masks = ResizedMasks(rows.masks(features.mask)[0], features.padded, features.sizes[0], (image.shape[1], image.shape[2]))
-    likely = cosine_logits(rows.semantic[0], texts(), SCALE, clamp=False).softmax(-1)
-    is_thing = torch.ones(CLASSES, dtype=torch.bool)
+    likely = cosine_logits(rows.semantic[0].float(), texts().to(model.device), SCALE, clamp=False).softmax(-1)
+    is_thing = torch.ones(CLASSES, dtype=torch.bool, device=model.device)
     if everything:
         semantic_map(likely, masks)
         instances(likely, masks, is_thing)
     result = panoptic(likely, masks, is_thing, CONFIG)
-    return torch.tensor([CLASSES, *(segment.label for segment in result.segments)])[result.ids.long()]
+    return torch.tensor([CLASSES, *(segment.label for segment in result.segments)], device=model.device)[result.ids.long()]
 
 
 @torch.inference_mode()
