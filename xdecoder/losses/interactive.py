@@ -44,14 +44,15 @@ def similarity_loss(similarity: Tensor, matches: Matches, count: float) -> Tenso
     similarity: (L, B, Q, N).
     """
     chances = similarity.float().log_softmax(dim=2)
-    losses = -chances[matches.layer, matches.image, matches.query, matches.target]
-    return similarity.new_zeros(len(similarity), dtype=losses.dtype).index_add(0, matches.layer, losses) / max(count, 1)
+    layer, image, query, target = matches.on(similarity.device)
+    losses = -chances[layer, image, query, target]
+    return similarity.new_zeros(len(similarity), dtype=losses.dtype).index_add(0, layer, losses) / max(count, 1)
 
 
 def only(matches: Matches, valid: Sequence[Tensor]) -> Matches:
     """The matches (M,) of valid targets; valid: per image (N,) bool."""
     if not len(matches.layer):
         return matches
-    offsets = torch.tensor([0, *(len(each) for each in valid)], device=matches.image.device).cumsum(0)
-    kept = torch.cat(list(valid)).to(matches.image.device)[offsets[matches.image] + matches.target]
+    offsets = torch.tensor([0, *(len(each) for each in valid)]).cumsum(0)
+    kept = torch.cat(list(valid)).cpu()[offsets[matches.image] + matches.target]
     return replace(matches, **{name: getattr(matches, name)[kept] for name in ("layer", "image", "query", "target")})

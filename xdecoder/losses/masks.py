@@ -38,20 +38,19 @@ def mask_losses(
     if len(matches.query) == 0:
         nothing = (mask_embeddings.sum() + mask_features.sum()) * 0
         return nothing.expand(layers), nothing.expand(layers)
-    order = torch.argsort(matches.image, stable=True)
-    layer, image, query, target = (x[order] for x in (matches.layer, matches.image, matches.query, matches.target))
-    chosen = mask_embeddings[layer, image, query]
-    logits, per_mask = [], []
-    for b in image.unique().tolist():
-        mine = image == b
-        logits.append(torch.einsum("mc,chw->mhw", chosen[mine], mask_features[b]).float())
-        per_mask.append(generators[b] if generators else None)
-    places, sampled = _at_uncertain_points(logits, points, per_mask)
-    truth = torch.empty_like(sampled)
-    for b in image.unique().tolist():
-        mine = image == b
-        truth[mine] = _targets_at(places[mine], targets[b], target[mine], layer[mine], layers)
-    bce, dice = _bce(sampled, truth), _dice(sampled, truth)
+    images = matches.images
+    own = [matches.of(b, mask_features.device) for b in images]  # of each picture layer, query and target
+    logits = [
+        torch.einsum("mc,chw->mhw", mask_embeddings[layer, b, query], mask_features[b]).float()
+        for b, (layer, query, _) in zip(images, own, strict=True)
+    ]
+    places, sampled = _at_uncertain_points(logits, points, [generators[b] if generators else None for b in images])
+    truth = [
+        _targets_at(where, targets[b], target, layer, layers)
+        for b, (layer, _, target), where in zip(images, own, places.split([len(masks) for masks in logits]), strict=True)
+    ]
+    wanted, layer = torch.cat(truth), torch.cat([each[0] for each in own])
+    bce, dice = _bce(sampled, wanted), _dice(sampled, wanted)
     total = bce.new_zeros(layers)
     return total.index_add(0, layer, bce) / count, total.index_add(0, layer, dice) / count
 

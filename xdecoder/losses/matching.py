@@ -30,12 +30,31 @@ class MatchingConfig(Config):
 
 @dataclass(frozen=True)
 class Matches:
-    """Matched pairs of all pictures in all layers, M in number."""
+    """Matched pairs of all pictures in all layers, M in number. They lie on the processor, where they are found and sorted:
+    a GPU would have to be waited for whenever some of them are chosen."""
 
     layer: Int[Tensor, " M"]
     image: Int[Tensor, " M"]
     query: Int[Tensor, " M"]
     target: Int[Tensor, " M"]  # index among the picture's targets
+
+    @property
+    def images(self) -> list[int]:
+        """The pictures that have pairs, in order."""
+        numbers: list[int] = self.image.unique().tolist()
+        return numbers
+
+    def of(self, image: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """Layer, query and target of one picture's pairs, on a device."""
+        mine = self.image == image
+        layer, query, target = torch.stack((self.layer, self.query, self.target))[:, mine].to(device, non_blocking=True)
+        return layer, query, target
+
+    def on(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Layer, image, query and target of all pairs, on a device."""
+        every = torch.stack((self.layer, self.image, self.query, self.target))
+        layer, image, query, target = every.to(device, non_blocking=True)
+        return layer, image, query, target
 
 
 @torch.no_grad()
@@ -58,7 +77,7 @@ def match(
         generators: per picture, what its points are drawn from; torch's own if None.
         allowed: per picture (Q, N) bool, which pairs may be matched at all; by default all.
     """
-    found: list[Tensor] = []
+    costs: dict[int, Tensor] = {}
     device = mask_features.device
     for b, masks in enumerate(targets):
         if len(masks) == 0:
@@ -76,10 +95,17 @@ def match(
             )
         if allowed is not None:
             cost = cost.masked_fill(~allowed[b], _FORBIDDEN)
-        found += [_assign(layer_cost, layer, b) for layer, layer_cost in enumerate(cost.cpu())]
-    if not found:
-        return Matches(*torch.zeros(4, 0, dtype=torch.int64, device=device))
-    return Matches(*torch.cat(found, dim=1).to(device))
+        costs[b] = cost
+    if not costs:
+        return Matches(*torch.zeros(4, 0, dtype=torch.int64))
+    every = torch.cat([cost.flatten() for cost in costs.values()]).cpu()  # one transfer
+    shares = every.split([cost.numel() for cost in costs.values()])
+    found = [
+        _assign(layer_cost, layer, b)
+        for (b, cost), share in zip(costs.items(), shares, strict=True)
+        for layer, layer_cost in enumerate(share.view(cost.shape))
+    ]
+    return Matches(*torch.cat(found, dim=1))
 
 
 def _assign(cost: Tensor, layer: int, image: int) -> Tensor:

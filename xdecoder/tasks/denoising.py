@@ -53,9 +53,10 @@ def denoising_losses(
         count: the number of regions to divide by.
         generators: per picture, what its points are drawn from.
     """
-    matches = _own_regions(len(layers), [len(own) for own in labels], features.mask.device)
+    matches = _own_regions(len(layers), [len(own) for own in labels])
     semantic = torch.stack([rows.semantic for rows in layers])  # (L, B, N, D)
-    said = semantic[matches.layer, matches.image, matches.query]
+    layer, image, query, _ = matches.on(semantic.device)
+    said = semantic[layer, image, query]
     logits = cosine_logits(said, classes, model.language.logit_scale, clamp=False)  # (L·n, K + 1)
     wanted = torch.cat(list(labels)).repeat(len(layers))
     wrong = F.cross_entropy(logits, wanted, reduction="none").view(len(layers), -1).sum(dim=1) / max(count, 1)
@@ -63,9 +64,9 @@ def denoising_losses(
     return wrong, *mask_losses(matches, embeddings, features.mask, masks, points, count, generators)
 
 
-def _own_regions(layers: int, counts: Sequence[int], device: torch.device) -> Matches:
+def _own_regions(layers: int, counts: Sequence[int]) -> Matches:
     """Denoising query k of a picture belongs to its region k, in every layer."""
-    image = torch.arange(len(counts), device=device).repeat_interleave(torch.tensor(counts, device=device))
-    region = torch.cat([torch.arange(count, device=device) for count in counts])
-    layer = torch.arange(layers, device=device).repeat_interleave(len(region))
+    image = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    region = torch.cat([torch.arange(count) for count in counts])
+    layer = torch.arange(layers).repeat_interleave(len(region))
     return Matches(layer, image.repeat(layers), region.repeat(layers), region.repeat(layers))

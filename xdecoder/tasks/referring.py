@@ -190,8 +190,8 @@ class Referring:
                 continue
             wanted = torch.zeros_like(logits[b])
             wanted[:, -1, texts:] = 1
-            mine = matches.image == b
-            wanted[matches.layer[mine], matches.query[mine], matches.target[mine]] = 1
+            layer, query, target = matches.of(b, wanted.device)
+            wanted[layer, query, target] = 1
             meanings = _meanings(image)
             equal = [[float(a == c) for c in meanings] for a in meanings]
             wanted[..., :texts] @= torch.tensor(equal, device=wanted.device).view(texts, texts)

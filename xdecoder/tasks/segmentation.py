@@ -221,7 +221,7 @@ class Segmentation:
             matched, classes = [], []
             for b, image in enumerate(segments_of(batch)):
                 mine = (matches.layer == layer) & (matches.image == b)
-                labels = image.labels[matches.target[mine]]
+                labels = image.labels[matches.target[mine].to(image.labels.device)]
                 matched.append(matches.query[mine])
                 classes.append(Named(prompt.classes[labels], tuple(names[label] for label in labels.tolist())))
             everyones = context.everyones([query.tolist() for query in matched])
@@ -250,8 +250,8 @@ class Segmentation:
         wanted = torch.full(logits.shape[:-1], background, device=logits.device)
         open_sets = logits.new_zeros(len(logits))
         for b, image in enumerate(segments):
-            mine = matches.image == b
-            wanted[matches.layer[mine], b, matches.query[mine]] = image.labels[matches.target[mine]]
+            layer, query, target = matches.of(b, wanted.device)
+            wanted[layer, b, query] = image.labels[target]
             if image.complete is not None:
                 unmatched = wanted[:, b] == background
                 possible = F.pad(~image.complete, (0, 1), value=True).to(logits.device)
