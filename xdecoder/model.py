@@ -241,11 +241,15 @@ class EncoderDecoder(Network):
         images: Sequence[Shaped[Tensor, "3 _ _"]], device: torch.device, multiple: int = STRIDE
     ) -> Float[Tensor, "B 3 H W"]:
         """Normalise, then pad right and below with zeros to a common multiple of `multiple` pixels: (B, 3, H, W)."""
-        mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (PIXEL_MEAN, PIXEL_STD))
+        # A GPU takes these in its turn; it is not waited for.
+        mean, std = (torch.tensor(x)[:, None, None].to(device, non_blocking=True) for x in (PIXEL_MEAN, PIXEL_STD))
         height, width = padded_size(images, multiple)
         return torch.stack(
             [
-                F.pad((image.to(device).float() - mean) / std, (0, width - image.shape[-1], 0, height - image.shape[-2]))
+                F.pad(
+                    (image.to(device, non_blocking=True).float() - mean) / std,
+                    (0, width - image.shape[-1], 0, height - image.shape[-2]),
+                )
                 for image in images
             ]
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -94,6 +94,10 @@ class Evidence:
     def resized(self, output: tuple[int, int]) -> ResizedMasks:
         """The masks at an output size (height, width), resized as they are read."""
         return ResizedMasks(self.masks, self.padded, self.size, output, self.first)
+
+    def countable(self, is_thing: Sequence[bool]) -> Bool[Tensor, " _"]:
+        """Which of the classes considered are things, as the vocabulary says of each of its classes."""
+        return torch.tensor(is_thing).to(self.labels.device, non_blocking=True)[self.labels]  # a GPU is not waited for
 
     def semantic(self, output: tuple[int, int], threshold: float = 0.0) -> Tensor:
         """Each pixel's likeliest class as numbered in the vocabulary, (H, W) int64; -1 where it is below the threshold."""

@@ -116,7 +116,7 @@ class Picture:
         def ask(picture: Picture) -> Panoptic:
             found = picture._evidence(vocabulary)
             masks = found.resized((picture.image.height, picture.image.width))
-            is_thing = torch.tensor(vocabulary.is_thing, device=found.labels.device)[found.labels]
+            is_thing = found.countable(vocabulary.is_thing)
             result = postprocessing.panoptic(found.probabilities, masks, is_thing, config)
             named = postprocessing.relabelled(SegmentationResult(None, None, result), found.labels).panoptic
             assert named is not None
@@ -131,7 +131,7 @@ class Picture:
         check_number(threshold, "threshold")
         found = self._evidence(vocabulary)
         masks = found.resized((self.image.height, self.image.width))
-        is_thing = torch.tensor(vocabulary.is_thing, device=found.labels.device)[found.labels]
+        is_thing = found.countable(vocabulary.is_thing)
         detections = self._predictor.tasks.segmentation.postprocessing.detections
         rows, labels, scores = postprocessing.instance_scores(found.probabilities, masks, is_thing, detections)
         order = scores.argsort(descending=True)

@@ -273,7 +273,7 @@ class Segmentation:
             found = model.evidence(features, vocabulary.prompts, self.config, b)
             check_evidence(found, [sample.id])
             masks = found.resized(sample.output_size)
-            is_thing = torch.tensor(vocabulary.is_thing, device=found.labels.device)[found.labels]
+            is_thing = found.countable(vocabulary.is_thing)
             detections = self.config.postprocessing.detections
             result = SegmentationResult(
                 semantic=postprocessing.semantic_map(found.probabilities, masks),
