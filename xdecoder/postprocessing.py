@@ -96,7 +96,7 @@ class Evidence:
         return ResizedMasks(self.masks, self.padded, self.size, output, self.first)
 
     def countable(self, is_thing: Sequence[bool]) -> Bool[Tensor, " _"]:
-        """Which of the classes considered are things, as the vocabulary says of each of its classes."""
+        """Which of the K classes considered are things, (K,) bool; is_thing: of each class of the vocabulary."""
         return torch.tensor(is_thing).to(self.labels.device, non_blocking=True)[self.labels]  # a GPU is not waited for
 
     def semantic(self, output: tuple[int, int], threshold: float = 0.0) -> Tensor:

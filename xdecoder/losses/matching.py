@@ -45,13 +45,13 @@ class Matches:
         return numbers
 
     def of(self, image: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-        """Layer, query and target of one picture's pairs, on a device."""
+        """Layer, query and target of one picture's N pairs, (N,) each, on a device."""
         mine = self.image == image
         layer, query, target = torch.stack((self.layer, self.query, self.target))[:, mine].to(device, non_blocking=True)
         return layer, query, target
 
     def on(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Layer, image, query and target of all pairs, on a device."""
+        """Layer, image, query and target of all pairs, (M,) each, on a device."""
         every = torch.stack((self.layer, self.image, self.query, self.target))
         layer, image, query, target = every.to(device, non_blocking=True)
         return layer, image, query, target
