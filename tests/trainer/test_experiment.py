@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -147,6 +148,34 @@ def test_resumed_equals_undisturbed(experiment: Path, train: Program, monkeypatc
     assert train(experiment, "trainer.steps=6") == 0
     whole, resumed = weights(folder / "whole"), weights(folder / "run")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_a_run_that_began_from_weights_never_begins_again_where_its_states_are_damaged(
+    experiment: Path, train: Program, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, start = experiment.parent / "run", experiment.parent / "start.pt"
+    assert train(experiment, "trainer.steps=1") == 0
+    (run / "model.pt").rename(start)
+    shutil.rmtree(run)
+    assert train(experiment, f"weights={start}", "trainer.steps=1") == 0
+    (run / "model.pt").unlink()
+    (state,) = (run / "checkpoints").glob("step_*")
+    state.write_bytes(state.read_bytes()[:5000])
+    capsys.readouterr()
+    assert train(experiment, f"weights={start}", "trainer.steps=1") == 2
+    assert "none of the 1 training states there can be used" in capsys.readouterr().err
+    assert not (run / "model.pt").exists() and state.exists()
+
+
+def test_files_that_were_exchanged_are_told_when_a_run_goes_on(
+    experiment: Path, train: Program, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert train(experiment, "trainer.steps=1") == 0
+    for folder in ("images", "labels"):
+        (experiment.parent / "data" / folder / "4.png").unlink()
+    assert train(experiment, "trainer.steps=2") == 0
+    assert "data set 'plates': its files are not those that the run began with" in caplog.text
+    assert "going on from step 1 with them" in caplog.text
 
 
 def test_fresh_moves_the_old_run_aside(experiment: Path, train: Program) -> None:
