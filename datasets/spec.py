@@ -28,6 +28,7 @@ EVALUATORS = {
     "cityscapes_instance": "datasets.evaluators.cityscapes:CityscapesInstanceEvaluator",
     "confusion": "datasets.evaluators.confusion:ObjectConfusion",
     "semantic": "datasets.evaluators.semantic:SemanticEvaluator",
+    "calibration": "datasets.evaluators.calibration:CalibrationEvaluator",
     "iiou": "datasets.evaluators.cityscapes:InstanceIouEvaluator",
     "referring": "datasets.evaluators.referring:ReferringEvaluator",
     "grefcoco": "datasets.evaluators.grefcoco:GrefcocoEvaluator",

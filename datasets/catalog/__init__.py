@@ -205,7 +205,7 @@ CATALOG: dict[str, DatasetSpec] = {
     spec.name: spec
     for spec in (
         _shapes("train", _EVALUATORS),
-        _shapes("val", (*_EVALUATORS, "vqa")),
+        _shapes("val", (*_EVALUATORS, "calibration", "vqa")),
         _shapes("novel", _EVALUATORS),
         _shapes_absent("test"),
         _shapes_absent("fit"),

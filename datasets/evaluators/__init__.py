@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets.evaluators.attributes import AttributeEvaluator
+from datasets.evaluators.calibration import CalibrationEvaluator
 from datasets.evaluators.captioning import CaptionEvaluator
 from datasets.evaluators.cityscapes import CityscapesInstanceEvaluator, InstanceIouEvaluator
 from datasets.evaluators.classification import ClassificationEvaluator
@@ -27,6 +28,7 @@ from xdecoder.types import Vocabulary
 
 __all__ = [
     "AttributeEvaluator",
+    "CalibrationEvaluator",
     "CaptionEvaluator",
     "CityscapesInstanceEvaluator",
     "ClassificationEvaluator",

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from datasets.loader import evaluation_loader
 from datasets.streams import EvaluationConfig, resolve
@@ -15,9 +17,10 @@ from trainer.evaluation.evaluation import NetworkSource
 from trainer.logging import Progress
 from xdecoder import checkpoint
 from xdecoder.config import ConfigError
+from xdecoder.postprocessing import Evidence
 from xdecoder.resizing import ShortestEdge, ShortestSide, Stretch
-from xdecoder.tasks import referring
-from xdecoder.types import Batch
+from xdecoder.tasks import referring, segmentation
+from xdecoder.types import Batch, Sample
 
 Answered = Iterator[tuple[Batch, list[Any]]]
 Fitted = tuple[dict[str, Any], dict[str, Any]]  # settings of a task, and what came of them where they were fitted
@@ -94,5 +97,78 @@ def threshold_for(present: Sequence[float], keep: float) -> float:
     return ranked[max(math.ceil(keep * len(ranked)), 1) - 1]
 
 
-FITS: Mapping[str, Any] = {referring.DESCRIPTOR.name: _threshold}
+def _temperature(source: NetworkSource, entry: EvaluationConfig, keep: float) -> Fitted:
+    """What class logits are divided by, so that scores of regions are as sure as they are right (after Guo et al., ICML 2017).
+
+    Of the queries that would be shown: a region's class is right if it is that of the annotated region with which its mask has
+    an IoU above 0.5.
+    """
+    name = segmentation.DESCRIPTOR.name
+    if "temperature" in source.config.tasks.of(name).model_fields_set:
+        raise ConfigError(f"tasks.{name}.temperature is set, so there is nothing to fit; leave it out")
+    chances, wanted = [], []
+    loader = evaluation_loader(entry, source.config.data.root, workers=source.config.data.workers)
+    settings = (
+        NetworkSource(source.model, source.config, source.device, unfitted=True).settings(loader.dataset.source.spec).of(name)
+    )
+    with Progress(len(loader), f"fitting on {entry.prefix}") as progress, torch.inference_mode():
+        for batch in loader:
+            assert batch.vocabulary is not None
+            features = source.model.encode([image.to(source.device) for image in batch.images])
+            for i, sample in enumerate(batch.samples):
+                found = source.model.evidence(features, batch.vocabulary.prompts, settings, i)
+                chances.append(found.probabilities.double().cpu())
+                wanted.append(_true_classes(found, sample))
+            progress.advance()
+    logits, labels = torch.cat(chances).clamp(min=1e-30).log(), torch.cat(wanted)
+    scores, found_classes = logits.exp().max(dim=1)
+    shown = (found_classes != logits.shape[1] - 1) & (scores >= settings.postprocessing.object_threshold)
+    if not shown.any():
+        raise ValueError(f"data set {entry.prefix!r}: the network shows no region on it, so no temperature can be fitted")
+    logits, right = logits[shown], found_classes[shown] == labels[shown]
+    temperature = temperature_for(logits, right)
+    before, after = (surprise(logits, right, t) for t in (1.0, temperature))
+    return {"temperature": temperature}, {
+        "temperature": temperature,
+        "regions": len(right),
+        "nll": after,
+        "nll_before": before,
+    }
+
+
+def _true_classes(found: Evidence, sample: Sample) -> Tensor:
+    """Of each query (N,) the place of its true class among the probabilities, of which the background's is the last."""
+    assert sample.segments is not None
+    drawn, true = found.resized(sample.output_size).inside().cpu().flatten(1).float(), sample.segments.masks.flatten(1).float()
+    shared = drawn @ true.T
+    ious = shared / (drawn.sum(1, keepdim=True) + true.sum(1)[None] - shared).clamp(min=1)
+    background = found.probabilities.shape[1] - 1
+    place = {label: i for i, label in enumerate(found.labels.tolist())}  # early rejection may have left classes out
+    rows = []
+    for row in ious:
+        best = int(row.argmax()) if len(row) else -1
+        label = int(sample.segments.labels[best]) if best >= 0 and row[best] > 0.5 else -1
+        rows.append(place.get(label, background))
+    return torch.tensor(rows)
+
+
+def surprise(logits: Tensor, right: Tensor, temperature: float) -> float:
+    """Mean negative log-likelihood of whether the likeliest classes of logits (N, K) are right, (N,) bool."""
+    scores = (logits / temperature).softmax(dim=1).amax(dim=1).clamp(max=1 - 1e-12)
+    return float(F.binary_cross_entropy(scores, right.to(scores.dtype)))
+
+
+def temperature_for(logits: Tensor, right: Tensor) -> float:
+    """The temperature, from 0.1 to 10, with which logits (N, K) say best whether they are right, (N,) bool; to a thousandth."""
+    low, high = math.log(0.1), math.log(10.0)
+    ratio = (math.sqrt(5) - 1) / 2
+
+    while high - low > 1e-3:  # golden section: the loss falls, then rises
+        inner, outer = high - ratio * (high - low), low + ratio * (high - low)
+        better = surprise(logits, right, math.exp(inner)) < surprise(logits, right, math.exp(outer))
+        low, high = (low, outer) if better else (inner, high)
+    return math.exp((low + high) / 2)
+
+
+FITS: Mapping[str, Any] = {referring.DESCRIPTOR.name: _threshold, segmentation.DESCRIPTOR.name: _temperature}
 """By task, what fits it."""

@@ -30,6 +30,7 @@ def charts_section(charts: Mapping[str, Mapping[str, Any]], classes: Mapping[str
         drawn = [confusion(**found[kind], title=title) for kind, title in CONFUSIONS.items() if kind in found]
         drawn += [precision_recall(found["precision_recall"])] if found.get("precision_recall") else []
         drawn += [by_score(found["by_score"])] if found.get("by_score") else []
+        drawn += [reliability(found["reliability"])] if found.get("reliability") else []
         drawn += [table(classes[source])] if classes.get(source) else []
         if drawn:
             parts.append(f"<h3>{html.escape(source)}</h3><div class='charts'>{''.join(drawn)}</div>")
@@ -77,6 +78,22 @@ def by_score(curves: Mapping[str, Sequence[float | None]]) -> str:
         legend[f"{name}, best from {known.index(max(known)) / (len(known) - 1):.2f}"] = max(known)
     titled = dict(zip(legend, lines.values(), strict=True))
     return _plot("precision, recall and F1 over the threshold, IoU 0.5", titled, legend, ("threshold 0", "1"))
+
+
+def reliability(bins: Sequence[Sequence[float]]) -> str:
+    """The share of segments that is right over their mean score, a dot for each bin that grows with its segments."""
+    side, left = 260, 40
+    length, most = side - 10 - 30, max(count for _, _, count in bins)
+    parts = [f"<line class='grid' x1='{left}' y1='{10 + length}' x2='{left + length}' y2='10'/>"]
+    for score, right, count in bins:
+        told = f"{count:.0f} segments of mean score {score:.2f}, {100 * right:.0f} % right"
+        place = f"cx='{left + length * score:.1f}' cy='{10 + length * (1 - right):.1f}' r='{2 + 6 * (count / most) ** 0.5:.1f}'"
+        parts.append(f"<circle {place} fill='{SERIES[0]}'><title>{html.escape(told)}</title></circle>")
+    parts.append(f"<text x='{left}' y='{side - 8}'>score 0</text>")
+    parts.append(f"<text x='{left + length}' y='{side - 8}' text-anchor='end'>1</text>")
+    parts.append(f"<text x='{left - 6}' y='16' text-anchor='end'>100</text>")
+    drawing = f"<svg viewBox='0 0 {side} {side}' role='img' aria-label='reliability'>{''.join(parts)}</svg>"
+    return f"<figure class='chart'><h3>percent of segments that are right, over their score</h3>{drawing}</figure>"
 
 
 def _plot(title: str, lines: Mapping[str, Line], ends: Mapping[str, float], across: tuple[str, str]) -> str:

@@ -51,7 +51,7 @@ DESCRIPTOR = Descriptor(
     name="segmentation",
     needs="regions",
     result=SegmentationResult,
-    evaluators=("panoptic", "cityscapes_instance", "instance", "confusion", "semantic", "iiou"),
+    evaluators=("panoptic", "cityscapes_instance", "instance", "confusion", "semantic", "iiou", "calibration"),
     takes=("captions", "nouns"),
     shows="Every pixel gets a class and every countable thing an outline: the annotation beside what the network found.",
     score="Scored by panoptic quality, AP or mIoU of the picture alone, whichever its set is measured with first.",
@@ -86,6 +86,9 @@ class SegmentationConfig(Config):
     none, and without the markers of COCO's merged classes, so that "wall-other-merged" is learnt as the wall people ask for."""
     background: bool = True
     """Whether "no object" competes with the classes when predicting (published)."""
+    temperature: float = Field(1.0, gt=0)
+    """What logits of classes are divided by when predicting, so that scores are as sure as they are right; `eval.py fit` fits
+    it to a network on the sets of `data.fit` whose task is segmentation."""
     early_rejection: EarlyRejection | None = None
     """For vocabularies of hundreds of names and more; none = every class is considered to the end."""
     learn_texts: bool = True
@@ -297,7 +300,8 @@ class Segmentation:
             logits[:, -1] = float("-inf")
         masks = torch.einsum("nc,chw->nhw", outputs.mask[image], features.mask[image])
         first = features.decoder.table.interpolation
-        return Evidence(logits.softmax(-1), masks, kept[:-1], features.padded, features.sizes[image], first=first)
+        likely = (logits / self.config.temperature).softmax(-1)
+        return Evidence(likely, masks, kept[:-1], features.padded, features.sizes[image], first=first)
 
     def class_texts(self, model: XDecoder, prompts: Sequence[str]) -> Tensor:
         """Texts (K + 1, D) of K classes, and of the background last, as the network is measured with them."""
