@@ -8,19 +8,15 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 
-from PIL import Image
-from pydantic import Base64Bytes, Field
+from pydantic import Base64Bytes, Field, create_model
 
 from xdecoder.config import Config
 from xdecoder.images import open_image
-from xdecoder.inference.predictor import Picture, Predictor
+from xdecoder.inference.predictor import Predictor
 from xdecoder.serving.batching import Batcher, QueueFullError
-from xdecoder.serving.tools import Classes, Cosine, Phrases, Text, Threshold
-from xdecoder.tasks import captioning, referring, retrieval, segmentation, vqa
-from xdecoder.tasks.descriptor import Descriptor
+from xdecoder.serving.questions import ENDPOINTS, Asked, Json, answer_together
 
 try:
     import uvicorn
@@ -53,107 +49,10 @@ class ServerConfig(Config):
     """Of one request."""
 
 
-class Question(Config):
-    """Asked of one picture."""
+class Body(Config):
+    """What a request holds beside the question."""
 
     image: Base64Bytes = Field(description="an encoded picture (JPEG, PNG, WebP, …), in base64")
-
-
-class SegmentQuestion(Question):
-    classes: Classes
-    threshold: Threshold = 0.0
-
-
-class PanopticQuestion(Question):
-    things: tuple[Text, ...] = Field((), max_length=200, description="what is counted one by one")
-    stuff: tuple[Text, ...] = Field((), max_length=200, description="what is one region a kind")
-    threshold: Threshold | None = None
-
-
-class InstancesQuestion(Question):
-    classes: Classes
-    threshold: Threshold = 0.4
-
-
-class ReferQuestion(Question):
-    phrases: Phrases
-    threshold: Cosine | None = None
-
-
-class CaptionQuestion(Question):
-    beams: int = Field(1, ge=1, le=8)
-
-
-class MatchQuestion(Question):
-    texts: list[Text] = Field(min_length=1, max_length=200)
-
-
-class AnswerQuestion(Question):
-    question: Text
-
-
-Json = dict[str, Any]
-Ask = Callable[[Predictor, list[Picture], Any], list[Json]]
-
-
-def _segment(model: Predictor, images: list[Picture], q: SegmentQuestion) -> list[Json]:
-    """Give each pixel one of some classes."""
-    return [result.to_json() for result in model.segment(images, q.classes, q.threshold)]
-
-
-def _panoptic(model: Predictor, images: list[Picture], q: PanopticQuestion) -> list[Json]:
-    """Segment a whole picture: things one by one, and each kind of stuff as one region."""
-    return [result.to_json() for result in model.panoptic(images, q.things, q.stuff, q.threshold)]
-
-
-def _instances(model: Predictor, images: list[Picture], q: InstancesQuestion) -> list[Json]:
-    """Find each thing of some classes."""
-    return [result.to_json() for result in model.instances(images, q.classes, q.threshold)]
-
-
-def _refer(model: Predictor, images: list[Picture], q: ReferQuestion) -> list[Json]:
-    """Find the region that each phrase means, or say that it is not there; the cosine of the two decides."""
-    return [result.to_json() for result in model.refer(images, q.phrases, q.threshold)]
-
-
-def _caption(model: Predictor, images: list[Picture], q: CaptionQuestion) -> list[Json]:
-    """Describe a picture in a sentence."""
-    return [{"caption": text} for text in model.caption(images, beams=q.beams)]
-
-
-def _match(model: Predictor, images: list[Picture], q: MatchQuestion) -> list[Json]:
-    """Compare a picture with texts."""
-    return [{"cosines": cosines.tolist()} for cosines in model.match(images, q.texts)]
-
-
-def _answer(model: Predictor, images: list[Picture], q: AnswerQuestion) -> list[Json]:
-    """Answer a question in a word or two, where the network has an answer head."""
-    return [{"answer": said.text, "score": said.score} for said in model.answer(images, q.question)]
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    question: type[Question]
-    ask: Ask
-    task: Descriptor  # which says how the picture is shown to the network
-
-
-ENDPOINTS: dict[str, Endpoint] = {
-    "segment": Endpoint(SegmentQuestion, _segment, segmentation.DESCRIPTOR),
-    "panoptic": Endpoint(PanopticQuestion, _panoptic, segmentation.DESCRIPTOR),
-    "instances": Endpoint(InstancesQuestion, _instances, segmentation.DESCRIPTOR),
-    "refer": Endpoint(ReferQuestion, _refer, referring.DESCRIPTOR),
-    "caption": Endpoint(CaptionQuestion, _caption, captioning.DESCRIPTOR),
-    "match": Endpoint(MatchQuestion, _match, retrieval.DESCRIPTOR),
-    "answer": Endpoint(AnswerQuestion, _answer, vqa.DESCRIPTOR),
-}
-
-
-@dataclass(frozen=True)
-class Job:
-    name: str  # of the endpoint
-    question: Question
-    image: Image.Image
 
 
 class Metrics:
@@ -172,11 +71,14 @@ def build(predictor: Predictor, config: ServerConfig | None = None) -> FastAPI:
     """The application: POST /v1/… for each question, GET /healthz, /metrics, /docs and /openapi.json."""
     config, metrics = config or ServerConfig(), Metrics()
 
-    def work(jobs: Sequence[Job]) -> list[Json | Exception]:
+    def work(jobs: Sequence[Asked]) -> list[Json | Exception]:
         metrics.batches.observe(len(jobs))
-        return answer_together(predictor, jobs)
+        return [
+            answer if isinstance(answer, Exception) else ENDPOINTS[job.name].told(answer)
+            for job, answer in zip(jobs, answer_together(predictor, jobs), strict=True)
+        ]
 
-    batcher: Batcher[Job, Json] = Batcher(work, config.batch, config.waiting)
+    batcher: Batcher[Asked, Json] = Batcher(work, config.batch, config.waiting)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -212,47 +114,14 @@ def build(predictor: Predictor, config: ServerConfig | None = None) -> FastAPI:
     return app
 
 
-def answer_together(predictor: Predictor, jobs: Sequence[Job]) -> list[Json | Exception]:
-    """The answer to each job, or what is wrong with it.
-
-    Pictures are encoded together whatever is asked of them; those that are asked the same are asked as one.
-    """
-    pictures = [predictor.encode(job.image) for job in jobs]
-    answers: list[Json | Exception] = [{}] * len(jobs)
-    for task in dict.fromkeys(ENDPOINTS[job.name].task for job in jobs):
-        numbers = [n for n, job in enumerate(jobs) if ENDPOINTS[job.name].task == task]
-        try:
-            predictor.look([pictures[n] for n in numbers], task)
-        except Exception as error:
-            for n in numbers:
-                answers[n] = error
-            continue
-        groups: dict[tuple[str, str], list[int]] = {}
-        for n in numbers:
-            groups.setdefault((jobs[n].name, jobs[n].question.model_dump_json(exclude={"image"})), []).append(n)
-        for (name, _), same in groups.items():
-            for n, answer in zip(
-                same, _asked(predictor, name, [pictures[n] for n in same], jobs[same[0]].question), strict=True
-            ):
-                answers[n] = answer
-    return answers
-
-
-def _asked(predictor: Predictor, name: str, pictures: list[Picture], question: Question) -> Sequence[Json | Exception]:
-    try:
-        return ENDPOINTS[name].ask(predictor, pictures, question)
-    except Exception as error:
-        return [error] * len(pictures)
-
-
 def _handler(
-    name: str, batcher: Batcher[Job, Json], config: ServerConfig, metrics: Metrics
+    name: str, batcher: Batcher[Asked, Json], config: ServerConfig, metrics: Metrics
 ) -> Callable[..., Awaitable[JSONResponse]]:
-    async def answered(question: Question) -> tuple[Json, int]:
+    async def answered(question: Any) -> tuple[Json, int]:
         try:
             async with asyncio.timeout(config.seconds):
                 image = await asyncio.to_thread(open_image, io.BytesIO(question.image), config.pixels)
-                return await batcher.submit(Job(name, question, image)), 200
+                return await batcher.submit(Asked(name, question, image)), 200
         except QueueFullError as error:
             return {"detail": str(error)}, 503
         except TimeoutError:
@@ -270,7 +139,10 @@ def _handler(
         metrics.requests.labels(name, str(status)).inc()
         return JSONResponse(content, status, {"Retry-After": "1"} if status == 503 else None)
 
-    endpoint.__annotations__["question"] = ENDPOINTS[name].question  # FastAPI reads the body's schema from here
+    asked = ENDPOINTS[name].question
+    endpoint.__annotations__["question"] = create_model(
+        asked.__name__, __base__=(asked, Body)
+    )  # FastAPI reads the body's schema from here
     return endpoint
 
 

@@ -74,3 +74,41 @@ def test_a_batch_that_fails_does_not_stop_the_next() -> None:
         worker.cancel()
 
     asyncio.run(talk())
+
+
+def test_an_owner_has_one_request_at_a_time_and_others_their_turn() -> None:
+    order: list[int] = []
+
+    def work(jobs: Sequence[int]) -> list[int | Exception]:
+        order.extend(jobs)
+        return list(jobs)
+
+    async def talk() -> None:
+        batcher: Batcher[int, int] = Batcher(work, most=1)
+        first = asyncio.create_task(batcher.submit(1, "greedy"))
+        other = asyncio.create_task(batcher.submit(2, "patient"))
+        await asyncio.sleep(0)
+        with pytest.raises(QueueFullError, match="your last request is not answered yet; wait for it"):
+            await batcher.submit(3, "greedy")
+        worker = asyncio.create_task(batcher.run())
+        assert await first == 1
+        assert await batcher.submit(4, "greedy") == 4 and await other == 2
+        worker.cancel()
+
+    asyncio.run(talk())
+    assert order == [1, 2, 4], "the second question of one comes after the first of another"
+
+
+def test_who_gives_up_may_ask_again() -> None:
+    async def talk() -> int:
+        batcher: Batcher[int, int] = Batcher(lambda jobs: list(jobs))
+        given_up = asyncio.create_task(batcher.submit(1, "one"))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        await asyncio.sleep(0)
+        worker = asyncio.create_task(batcher.run())
+        answer = await batcher.submit(2, "one")
+        worker.cancel()
+        return answer
+
+    assert asyncio.run(talk()) == 2

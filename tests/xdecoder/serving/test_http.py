@@ -21,7 +21,8 @@ pytest.importorskip("prometheus_client", reason="the HTTP server needs prometheu
 from fastapi.testclient import TestClient
 
 from xdecoder.serving import http
-from xdecoder.serving.http import ENDPOINTS, ServerConfig
+from xdecoder.serving.http import ServerConfig
+from xdecoder.serving.questions import ENDPOINTS
 
 QUESTIONS: dict[str, dict[str, Any]] = {
     "segment": {"classes": ["cat", "sky"]},
@@ -51,8 +52,9 @@ def test_every_question_is_answered_as_the_predictor_answers(client: TestClient,
     response = client.post(f"/v1/{name}", json={"image": picture(), **QUESTIONS[name]})
     assert response.status_code == 200
     image = predictor.encode(io.BytesIO(base64.b64decode(picture())))
-    question = ENDPOINTS[name].question.model_validate({"image": picture(), **QUESTIONS[name]})
-    (expected,) = ENDPOINTS[name].ask(predictor, [image], question)
+    question = ENDPOINTS[name].question.model_validate(QUESTIONS[name])
+    (answer,) = ENDPOINTS[name].ask(predictor, [image], question)
+    expected = ENDPOINTS[name].told(answer)
     told = response.json()
     assert told.keys() == expected.keys()
     if "regions" in told:
