@@ -17,13 +17,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-for folder in (ROOT, ROOT / "demo"):  # the rooms beside the library are not installed
-    sys.path.insert(0, str(folder))
+sys.path.insert(0, str(ROOT))  # the rooms beside the library are not installed
 
-from conversation import Conversation, LanguageModel
 from PIL import Image
 
 import xdecoder
+from demo.conversation import Conversation, LanguageModel
 from trainer import distributed
 from trainer.commands import guarded
 from xdecoder import editing

@@ -71,7 +71,7 @@ class _Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def scripted(tmp_path: Path) -> Iterator[Any]:
     """Makes a conversation with a server that follows a script."""
-    from conversation import Conversation, LanguageModel
+    from demo.conversation import Conversation, LanguageModel
 
     servers: list[Script] = []
 
@@ -156,7 +156,7 @@ def test_a_server_that_fails_ends_in_a_sentence(scripted: Any, fault: Any, sente
 
 
 def test_a_server_that_is_not_there(tmp_path: Path) -> None:
-    from conversation import LanguageModel
+    from demo.conversation import LanguageModel
 
     with pytest.raises(ValueError, match=r"the language model's server at http://127.0.0.1:9/v1 cannot be asked \(.*refused"):
         LanguageModel("http://127.0.0.1:9/v1", "x").complete([], [])
@@ -184,7 +184,7 @@ def test_a_model_that_errs_is_told_so(scripted: Any, name: str, arguments: Any, 
 
 
 def test_a_model_that_never_answers_is_stopped(scripted: Any) -> None:
-    from conversation import MOST_ROUNDS
+    from demo.conversation import MOST_ROUNDS
 
     conversation, server = scripted(*[call("info", {})] * 20)
     assert conversation.say("hello").text == "The language model called tools 8 times without coming to an answer."
@@ -201,7 +201,7 @@ def test_arguments_may_come_as_an_object(scripted: Any) -> None:
 
 
 def test_history_is_cut_between_turns() -> None:
-    from conversation import cut
+    from demo.conversation import cut
 
     turn = [
         {"role": "user", "content": "x" * 100},
@@ -216,7 +216,7 @@ def test_history_is_cut_between_turns() -> None:
 
 
 def test_the_script(scripted: Any, tmp_path: Path, capsys: Any) -> None:
-    import chat
+    from demo import chat
 
     _, server = scripted(call("describe", {"image": "img_1"}), {"content": "Noise."}, b"nonsense")
     checkpoint.save(tiny_model(), tmp_path / "model.pt")
@@ -238,7 +238,7 @@ def test_the_script(scripted: Any, tmp_path: Path, capsys: Any) -> None:
 
 
 def test_a_visitor_talks_in_the_page(scripted: Any, tmp_path: Path) -> None:
-    import chat_tab
+    from demo.page import chat_tab
 
     path = tmp_path / "scene.png"
     path.write_bytes(upload())
@@ -256,8 +256,8 @@ def test_a_visitor_talks_in_the_page(scripted: Any, tmp_path: Path) -> None:
 
 
 def test_every_visitor_has_pictures_of_his_own(tmp_path: Path) -> None:
-    import chat_tab
-    from conversation import LanguageModel
+    from demo.page import chat_tab
+    from demo.conversation import LanguageModel
 
     begin = chat_tab.opener(cast(Predictor, PaintedPredictor()), LanguageModel("http://127.0.0.1:9/v1", "x"), tmp_path)
     first, second = begin(), begin()
@@ -267,7 +267,7 @@ def test_every_visitor_has_pictures_of_his_own(tmp_path: Path) -> None:
 
 
 def test_a_server_and_a_model_come_together(capsys: Any) -> None:
-    import web
+    from demo import web
 
     assert web.main(["--llm", "http://127.0.0.1:9/v1"]) == 2
     assert "--llm and --model come together" in capsys.readouterr().err

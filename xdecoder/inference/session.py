@@ -97,6 +97,11 @@ class Session(Drawable):
         return len(self._state.strokes)
 
     @property
+    def current(self) -> int:
+        """The object to which the next marks belong, counted from 0."""
+        return self._state.current
+
+    @property
     def masks(self) -> Tensor:
         """(N, H, W) bool at the image's size, one for each object that is marked."""
         return self._full_size() > 0

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from answers import open_upload
-from conversation import Conversation, LanguageModel
+import gradio as gr
 from PIL import Image
 
+from demo.conversation import Conversation, LanguageModel
+from demo.page.desk import kindly
+from demo.page.uploads import FORGED, open_upload, uploaded
 from xdecoder.inference.predictor import Predictor
 from xdecoder.serving.session import Limits, Session
 from xdecoder.serving.tools import Tools
 
+KEPT_SECONDS = 3600  # for so long a conversation may rest
 MOST_LETTERS = 2_000  # of what a visitor says at a time
 LIMITS = Limits(pictures=50, encoded_bytes=200_000_000, folder_bytes=50_000_000)
 
@@ -56,23 +60,36 @@ def spoken(conversation: Conversation) -> list[dict[str, str]]:
     ]
 
 
-def add(gr: Any, begin: Callable[[], Conversation], refuse_addresses: Callable[[Any], None]) -> None:
-    """The tab's components; `refuse_addresses` keeps uploads from naming files elsewhere."""
-    state = gr.State(None)
-    with gr.Row():
-        with gr.Column(scale=5):
-            talk = gr.Chatbot(label="Conversation", height=420, elem_id="talk")
+def add(begin: Callable[[], Conversation]) -> None:
+    """The tab's components; nothing that is said in it is read as markup."""
+    state = gr.State(None, time_to_live=KEPT_SECONDS)
+    with gr.Row(elem_classes="columns"):
+        with gr.Column(scale=5, min_width=300):
+            talk = gr.Chatbot(label="Conversation", height=420, render_markdown=False, sanitize_html=True, elem_id="talk")
             text = gr.Textbox(label="What do you want to know, or to change?", max_length=MOST_LETTERS, elem_id="said")
             button = gr.Button("Say", variant="primary", elem_id="say")
-        with gr.Column(scale=4):
-            picture = gr.Image(type="filepath", image_mode=None, sources=["upload", "clipboard"], label="Picture", height=200)
-            refuse_addresses(picture)
-            drawings = gr.Gallery(label="What the tools drew", height=300, elem_id="drawn")
+        with gr.Column(scale=4, min_width=300):
+            picture = gr.Image(
+                type="filepath",
+                image_mode=None,
+                sources=["upload", "clipboard"],
+                label="Picture",
+                height=200,
+                elem_id="chat-picture",
+            )
+            drawings = gr.Gallery(label="What the tools drew", height=300, format="jpeg", elem_id="drawn")
 
-    def say(words: str, upload: dict[str, Any] | None, conversation: Conversation | None) -> list[Any]:
-        conversation = conversation or begin()
-        shown, images = turn(conversation, words, upload["path"] if upload else None)
-        return [shown, images, None, "", conversation]
+    async def say(words: Any, upload: Any, conversation: Conversation | None) -> list[Any]:
+        async def work() -> list[Any]:
+            if not isinstance(words, str):
+                raise ValueError(FORGED)
+            path = None if upload is None else str(uploaded(upload))
+            talking = conversation or begin()
+            shown, images = await asyncio.to_thread(turn, talking, words, path)
+            return [shown, images, None, "", talking]
+
+        found: list[Any] = await kindly(work())
+        return found
 
     outputs = [talk, drawings, picture, text, state]
     gr.on([button.click, text.submit], say, [text, picture, state], outputs, preprocess=False, api_visibility="private")

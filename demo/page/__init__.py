@@ -1,0 +1,1 @@
+"""The web page: `demo/web.py` serves it."""
