@@ -86,7 +86,7 @@ class Visitor:
         if kind == "page":  # as the button does; the answer is a picture with regions
             task = self.rng.choice(("panoptic", "semantic", "instances", "refer", "caption_region"))
             comma, lines = ", ".join(names), "\n".join(f"the {name}" for name in names)
-            return self.page, [self.picture, "measured", task, comma, "sea", comma, lines, lines, "what?", 0.05]
+            return self.page, [self.picture, "", task, comma, "sea", comma, lines, lines, "what?", 0.05]
         if kind == "wrong":
             return self.endpoints["refer"], [self.rng.choice((None, 3, {"path": "/etc/passwd"})), "x" * 300, ""]
         texts = {"refer": ["\n".join(names)], "match": ["\n".join(names)], "caption": []}[kind]

@@ -38,6 +38,7 @@ def build(
     desk = Desk(networks)
     first = desk.networks[desk.network()]
     with gr.Blocks(title="X-Decoder", analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as page:
+        api.add(desk)  # first, so that nothing else has taken their names
         with gr.Row(elem_id="top"):
             title = gr.HTML(_title(desk.network(), first, tools), elem_id="title")
             network = gr.Dropdown(
@@ -61,7 +62,6 @@ def build(
         if talk is not None:
             with gr.Tab("Conversation"):
                 chat_tab.add(talk)
-        api.add(desk)
         network.change(
             lambda name: _title(desk.network(name), desk.networks[desk.network(name)], tools),
             network,
