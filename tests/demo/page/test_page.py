@@ -41,7 +41,7 @@ SIZES = {"phone": (390, 844), "laptop": (1280, 900), "screen": (1920, 1080)}
 TASKS = {  # and how their headlines begin; neighbours must differ, for an old answer is no answer
     "Caption": "^(“|The network found no words)",
     "Semantic": r"^\d+ class(es)? found",
-    "Caption of a region": "^“",
+    "Caption of a region": "^(“|The network found no words)",
     "Match texts": "^Best: “",
 }
 
@@ -197,7 +197,7 @@ def test_regions_stand_out_and_json_and_png_are_taken_along(browser: Any, addres
     with visitor(browser, address) as page:
         choose(page, files / "photo.png")
         page.get_by_label("Referring", exact=True).check()
-        words = "<img src=x onerror=alert(1)>\na blue dog"
+        words = "<img src=x onerror=alert>\na blue dog"
         page.locator("#phrases textarea").fill(words)
         page.click("#ask")
         headline(page, "^2 regions found")
@@ -230,7 +230,7 @@ def test_sixty_megapixels_and_a_text_that_calls_itself_jpg(browser: Any, address
         choose(page, files / "large.jpg")
         page.get_by_label("Caption of a region", exact=True).check()
         page.click("#ask")
-        headline(page, "^“")
+        headline(page, TASKS["Caption of a region"])
         assert content(page)["width"] == 1280
 
 
@@ -460,6 +460,7 @@ def test_too_large_an_upload_is_refused(address: str) -> None:
 
 def test_without_a_network_the_script_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> None:
     monkeypatch.setattr(web, "QUICKSTART", tmp_path / "model.pt")
+    monkeypatch.setattr(web.shipped, "path", lambda: None)
     assert web.main([]) == 2
     assert "no network is named; add --checkpoint FILE, or run `make quickstart` first" in capsys.readouterr().err
     assert web.main(["--mcp", "--host", "0.0.0.0"]) == 2
