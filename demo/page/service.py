@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import traceback
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,10 @@ WAITING = 256  # events of the browser, most of which wait for the desk
 SESSIONS = 64  # visitors of whom gradio remembers what it showed them
 STYLE = Path(__file__).parent / "page.css"
 SENTENCES = {
-    413: f"A file may have {UPLOAD_LIMIT.upper()}.",
-    503: "Too many are asking at once; try again later.",
     404: "Not found.",
+    413: f"A file may have {UPLOAD_LIMIT.upper()}.",
+    500: "Something went wrong on our side; the log of this page says what.",
+    503: "Too many are asking at once; try again later.",
 }
 
 
@@ -90,8 +92,11 @@ class OwnWords:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         refused: dict[str, Any] = {}
+        begun = False
 
         async def reworded(message: Any) -> None:
+            nonlocal begun
+            begun = True
             if message["type"] == "http.response.start" and message["status"] >= 400:
                 refused.update(message)
             elif not refused:
@@ -99,8 +104,16 @@ class OwnWords:
             elif not message.get("more_body"):
                 await self._refuse(refused, send)
 
-        is_ours = scope["type"] == "http" and not scope["path"].startswith("/mcp")
-        await self.app(scope, receive, reworded if is_ours else send)
+        if scope["type"] != "http" or scope["path"].startswith("/mcp"):
+            await self.app(scope, receive, send)
+            return
+        try:
+            await self.app(scope, receive, reworded)
+        except Exception:
+            traceback.print_exc()
+            if begun:
+                raise
+            await self._refuse({"status": 500}, send)
 
     async def _refuse(self, start: dict[str, Any], send: Any) -> None:
         said = SENTENCES.get(start["status"], FORGED)
