@@ -66,7 +66,10 @@ def seen(result: Drawable) -> Reply:
         Region(label, "#{:02x}{:02x}{:02x}".format(*colour), mask, known.get("score"))
         for label, colour, (known, mask) in zip(labels, class_colours(labels), found, strict=True)
     ]
-    return Reply(_count(len(regions), KINDS[type(result)]), result.to_json(), result.image, tuple(regions))
+    headline = _count(len(regions), KINDS[type(result)])
+    if isinstance(result, Regions) and result.absent:  # of classes it goes without saying
+        headline = f"{headline.rstrip('.')}; not there: {', '.join(result.absent)}"
+    return Reply(headline, result.to_json(), result.image, tuple(regions))
 
 
 def _count(number: int, kind: tuple[str, str]) -> str:
