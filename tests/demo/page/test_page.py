@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.demo.scripted import Script, call
 from tests.painted import PaintedPredictor, painted_scene
 from tests.tiny import tiny_model, tiny_seem
 from xdecoder.inference.predictor import Predictor
@@ -30,8 +29,7 @@ import httpx  # gradio brings it
 from gradio_client.exceptions import AppError
 
 from demo import web
-from demo.conversation import LanguageModel
-from demo.page import chat_tab, layout, service
+from demo.page import layout, service
 from demo.page.interactive_tab import EXPORTS
 from demo.page.uploads import FORGED
 
@@ -405,36 +403,14 @@ def test_requests_that_the_page_would_not_send(address: str, files: Path) -> Non
         assert refusal.status_code >= 400 and refusal.json()["detail"] in (FORGED, *service.SENTENCES.values()), path
 
 
-@pytest.fixture
-def scripted() -> Iterator[Script]:
-    say = [call("refer", {"image": "img_1", "phrases": ["the red square"]}), {"content": "<b>There</b>, *look*."}, 500]
-    server = Script(say)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
-def test_a_conversation_and_tools_beside_the_page(browser: Any, files: Path, tmp_path: Path, scripted: Script) -> None:
+def test_tools_beside_the_page(tmp_path: Path) -> None:
     predictor = cast(Predictor, PaintedPredictor())
     painted_scene().save(tmp_path / "scene.png")
     (tmp_path / "tools").mkdir()
-    talk = chat_tab.opener(predictor, LanguageModel(scripted.address, "scripted"), tmp_path)
-    shown = layout.build({"tiny.pt": Predictor(tiny_model())}, tmp_path, talk, tools=True)
+    shown = layout.build({"tiny.pt": Predictor(tiny_model())}, tmp_path, tools=True)
     address = service.serve(shown, "127.0.0.1", None, block=False, tools=Tools(Session(predictor, tmp_path / "tools")))
     try:
-        with visitor(browser, address) as page:
-            assert "/mcp" in page.inner_text("#title")
-            page.get_by_role("tab", name="Conversation").click()
-            choose(page, tmp_path / "scene.png", "#chat-picture")
-            page.locator("#said textarea").fill("where is **red**? <img src=x onerror=alert(1)>")
-            page.click("#say")
-            page.locator("#talk").get_by_text("<b>There</b>, *look*.").wait_for()
-            page.locator("#talk").get_by_text("where is **red**? <img src=x onerror=alert(1)>").wait_for()
-            page.locator("#drawn img").first.wait_for()
-            page.locator("#said textarea").fill("and now?")
-            page.click("#say")
-            page.locator("#talk").get_by_text("the language model's server refused with 500").wait_for()
+        assert "/mcp" in httpx.get(f"{address}config").text
         assert asyncio.run(seen_by_a_tool_client(f"{address}mcp/", tmp_path / "scene.png")) == 1
     finally:
         shown.close(verbose=False)
