@@ -6,7 +6,7 @@ Seeded Focal-T weights. *published* computes all layers' logits and masks at ful
 for the GPU (`torch.cuda.set_sync_debug_mode`), *kernels* how many are launched, *peak share* what share of the speed of a large
 product, as it is measured here, the work's products and convolutions reach.
 
-Nothing has run on a GPU yet: on a processor, `--tiny` only tries that all of it runs.
+Nothing has run on a GPU yet. On a processor `--tiny` tries the script; on a busy one it was never waited for to its end.
 """
 
 from __future__ import annotations
