@@ -163,17 +163,24 @@ def group(
         store, _, _ = next(dist.rendezvous(place, world.rank, world.size, timeout=timeout))
         heartbeat = Heartbeat(store, world.rank, world.size, silence, environment)
         _wait_for_all(store, world, environment, timeout)
-        dist.init_process_group(backend, store=store, rank=world.rank, world_size=world.size, timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ConfigError(
-            f"{world.launcher} announces {world.size} processes, but number {world.rank} could not meet the others at {place} "
-            f"({reason}); check that all were started and that MASTER_ADDR and MASTER_PORT are right"
-        ) from None
-    with watching(heartbeat):
+        raise _not_met(world, place, error) from None
+    with watching(heartbeat):  # one may be lost while they connect, too
+        try:
+            dist.init_process_group(backend, store=store, rank=world.rank, world_size=world.size, timeout=PATIENCE)
+        except (RuntimeError, ValueError) as error:
+            raise heartbeat.explain(error) or _not_met(world, place, error) from None
         yield
         dist.barrier()  # who leaves early would be taken for lost
     dist.destroy_process_group()
+
+
+def _not_met(world: World, place: str, error: Exception) -> ConfigError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return ConfigError(
+        f"{world.launcher} announces {world.size} processes, but number {world.rank} could not meet the others at {place} "
+        f"({reason}); check that all were started and that MASTER_ADDR and MASTER_PORT are right"
+    )
 
 
 def _wait_for_all(store: dist.Store, world: World, environment: Mapping[str, str], timeout: timedelta) -> None:

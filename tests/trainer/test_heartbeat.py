@@ -8,9 +8,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from tests.ranks import CPU, run_ranks
 from tests.standin import Model, Task, batches
@@ -68,6 +70,21 @@ def test_a_hanging_process_is_found_by_its_silence_while_the_others_wait(
     said = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(said) == 1 and "is gone (no sign of life for" in said[0] and f"step {LAST} is saved" in said[0]
     assert [checkpointing.step_of(path) for path in checkpointing.states(tmp_path / "checkpoints")] == [LAST]
+
+
+def test_one_that_hangs_while_they_connect_is_found_too(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = dist.init_process_group
+
+    def dying(*arguments: Any, **settings: Any) -> None:
+        if settings["rank"] == 1:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        connect(*arguments, **settings)
+
+    monkeypatch.setattr(dist, "init_process_group", dying)
+    assert run_ranks(lambda world: "connected", 2, doomed=[1], silence=5) == [None, None]
+    assert "error: process 1 of 2 on " in capfd.readouterr().err
 
 
 def test_all_survivors_name_the_same_one() -> None:
