@@ -99,7 +99,10 @@ class Reader(nn.Module):
         self.register_buffer("slopes", 1.5 * 3.0 ** -torch.arange(heads), persistent=False)
 
     def found(self, outputs: QueryOutputs, mask_features: Float[Tensor, "B C h w"]) -> Found:
-        """What N latent queries of B images found. What it means and where masks lie is read off, and teaches neither."""
+        """What N latent queries of B images found: tokens (B, N, C) and meanings (B, N, D).
+
+        What they mean and where masks lie is read off mask features (B, C, h, w), and teaches neither.
+        """
         dtype = self.gain.dtype  # the head stays precise where all else is halved
         masks = outputs.masks(mask_features).detach().to(dtype).sigmoid()
         weights = masks.flatten(2) / masks.flatten(2).sum(dim=2, keepdim=True).clamp(min=1e-6)
@@ -108,11 +111,11 @@ class Reader(nn.Module):
         return Found(tokens, F.normalize(outputs.semantic.detach().to(dtype), dim=-1))
 
     def forward(self, words: Float[Tensor, "R T C"], meanings: Float[Tensor, "R T D"], found: Found) -> Float[Tensor, "R T C"]:
-        """Tokens of R questions, R / B about each image, those about the first image first.
+        """Tokens (R, T, C) of R questions, R / B about each image, those about the first image first.
 
         Args:
-            words: as the text encoder reads them in their question.
-            meanings: unit vectors of the words by themselves.
+            words: (R, T, C), as the text encoder reads them in their question.
+            meanings: (R, T, D), unit vectors of the words by themselves.
         """
         rows, length = words.shape[:2]
         images = len(found.tokens)

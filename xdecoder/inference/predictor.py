@@ -685,11 +685,10 @@ def _is_batch(region: Any) -> bool:
 def _weights(proposals: Proposals, region: Place, image: Image.Image) -> Tensor:
     """How much each proposal says about a place, (1, N), or about each of M masks (M, N)."""
     if isinstance(region, (Tensor, np.ndarray)) and region.ndim >= 2:
-        several = list(region) if _is_batch(region) else [region]
-        masks = [_region(mask, image) for mask in several]
-        if not masks or any(mask is None or not mask.any() for mask in masks):
-            raise ValueError("a mask marks no pixel, so there is nothing to say of it")
-        return proposals.weights(torch.stack([mask for mask in masks if mask is not None]))
+        masks = [_pixels(mask, image) for mask in (region if _is_batch(region) else [region])]
+        if not masks:
+            raise ValueError("a batch of masks must hold a mask")
+        return proposals.weights(torch.stack(masks))
     try:
         numbers = [float(number) for number in region]
     except (TypeError, ValueError):
@@ -707,8 +706,11 @@ def _weights(proposals: Proposals, region: Place, image: Image.Image) -> Tensor:
 
 
 def _region(mask: Mask | None, image: Image.Image) -> Tensor | None:
-    if mask is None:
-        return None
+    return None if mask is None else _pixels(mask, image)
+
+
+def _pixels(mask: Mask, image: Image.Image) -> Tensor:
+    """Those that a mask marks, (H, W) bool; raises ValueError for one of another size or that marks none."""
     if not isinstance(mask, (Tensor, np.ndarray)) or (isinstance(mask, np.ndarray) and mask.dtype.kind not in "biuf"):
         raise ValueError(f"region must be an array or tensor of the picture's size, not {shown(mask)}")
     region = torch.as_tensor(mask).cpu()

@@ -282,7 +282,7 @@ def test_what_cannot_be_asked(predictor: Predictor, photo: Path) -> None:
         (lambda model, image: model.caption(image, beam=2), "generation: unknown key 'beam'; did you mean 'beams'"),
         (lambda model, image: model.retrieve(str(image), "a star"), "images must be a list of pictures, not '/"),
         (lambda model, image: model.find([image], " "), r"texts\[0\] is blank"),
-        (lambda model, image: load(None), "source must be a checkpoint's path or address, not None"),
+        (lambda model, image: load(3), "source must be a checkpoint's path or address, not 3"),
         (lambda model, image: load("a.pt", device="gpu7"), "device must be such as 'cpu', .* not 'gpu7'"),
         (lambda model, image: load("a\0b"), r"'a\\x00b': no such checkpoint"),
     ],
@@ -309,8 +309,10 @@ def test_a_place_has_a_vector_and_names(predictor: Predictor, photo: Path) -> No
     assert set(picture.label((5, 5, 30, 20), names).names) == set(picture.label((12, 7), names).names) == set(names)
     sentences = picture.describe(masks)
     assert sentences == [picture.caption(mask) for mask in masks] and picture.describe(masks[0]) == sentences[0]
-    with pytest.raises(ValueError, match="a mask marks no pixel"):
+    with pytest.raises(ValueError, match="a region must hold a pixel of the picture"):
         picture.vector(masks & False)
+    with pytest.raises(ValueError, match="a batch of masks must hold a mask"):
+        picture.vector(masks[:0])
     for wrong in ((1, 2, 3), (0, 0, 70, 10), (60, 0), (30, 5, 10, 9), "star", (float("nan"), 1)):
         with pytest.raises(ValueError, match=r"a place is a mask of the image's size, a box .* inside of its 60 × 40 pixels"):
             picture.label(wrong, names)
