@@ -168,7 +168,8 @@ def video() -> str:
 def web() -> str:
     sys.path.insert(0, str(ROOT / "demo"))
     page: Any = importlib.import_module("web")
-    page.serve = lambda *arguments, **named: None
+    service: Any = importlib.import_module("demo.page.service")
+    service.serve = lambda *arguments, **named: None
     return "" if page.main(["--checkpoint", "model.pt"]) == 0 else "the page was not built"
 
 

@@ -122,7 +122,7 @@ def script(name: str) -> Callable[[list[str]], int]:
             patch.setattr(sys, "argv", [name, *arguments])
             if name == "demo/web.py":
                 web = importlib.import_module("web")
-                patch.setattr(web, "serve", lambda page, host, port, block: "http://127.0.0.1:7860")
+                patch.setattr("demo.page.service.serve", lambda *page, **options: "http://127.0.0.1:7860")
                 patch.setattr(web, "QUICKSTART", Path("runs/quickstart/model.pt"))
                 return int(web.main(arguments))
             with pytest.raises(SystemExit) as ended:

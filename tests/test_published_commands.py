@@ -270,7 +270,8 @@ def test_demos(
     before = ["--output", "output/answer.png", *theirs]
     for arguments in (between, before, ["--checkpoint", str(small[1]), *texts]):
         monkeypatch.setattr(sys, "argv", ["demo", *arguments])
-        assert module.main(module.ask, "answer.png", texts=("star",)) == 0
+        more = {"options": module.threshold} if hasattr(module, "threshold") else {}
+        assert module.main(module.ask, "answer.png", texts=("star",), **more) == 0
         answer = capsys.readouterr().out
         if name != "captioning":
             assert answer.splitlines()[-1] == "output/answer.png" and (tmp_path / "output/answer.png").stat().st_size > 0

@@ -253,6 +253,7 @@ def test_the_catalog_is_listed_whole(root: Path, capsys: pytest.CaptureFixture[s
     assert main(["--list", "--root", str(root)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert {line[2:] for line in lines} == set(CATALOG)
-    assert [line[2:] for line in lines if line.startswith("* ")] == ["shapes_train", "shapes_val", "shapes_novel"]
+    made = ["shapes_train", "shapes_val", "shapes_novel", "shapes_absent", "shapes_absent_fit"]
+    assert [line[2:] for line in lines if line.startswith("* ")] == made
     assert main(["xyz"]) == 2
     assert f"`xdecoder check --list` prints the {len(CATALOG)} that are known" in capsys.readouterr().err

@@ -30,7 +30,7 @@ from tests.fuzz.mutations import EDITS, TIMES, VALUES, changed, fuzz, mutated
 from tests.hostile.bounds import bounded
 from tests.tiny import tiny_config
 from xdecoder.config import parse
-from xdecoder.decoder.heads import AnswerConfig
+from xdecoder.decoder.answers import AnswerConfig
 from xdecoder.inference.predictor import Predictor
 from xdecoder.model import XDecoder, XDecoderConfig
 from xdecoder.serving.session import Limits, Session
