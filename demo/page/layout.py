@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from html import escape
 from pathlib import Path
@@ -103,5 +104,6 @@ def examples(folder: Path, network: Predictor) -> list[Path]:
         path = folder / f"scene {number + 1}.png"
         Image.fromarray(paint(rng, scene, stencils).pixels).save(path)
         drawn.append(path)
-    photographs = sorted(PHOTOGRAPHS.glob("*.jpg"))
+    # Copies, since gradio hands out files of the folder where it was started, and of the temporary one.
+    photographs = [Path(shutil.copy(path, folder)) for path in sorted(PHOTOGRAPHS.glob("*.jpg"))]
     return drawn + photographs if network.limits else photographs + drawn

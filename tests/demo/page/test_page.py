@@ -83,7 +83,9 @@ def networks() -> dict[str, Watched]:
 @pytest.fixture(scope="module")
 def address(networks: dict[str, Watched], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     page = layout.build(networks, tmp_path_factory.mktemp("examples"))
-    yield service.serve(page, "127.0.0.1", None, block=False)
+    with pytest.MonkeyPatch.context() as elsewhere:
+        elsewhere.chdir(tmp_path_factory.mktemp("elsewhere"))  # gradio hands out files of the folder where it was started
+        yield service.serve(page, "127.0.0.1", None, block=False)
     page.close(verbose=False)
 
 
@@ -171,6 +173,8 @@ def test_question_and_answer_are_in_one_window_and_open_to_all(browser: Any, add
         page.click("#ask")
         headline(page, "^2 regions found")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing sticks out"
+        whole = page.locator("main").bounding_box()
+        assert abs(2 * whole["x"] + whole["width"] - SIZES[size][0]) < 20, "the page stands in the middle"
         if size != "phone":
             for part in ("#picture", "#task", "#phrases", "#ask", "#answer .stage", "#answer .legend"):
                 box = page.locator(part).bounding_box()
