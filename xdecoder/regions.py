@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from xdecoder.boxes import box_around
 from xdecoder.config import Config
 from xdecoder.postprocessing import Interpolation, ResizedMasks
 
@@ -82,9 +83,8 @@ class Proposals:
         """The same, (1, N), for what fills a box: x0, y0, x1, y1 as shares of the image's width and height."""
         inside = self.seen > 0
         height, width = inside.shape[1:]
-        corners = torch.tensor([_box(mask) for mask in inside.cpu()]).to(self.masks.device) / torch.tensor(
-            [width, height, width, height], device=self.masks.device
-        )
+        boxes = [box_around(mask) or (0, 0, 0, 0) for mask in inside.cpu()]
+        corners = (torch.tensor(boxes) / torch.tensor([width, height, width, height])).to(self.masks.device)
         given = torch.tensor(box, device=self.masks.device)
         sides = (torch.minimum(corners[:, 2:], given[2:]) - torch.maximum(corners[:, :2], given[:2])).clamp(min=0)
         shared = sides.prod(1)
@@ -116,11 +116,3 @@ def distinct(masks: Bool[Tensor, "N h w"], scores: Float[Tensor, " N"], overlap:
         if not bool((shared / (areas[kept] + areas[i] - shared).clamp(min=1) > overlap).any()):
             kept.append(i)
     return torch.tensor(kept, dtype=torch.int64, device=masks.device)
-
-
-def _box(mask: Tensor) -> tuple[float, float, float, float]:
-    """x0, y0, x1, y1 around a mask (h, w), in cells; all 0 around nothing."""
-    rows, columns = mask.any(dim=1).nonzero()[:, 0], mask.any(dim=0).nonzero()[:, 0]
-    if not len(rows):
-        return 0.0, 0.0, 0.0, 0.0
-    return float(columns[0]), float(rows[0]), float(columns[-1]) + 1, float(rows[-1]) + 1

@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from xdecoder.boxes import box_around
+
 
 def describe(mask: NDArray[np.bool_]) -> dict[str, Any]:
     """Box (x, y, width, height), area and compressed RLE of a mask (H, W), under COCO's names."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    box = [0, 0, 0, 0]
-    if len(rows):
-        box = [int(columns[0]), int(rows[0]), int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1]
+    left, top, right, bottom = box_around(mask) or (0, 0, 0, 0)
     segmentation = {"size": list(mask.shape), "counts": compress(runs(mask))}
-    return {"bbox": box, "area": int(mask.sum()), "segmentation": segmentation}
+    return {"bbox": [left, top, right - left, bottom - top], "area": int(mask.sum()), "segmentation": segmentation}
 
 
 def runs(mask: NDArray[np.bool_]) -> list[int]:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from xdecoder.boxes import box_around
 from xdecoder.files import atomic
 from xdecoder.images import decode
 
@@ -127,8 +128,10 @@ def segments_info(ids: NDArray[np.int64], classes: dict[int, tuple[int, int]]) -
 
 def box(mask: NDArray[np.bool_]) -> list[int]:
     """x, y, width and height of the smallest box around a mask."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return [int(value) for value in (columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1)]
+    around = box_around(mask)
+    assert around is not None, "a region has pixels"
+    left, top, right, bottom = around
+    return [left, top, right - left, bottom - top]
 
 
 def outline(mask: NDArray[np.bool_]) -> Json:

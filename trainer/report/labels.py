@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from torch import Tensor
 
 from trainer.report.curves import SERIES
+from xdecoder.boxes import box_around
 from xdecoder.types import Sample, Vocabulary
 
 BARS = 30  # classes that have a bar, the commonest first
@@ -39,11 +40,10 @@ def labels_section(name: str, samples: Iterable[Sample], vocabulary: Vocabulary)
 
 def box_of(mask: Tensor) -> Box | None:
     """The box around a mask (H, W); None for an empty one."""
-    rows, columns = mask.any(dim=1).nonzero().flatten().tolist(), mask.any(dim=0).nonzero().flatten().tolist()
-    if not rows:
+    if (around := box_around(mask)) is None:
         return None
-    height, width = mask.shape
-    return columns[0] / width, rows[0] / height, (columns[-1] + 1 - columns[0]) / width, (rows[-1] + 1 - rows[0]) / height
+    (left, top, right, bottom), (height, width) = around, mask.shape
+    return left / width, top / height, (right - left) / width, (bottom - top) / height
 
 
 def bars(counts: Mapping[str, int]) -> str:

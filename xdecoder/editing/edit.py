@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 from pydantic import Field
 
+from xdecoder.boxes import box_around
 from xdecoder.config import Config
 from xdecoder.editing import painters
 from xdecoder.editing.grammar import parse_instruction
@@ -166,9 +167,10 @@ def _where_to_paint(step: Step, found: Mask, config: EditConfig) -> Mask:
 
 def beside(found: Mask, place: Place) -> Mask:
     """A box of the region's size on that side of it, or over it; cut at the picture's border, where a third of it must fit."""
-    rows, columns = np.flatnonzero(found.any(axis=1)), np.flatnonzero(found.any(axis=0))
-    top, left = int(rows[0]), int(columns[0])
-    height, width = int(rows[-1]) + 1 - top, int(columns[-1]) + 1 - left
+    box = box_around(found)
+    assert box is not None, "an edit needs a region"
+    left, top, right, bottom = box
+    height, width = bottom - top, right - left
     match place:
         case "left of":
             left -= width

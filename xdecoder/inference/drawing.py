@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from xdecoder.boxes import Box, box_around
 from xdecoder.language.prompts import clean
 from xdecoder.texts import check_number
 from xdecoder.types import InstanceResult, PanopticResult, Vocabulary
@@ -25,7 +26,6 @@ from xdecoder.types import InstanceResult, PanopticResult, Vocabulary
 Picture: TypeAlias = "Image.Image | NDArray[np.uint8] | Tensor"  # PIL, (H, W, 3) uint8 or (3, H, W) uint8
 Array: TypeAlias = "NDArray[Any] | Tensor"
 Colour: TypeAlias = tuple[int, int, int]
-Box: TypeAlias = tuple[int, int, int, int]  # left, top, right, bottom
 
 MIN_SIDE = 360  # a picture whose longer side is shorter than this is scaled up
 GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
@@ -418,13 +418,10 @@ def _edge(mask: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
     """The `width` outermost pixels of a mask; the picture's own border is no edge."""
 
     edge = np.zeros_like(mask)
-    if not mask.any():
+    if (around := box_around(mask)) is None:
         return edge
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    near = (
-        slice(max(rows[0] - width, 0), rows[-1] + width + 1),
-        slice(max(columns[0] - width, 0), columns[-1] + width + 1),
-    )
+    left, top, right, bottom = around
+    near = slice(max(top - width, 0), bottom + width), slice(max(left - width, 0), right + width)
     from scipy import ndimage
 
     inner = ndimage.minimum_filter(mask[near].view(np.uint8), 2 * width + 1, mode="constant", cval=1)

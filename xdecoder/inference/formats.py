@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from xdecoder.boxes import box_around
+
 Point = tuple[int, int]
 Ring = list[Point]
 
@@ -174,10 +176,9 @@ def fiftyone(result: Drawable) -> Any:
     width, height = result.image.size
     found = []
     for known, mask in result.regions():
-        rows, columns = (np.flatnonzero(mask.any(dim=side).numpy()) for side in (1, 0))
-        if not len(rows):
+        if (around := box_around(mask)) is None:
             continue
-        top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+        left, top, right, bottom = around
         box = [left / width, top / height, (right - left) / width, (bottom - top) / height]
         inside = mask[top:bottom, left:right].numpy()
         found.append(Detection(label=known["name"], bounding_box=box, mask=inside, confidence=known.get("score")))

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from xdecoder.boxes import box_around
+
 ClickRule = Literal["euclid", "published"]
 """How far a pixel lies from the outside of a region: exactly, or by the approximation that SEEM was scored with. The published
 rule has a slip too: where nothing is wrong that is not clicked yet, it clicks the upper left corner, as background."""
@@ -83,10 +85,10 @@ def distance(region: Tensor, rule: ClickRule = "euclid") -> Tensor:
     """
     region = region.cpu()
     distances = torch.zeros(region.shape)
-    if not region.any():
+    if (around := box_around(region)) is None:
         return distances
-    rows, columns = (region.any(dim=axis).nonzero()[:, 0] for axis in (1, 0))
-    box = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+    left, top, right, bottom = around
+    box = slice(top, bottom), slice(left, right)
     framed = F.pad(region[box], (1, 1, 1, 1))  # the rest of the image is as far outside as this frame
     inside = torch.from_numpy(_euclid(framed.numpy())) if rule == "euclid" else _waves(framed)
     distances[box] = inside[1:-1, 1:-1]

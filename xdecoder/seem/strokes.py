@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from xdecoder.boxes import box_around
 from xdecoder.seem.clicks import ClickRule, deepest
 
 Kind = Literal["point", "scribble", "circle", "polygon", "box"]
@@ -223,9 +224,9 @@ def _closed_curve(corners: Points) -> Points:
 
 
 def _around(inside: Mask) -> Limits:
-    """The box of a region as x0, y0, x1, y1, the latter excluded."""
-    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+    box = box_around(inside)
+    assert box is not None, "strokes are drawn on what has pixels"
+    return box
 
 
 def _upto(most: int, available: int, rng: np.random.Generator) -> int:
