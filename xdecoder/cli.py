@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib import import_module
 from importlib.metadata import version
 from io import BytesIO, TextIOWrapper
 from itertools import islice
@@ -398,12 +399,13 @@ def _search(options: argparse.Namespace) -> int:
 
 
 def _label(options: argparse.Namespace) -> int:
-    from xdecoder.inference import labelling
-
     def tell(left: int) -> None:
         _show(f"{left} pictures left" if left else "")
 
-    write_json(options.out, labelling.label_file(_load(options), options.file, options.images, options.names, tell))
+    with rooms.opened("label"):
+        labelling = import_module("datasets.labelling")  # annotations become masks there
+        content = labelling.label_file(_load(options), options.file, options.images, options.names, tell)
+    write_json(options.out, content)
     print(options.out)
     return 0
 

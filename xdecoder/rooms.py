@@ -8,7 +8,8 @@ imports xdecoder never sees it. In a checkout the folder is the checkout.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
@@ -46,14 +47,21 @@ def folder() -> Path:
 
 
 def run(command: str, arguments: Sequence[str]) -> int:
-    """The exit status of one of `COMMANDS`.
+    """The exit status of one of `COMMANDS`; raises ValueError as `opened` does."""
+    with opened(command):
+        return int(import_module(COMMANDS[command][0]).main(list(arguments)))
+
+
+@contextmanager
+def opened(command: str) -> Iterator[None]:
+    """The rooms can be imported, for a command of this name.
 
     Raises:
-        ValueError: if what they need besides the library is not installed.
+        ValueError: if they, or what they need besides the library, are not installed.
     """
     sys.path.insert(0, str(folder()))
     try:
-        return int(import_module(COMMANDS[command][0]).main(list(arguments)))
+        yield
     except ModuleNotFoundError as error:
         package = EXTRA.get(str(error.name).partition(".")[0])
         if package is None:

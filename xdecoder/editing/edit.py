@@ -167,9 +167,9 @@ def _where_to_paint(step: Step, found: Mask, config: EditConfig) -> Mask:
 
 def beside(found: Mask, place: Place) -> Mask:
     """A box of the region's size on that side of it, or over it; cut at the picture's border, where a third of it must fit."""
-    box = box_around(found)
-    assert box is not None, "an edit needs a region"
-    left, top, right, bottom = box
+    around = box_around(found)
+    assert around is not None, "an edit needs a region"
+    left, top, right, bottom = around
     height, width = bottom - top, right - left
     match place:
         case "left of":

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from xdecoder import rle
+from datasets.outlines import outline_mask
 from xdecoder.files import read_json, shown
 from xdecoder.inference.predictor import Predictor
 
@@ -58,12 +57,10 @@ def _label(predictor: Predictor, rows: list[Json], picture: Path, names: Sequenc
     asked = predictor.encode(picture)
     size = (asked.image.height, asked.image.width)
     number = {name: i for i, name in enumerate(names, start=1)}
-    masks = []
-    for row in rows:
-        try:
-            masks.append(mask_of(row["segmentation"], *size))
-        except ValueError as error:
-            raise ValueError(f"{path}: annotation {shown(row.get('id'))} of {picture.name}: {error}") from None
+    masks = [
+        outline_mask(row["segmentation"], *size, where=f"{path}: annotation {shown(row.get('id'))} of {picture.name}")
+        for row in rows
+    ]
     for row in rows:
         row |= {"category_id": 0, "score": 0.0}
     filled = [i for i, mask in enumerate(masks) if mask.any()]
@@ -72,39 +69,3 @@ def _label(predictor: Predictor, rows: list[Json], picture: Path, names: Sequenc
         said = asked.label(torch.from_numpy(np.stack([masks[i] for i in some])), names)
         for i, found in zip(some, said, strict=True):
             rows[i] |= {"category_id": number[found.best], "score": round(found.scores[0], 4)}
-
-
-def mask_of(outline: Any, height: int, width: int) -> NDArray[np.bool_]:
-    """(H, W) bool of COCO run lengths or polygons; raises ValueError, in a clause, for what is neither."""
-    if isinstance(outline, dict):
-        if list(outline.get("size", ())) != [height, width]:
-            raise ValueError(f"its RLE's size {shown(outline.get('size'))} is not the picture's {[height, width]}")
-        counts = outline.get("counts")
-        lengths = rle.checked(rle.decompress(counts) if isinstance(counts, (str, bytes)) else counts, height, width)  # type: ignore[arg-type]
-        values = np.arange(len(lengths)) % 2 == 1
-        return np.repeat(values, lengths).reshape(width, height).T
-    mask = np.zeros((height, width), dtype=bool)
-    if not isinstance(outline, list):
-        raise ValueError(f"its segmentation is neither run lengths nor a list of polygons, but {shown(outline)}")
-    for polygon in outline:
-        try:
-            corners = np.asarray(polygon, dtype=float).reshape(-1, 2)
-        except (TypeError, ValueError):
-            raise ValueError("its polygon is no list of numbers, x and y of each corner in turn") from None
-        if not np.isfinite(corners).all() or np.abs(corners).max(initial=0) > 1e6:
-            raise ValueError("its polygon has a corner that is no number, or far outside of the picture")
-        if len(corners) >= 3:
-            mask |= _filled(corners, height, width)
-    return mask
-
-
-def _filled(corners: NDArray[np.float64], height: int, width: int) -> NDArray[np.bool_]:
-    """(H, W) bool: the pixels whose centres lie within a polygon (N, 2)."""
-    mask = np.zeros((height, width), dtype=bool)
-    (x0, y0), (x1, y1) = corners.T, np.roll(corners, -1, axis=0).T
-    for row in range(max(int(y0.min()), 0), min(int(y0.max()) + 1, height)):
-        y = row + 0.5
-        crossed = (y0 <= y) != (y1 <= y)
-        across = x0[crossed] + (y - y0[crossed]) / (y1[crossed] - y0[crossed]) * (x1[crossed] - x0[crossed])
-        mask[row] = np.searchsorted(np.sort(across), np.arange(width) + 0.5) % 2 == 1
-    return mask
