@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.sources import tree_of
+
 TENSORS = {"Tensor", "NDArray", "ndarray", "Array", "Float", "Int", "Bool"}
 SHAPE = re.compile(r"\((?=[^()]*(?:\b[A-Z](?:\b|_)|\d|…|height))[^()]*\)|\bscalars?\b|\bshapes?\b")
 ERRORS = {"ValueError", "ConfigError", "TypeError", "RuntimeError", "OSError"}
@@ -83,7 +85,7 @@ def functions(source: str, path: str) -> Iterator[Function]:
             elif isinstance(child, ast.FunctionDef) and not child.name.startswith("_") and not _is_overload(child):
                 yield Function(f"{path}:{child.lineno} {child.name}", child, owner)
 
-    yield from below(ast.parse(source), None)
+    yield from below(tree_of(source), None)
 
 
 def of_room(root: Path, room: str) -> list[Function]:

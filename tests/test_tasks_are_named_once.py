@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.sources import tree_of
 from xdecoder.tasks import names
 
 MOST = 3
@@ -19,7 +20,7 @@ def named(path: Path, tasks: tuple[str, ...]) -> Iterator[str]:
 
     Who imports a task's module uses that file rather than knowing the task. COCO's key `segmentation` is no task either.
     """
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = tree_of(path.read_text(encoding="utf-8"))
     passed = {id(inner) for node in ast.walk(tree) for other in _others(node) for inner in ast.walk(other)}
     for node in ast.walk(tree):
         if id(node) in passed:

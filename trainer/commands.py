@@ -14,6 +14,7 @@ from trainer import distributed, published, published_sed
 from trainer.experiment import ExperimentConfig
 from trainer.heartbeat import RankLostError
 from trainer.meter import NonFiniteError
+from xdecoder import memory
 from xdecoder.config import ConfigError, load
 from xdecoder.published import commands as published_line
 
@@ -73,8 +74,7 @@ def guarded(work: Callable[[], int], debug: bool = False) -> int:
     try:
         return work()
     except (ValueError, OSError, NonFiniteError, RankLostError, MemoryError, RuntimeError) as error:
-        foreseen = not isinstance(error, RuntimeError) or isinstance(error, torch.OutOfMemoryError) or _lacks_memory(error)
-        if debug or not foreseen:
+        if debug or (isinstance(error, RuntimeError) and not memory.ran_out(error)):
             raise
         print(f"error: {sentence(error)}", file=sys.stderr)
         return EXIT_ERROR
@@ -127,13 +127,8 @@ def sentence(error: BaseException) -> str:
     """An error as one line that says what to do, where we know."""
     if isinstance(error, torch.OutOfMemoryError):
         return "the GPU has too little memory; lower batch_size and raise trainer.accumulation by as much"
-    if _lacks_memory(error):
+    if memory.ran_out(error):
         return "this machine has too little memory; lower batch_size and raise trainer.accumulation by as much"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def _lacks_memory(error: BaseException) -> bool:
-    """Whether the processor's memory ran out; torch tells that with an error of no kind of its own."""
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "allocate memory" in str(error))

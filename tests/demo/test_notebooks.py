@@ -12,6 +12,7 @@ import pytest
 
 import run
 from tests.documents import ROOT, work_folder
+from tests.sources import tree_of
 
 pytestmark = pytest.mark.slow
 
@@ -32,9 +33,7 @@ def test_every_cell_runs_and_shows_something(name: str, tmp_path: Path, monkeypa
         monkeypatch.setattr(run, setting, tmp_path / f"configs/finetune/{config}.yaml")
     names: dict[str, Any] = {}
     for source in cells(name):
-        *statements, last = ast.parse(
-            source.replace("SETTINGS = []", f"SETTINGS = {FEW}").replace("images=60", "images=12")
-        ).body
+        *statements, last = tree_of(source.replace("SETTINGS = []", f"SETTINGS = {FEW}").replace("images=60", "images=12")).body
         assert isinstance(last, ast.Expr), "a cell ends with what it shows"
         exec(compile(ast.Module(statements, []), name, "exec"), names)
         shown = eval(compile(ast.Expression(last.value), name, "eval"), names)

@@ -158,7 +158,7 @@ def test_too_little_memory(
 ) -> None:
     assert guarded(lambda: ask(10**15)) == 2
     assert capsys.readouterr().err.startswith("error: this machine has too little memory; lower batch_size")
-    monkeypatch.setattr(cli, "_weights", lambda options: ask(10**15))
+    monkeypatch.setattr("xdecoder.cli.commands.list_weights", lambda options: ask(10**15))
     assert command(cli.main, ["weights"]) == "2 error: out of memory; try --half, --tile 1024 or --device cpu\n"
 
 

@@ -15,6 +15,7 @@ pytest.importorskip("av", reason="films need PyAV, the extra `video`")
 from tests.tiny import tiny_model, tiny_seem
 from tests.xdecoder.inference.films import SIZE, film, frame
 from xdecoder import checkpoint, cli, rle
+from xdecoder.cli.command import EXIT_INTERRUPTED
 from xdecoder.inference import tracking, video
 from xdecoder.inference.predictor import Predictor
 from xdecoder.tasks import interactive
@@ -74,7 +75,7 @@ def test_an_interrupted_command_goes_on(work: Path, tmp_path: Path, place: str, 
         return find(self, *arguments)
 
     monkeypatch.setattr(tracking.Example, "find", interrupted)
-    assert cli.main(track(work, *MARKS, "--masks", str(begun))) == cli.EXIT_INTERRUPTED
+    assert cli.main(track(work, *MARKS, "--masks", str(begun))) == EXIT_INTERRUPTED
     if begun.is_file():
         begun.write_bytes(begun.read_bytes() + b'{"frame": 3, "obj')  # power went while a line was written
     assert cli.main(track(work, *MARKS, "--masks", str(begun), "--out", str(tmp_path / "a.mp4"))) == 0

@@ -18,6 +18,8 @@ import xdecoder
 from datasets.catalog import CATALOG
 from tests.tiny import tiny_model
 from xdecoder import checkpoint, cli
+from xdecoder.cli.photos import images_of, read_region
+from xdecoder.cli.terminal import progress
 from xdecoder.inference.predictor import Predictor
 from xdecoder.protocol import Protocol
 
@@ -110,7 +112,7 @@ def test_a_region_is_described_and_must_fit(photos: Path, network: str, tmp_path
     mask = np.zeros((40, 60), np.uint8)
     mask[5:20, 10:30] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
-    assert cli.read_region(tmp_path / "mask.png").sum() == 15 * 20
+    assert read_region(tmp_path / "mask.png").sum() == 15 * 20
     line = ["caption", str(photos / "a.png"), "--checkpoint", network, "--region", str(tmp_path / "mask.png")]
     assert cli.main(line) == 0
     Image.fromarray(mask[:30]).save(tmp_path / "mask.png")
@@ -123,17 +125,17 @@ def test_a_region_is_described_and_must_fit(photos: Path, network: str, tmp_path
 
 
 def test_what_the_system_hides_is_no_image(photos: Path) -> None:
-    before = [photo.path for photo in cli.images_of([str(photos)])]
+    before = [photo.path for photo in images_of([str(photos)])]
     for name in ("._a.png", ".ipynb_checkpoints/a.png", "__MACOSX/a.png"):
         (photos / name).parent.mkdir(exist_ok=True)
         (photos / name).write_bytes((photos / "a.png").read_bytes())
-    assert before and [photo.path for photo in cli.images_of([str(photos)])] == before
+    assert before and [photo.path for photo in images_of([str(photos)])] == before
 
 
 def test_what_is_in_a_format_that_is_not_read_is_told(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = cli.images_of([str(photos)])
+    before = images_of([str(photos)])
     (photos / "b.HEIC").write_bytes(b"x")
-    assert cli.images_of([str(photos)]) == before
+    assert images_of([str(photos)]) == before
     assert capsys.readouterr().err.startswith(
         f"note: {photos / 'b.HEIC'}: is in a format that is not read, and is left out (1 "
     )
@@ -197,7 +199,7 @@ def test_a_picture_behind_a_list_of_names_is_a_picture(photos: Path, network: st
 
 def test_pictures_that_differ_by_their_suffix_have_answers_of_their_own(photos: Path) -> None:
     (photos / "a.jpg").write_bytes((photos / "a.png").read_bytes())
-    names = {photo.name.as_posix() for photo in cli.images_of([str(photos)])}
+    names = {photo.name.as_posix() for photo in images_of([str(photos)])}
     assert names == {"a.jpg", "a.png", "deep/b", "deep/c"}
 
 
@@ -352,7 +354,7 @@ def test_bugs_are_not_covered_up(photos: Path, network: str, monkeypatch: pytest
     def broken(*arguments: object) -> None:
         raise RuntimeError("shapes do not fit")
 
-    monkeypatch.setattr(cli, "_load", broken)
+    monkeypatch.setattr("xdecoder.cli.asking.load", broken)
     with pytest.raises(RuntimeError, match="shapes do not fit"):
         cli.main(["caption", str(photos), "--checkpoint", network])
 
@@ -361,15 +363,15 @@ def test_memory_is_a_matter_of_options(photos: Path, network: str, monkeypatch: 
     def broken(*arguments: object) -> None:
         raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
 
-    monkeypatch.setattr(cli, "_load", broken)
+    monkeypatch.setattr("xdecoder.cli.asking.load", broken)
     assert "error: out of memory; try --half" in refused(["caption", str(photos), "--checkpoint", network], capsys)
 
 
 def test_progress_goes_to_a_terminal_only(photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    found = cli.images_of([str(photos)])
-    assert list(cli._progress(found)) == found and capsys.readouterr().err == ""
+    found = images_of([str(photos)])
+    assert list(progress(found)) == found and capsys.readouterr().err == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    assert list(cli._progress(found)) == found
+    assert list(progress(found)) == found
     shown = capsys.readouterr().err
     assert "[1/3] " in shown and "[3/3, 0 s left] " in shown and shown.endswith("\r\033[K")
 
