@@ -67,5 +67,6 @@ def _label(predictor: Predictor, rows: list[Json], picture: Path, names: Sequenc
     for start in range(0, len(filled), MASKS):
         some = filled[start : start + MASKS]
         said = asked.label(torch.from_numpy(np.stack([masks[i] for i in some])), names)
+        assert isinstance(said, list)  # of a batch of masks
         for i, found in zip(some, said, strict=True):
             rows[i] |= {"category_id": number[found.best], "score": round(found.scores[0], 4)}

@@ -23,7 +23,8 @@ from trainer.commands import guarded
 from trainer.experiment import load_model
 from xdecoder.arguments import number
 from xdecoder.config import ConfigError
-from xdecoder.inference.predictor import Predictor, open_image
+from xdecoder.images import open_image
+from xdecoder.inference.predictor import Predictor
 from xdecoder.published import commands
 
 PHOTO = Path(__file__).resolve().parent / "photos/coffee.jpg"

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from xdecoder.hub import Pretrained
-    from xdecoder.inference.predictor import Picture, Predictor, load
+    from xdecoder.inference.picture import Picture
+    from xdecoder.inference.predictor import Predictor, load
     from xdecoder.weights import PUBLISHED
 
 __version__ = "0.2.0"
@@ -15,7 +16,7 @@ __all__ = ["PUBLISHED", "Picture", "Predictor", "Pretrained", "__version__", "lo
 
 _HOMES = {
     "PUBLISHED": "xdecoder.weights",
-    "Picture": "xdecoder.inference.predictor",
+    "Picture": "xdecoder.inference.picture",
     "Predictor": "xdecoder.inference.predictor",
     "Pretrained": "xdecoder.hub",
     "load": "xdecoder.inference.predictor",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from demo.page.replies import Region
 from demo.page.uploads import FORGED
 from xdecoder.inference.drawing import class_colours
-from xdecoder.inference.predictor import Picture
+from xdecoder.inference.picture import Picture
 from xdecoder.inference.session import Session
 from xdecoder.serving.session import held_bytes
 

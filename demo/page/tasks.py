@@ -10,7 +10,8 @@ from PIL import Image
 
 from demo.page.replies import Reply, seen
 from xdecoder.files import lines_in as lines_of
-from xdecoder.inference.predictor import Picture, Predictor
+from xdecoder.inference.picture import Picture
+from xdecoder.inference.predictor import Predictor
 from xdecoder.inference.results import Answer, Drawable, Regions
 from xdecoder.serving import questions
 from xdecoder.serving.questions import Asked

@@ -19,7 +19,8 @@ from xdecoder.files import FILM_SUFFIXES, atomic, write_json
 if TYPE_CHECKING:  # torch takes seconds to import; `xdecoder --help` does without
     from PIL.Image import Image
 
-    from xdecoder.inference.predictor import Picture, Predictor
+    from xdecoder.inference.picture import Picture
+    from xdecoder.inference.predictor import Predictor
     from xdecoder.inference.results import Drawable
 
 

@@ -106,6 +106,6 @@ def read_region(path: Path) -> Any:
     """A picture of a mask as (H, W) booleans: what is not black."""
     import numpy as np
 
-    from xdecoder.inference.predictor import open_image
+    from xdecoder.images import open_image
 
     return np.asarray(open_image(path).convert("L")) > 0

@@ -20,7 +20,9 @@ from torch import Tensor
 
 from xdecoder import rle
 from xdecoder.files import atomic, images_below, read_json, write_json
-from xdecoder.inference.predictor import BATCH, Picture, Predictor
+from xdecoder.inference.picture import Picture
+from xdecoder.inference.predictor import Predictor
+from xdecoder.inference.viewing import BATCH
 from xdecoder.integrity import digest_of
 from xdecoder.regions import EverythingConfig
 from xdecoder.tasks import retrieval

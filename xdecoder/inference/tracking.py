@@ -21,7 +21,8 @@ from xdecoder import rle
 from xdecoder.files import atomic, make_folder, read_json, regular, shown, write_json
 from xdecoder.images import decode
 from xdecoder.inference.example import Example
-from xdecoder.inference.predictor import Picture, Predictor
+from xdecoder.inference.picture import Picture
+from xdecoder.inference.predictor import Predictor
 from xdecoder.inference.video import Film
 from xdecoder.tasks import interactive
 

@@ -10,7 +10,8 @@ from PIL import Image
 from pydantic import Field
 
 from xdecoder.config import Config
-from xdecoder.inference.predictor import Picture, Predictor
+from xdecoder.inference.picture import Picture
+from xdecoder.inference.predictor import Predictor
 from xdecoder.serving.tools import Classes, Cosine, Phrases, Text, Threshold
 from xdecoder.tasks import captioning, referring, retrieval, segmentation, vqa
 from xdecoder.tasks.descriptor import Descriptor

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from xdecoder.config import Config
 from xdecoder.files import atomic
 from xdecoder.images import FORMATS, open_image
-from xdecoder.inference.predictor import Picture, Predictor
+from xdecoder.inference.picture import Picture
+from xdecoder.inference.predictor import Predictor
 
 Mask = NDArray[np.bool_]  # (H, W)
 

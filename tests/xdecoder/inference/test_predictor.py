@@ -13,7 +13,8 @@ from tests.tiny import tiny_config, tiny_model
 from xdecoder import checkpoint
 from xdecoder.config import parse
 from xdecoder.decoder.answers import AnswerConfig
-from xdecoder.inference.predictor import BATCH, Predictor, load
+from xdecoder.inference.predictor import Predictor, load
+from xdecoder.inference.viewing import BATCH
 from xdecoder.model import Encoded, XDecoder, XDecoderConfig
 from xdecoder.protocol import Protocol
 from xdecoder.regions import EverythingConfig
@@ -328,6 +329,19 @@ def test_everything_that_is_seen(predictor: Predictor, photo: Path) -> None:
     assert torch.equal(named.masks, found.masks) and set(named.called) <= {"star", "cube"} and again.called == named.called
     assert [each["name"] for each in named.to_coco()] == named.called
     assert not len(predictor.everything(photo, config=EverythingConfig(quality=1.1)).scores)
+
+
+@pytest.mark.parametrize(
+    ("module", "what"), [("decoder.query_content", "a region's vector"), ("language.token_embedding", "a name's score")]
+)
+def test_names_of_a_broken_network_are_no_names(photo: Path, module: str, what: str) -> None:
+    model = tiny_model()
+    with torch.no_grad():
+        model.get_submodule(module).weight.fill_(float("nan"))
+    picture, anything = Predictor(model).encode(photo), EverythingConfig(quality=0, overlap=1, pixels=1)
+    for ask in (lambda: picture.label((12, 7), ["star", "cube"]), lambda: picture.everything(["star"], anything)):
+        with pytest.raises(ValueError, match=f"^{what} is not finite"):
+            ask()
 
 
 def test_all_that_a_phrase_means(predictor: Predictor, photo: Path) -> None:

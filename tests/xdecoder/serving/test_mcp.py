@@ -21,7 +21,8 @@ from tests.tiny import tiny_model
 from xdecoder import checkpoint
 from xdecoder.config import Config
 from xdecoder.editing import EditConfig
-from xdecoder.inference.predictor import Picture, Predictor
+from xdecoder.inference.picture import Picture
+from xdecoder.inference.predictor import Predictor
 from xdecoder.serving.session import Limits, Session
 from xdecoder.serving.tools import TOOLS, Reply, Tools
 
@@ -133,7 +134,7 @@ def test_bugs_are_not_told_to_strangers(session: Session, monkeypatch: pytest.Mo
         raise RuntimeError("secret")
 
     session.open("photo.png")
-    monkeypatch.setattr(session.predictor, "caption", broken)
+    monkeypatch.setattr(Picture, "caption", broken)
 
     async def talk(client: Any) -> None:
         with pytest.raises(ToolError, match="something went wrong on the server's side") as caught:
