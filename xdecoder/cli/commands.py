@@ -13,7 +13,7 @@ from xdecoder import rooms, weights
 from xdecoder.cli import completion
 from xdecoder.cli.network import load
 from xdecoder.cli.terminal import show
-from xdecoder.files import read_json, write_json
+from xdecoder.files import write_json
 
 
 def track(options: argparse.Namespace) -> int:
@@ -92,14 +92,13 @@ def make_index(options: argparse.Namespace) -> int:
 def search(options: argparse.Namespace) -> int:
     from xdecoder.inference import index
 
-    model, found = load(options), index.load(options.index)
-    if read_json(options.index / "index.json").get("network") != index.network_of(model):
-        raise ValueError(f"{options.index}: an index of another network; make one with this one")
+    model = load(options)
+    found = index.load(options.index, model)
     for hit in index.search(model, found, options.text, options.count, options.regions, options.faiss):
         print(json.dumps({"picture": str(hit.path), "score": round(hit.score, 6), "box": hit.box}), flush=True)
         if options.out is not None:
             marked = model.refer(hit.path, [options.text], -1)
-            marked.save((options.out / hit.name).with_suffix(".png"))
+            marked.save(options.out / f"{hit.name}.png")  # a.jpg and a.png are two pictures
     return 0
 
 

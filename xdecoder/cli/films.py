@@ -14,6 +14,7 @@ from PIL import Image
 
 from xdecoder.files import atomic
 from xdecoder.inference import drawing, tracking, video
+from xdecoder.integrity import digest_of_network
 
 if TYPE_CHECKING:
     from xdecoder.inference.predictor import Predictor
@@ -71,8 +72,8 @@ def track(load: Callable[[], Predictor], options: argparse.Namespace, show: Show
         raise ValueError("track writes a film with --out FILE.mp4, masks with --masks FILE.jsonl or a folder, or both")
     with ExitStack() as stack:
         write = None if options.out is None else stack.enter_context(video.writer(options.out, drawn_size(film), film.rate))
-        kept = None if options.masks is None else tracking.kept_masks(options.masks, _told(film, marks, options))
         model = load()
+        kept = None if options.masks is None else tracking.kept_masks(options.masks, _told(film, marks, options, model))
         reference = model.encode(film.frame(options.frame))
         example = tracking.example_of(model, reference, tracking.marked_masks(reference, marks))
         found = tracking.track(model, film, example, len(marks), kept, options.threshold)
@@ -106,7 +107,7 @@ def _marks(options: argparse.Namespace) -> list[tracking.Mark]:
     return marks
 
 
-def _told(film: video.Film, marks: Sequence[tracking.Mark], options: argparse.Namespace) -> dict[str, Any]:
+def _told(film: video.Film, marks: Sequence[tracking.Mark], options: argparse.Namespace, model: Predictor) -> dict[str, Any]:
     """What kept masks are of."""
     return {
         "film": film.path.name,
@@ -117,5 +118,5 @@ def _told(film: video.Film, marks: Sequence[tracking.Mark], options: argparse.Na
         "clicks": [[list(point) for point in mark.points] for mark in marks if mark.points],
         "boxes": [list(mark.box) for mark in marks if mark.box is not None],
         "threshold": options.threshold,
-        "checkpoint": str(options.checkpoint),
+        "network": digest_of_network(model.model),
     }

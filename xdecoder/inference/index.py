@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePath
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,15 +20,16 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from xdecoder import rle
+from xdecoder.config import Config, parse
 from xdecoder.files import atomic, images_below, read_json, write_json
 from xdecoder.inference.picture import Picture
 from xdecoder.inference.predictor import Predictor
 from xdecoder.inference.viewing import BATCH
-from xdecoder.integrity import digest_of
+from xdecoder.integrity import digest_of_network
 from xdecoder.regions import EverythingConfig
 from xdecoder.tasks import retrieval
 
-FORMAT = "xdecoder-index/1"
+ABOUT = "index.json"
 PART = 256  # pictures at most
 WORTH = EverythingConfig()  # which regions are indexed
 
@@ -36,7 +38,7 @@ Tell = Callable[[int, int], None]  # pictures done, and all
 
 @dataclass(frozen=True)
 class Index:
-    """What is known of a folder's pictures. Vectors are unit vectors."""
+    """What is known of a folder's pictures, of which there is at least one. Vectors are unit vectors."""
 
     folder: Path  # of the pictures
     names: tuple[str, ...]  # N paths below it
@@ -54,6 +56,15 @@ class Hit:
     path: Path
     score: float  # cosine of the text and the picture, or its region
     box: tuple[int, int, int, int] | None = None  # of the region: x, y, width, height
+
+
+class _About(Config):
+    """What an index's first file says: what its vectors are of."""
+
+    format: Literal["xdecoder-index/1"] = "xdecoder-index/1"
+    network: str  # a digest
+    folder: str
+    regions: EverythingConfig | None  # which are indexed; None = none
 
 
 def build(
@@ -75,15 +86,14 @@ def build(
             pictures with texts. Pictures that cannot be read are named in `Index`'s file `faults.json`.
     """
     predictor.able(retrieval.DESCRIPTOR)
-    kept = regions and regions.model_dump(mode="json")
-    about = {"format": FORMAT, "network": network_of(predictor), "folder": str(folder.absolute()), "regions": kept}
-    if (target / "index.json").is_file() and (found := read_json(target / "index.json")) != about:
-        key = next(key for key in about if not isinstance(found, dict) or found.get(key) != about[key])
+    about = _About(network=digest_of_network(predictor.model), folder=str(folder.absolute()), regions=regions)
+    if (target / ABOUT).is_file() and (found := _about(target)) != about:
+        key = next(key for key in _About.model_fields if getattr(found, key) != getattr(about, key))
         raise ValueError(f"{target}: an index with another {key}; name another place for this one")
     names = [str(name) for name in images_below(folder)]
     if not names:
         raise ValueError(f"{folder}: holds no picture")
-    write_json(target / "index.json", about)
+    write_json(target / ABOUT, about.model_dump(mode="json"))
     parts = _parts(target)
     known = {name: stamp for part in parts for name, stamp in _listed(part).items()}
     now = {name: _stamp(folder / name) for name in names}
@@ -102,15 +112,18 @@ def build(
     return len(waiting) - len(faults)
 
 
-def load(target: Path) -> Index:
-    """An index, for `search`; pictures that are no longer in the folder are left out.
+def load(target: Path, predictor: Predictor) -> Index:
+    """An index, for `search` by the network that made it; pictures that are no longer in the folder are left out.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there is none, it is damaged, or of another network.
     """
-    if not (target / "index.json").is_file():
+    if not (target / ABOUT).is_file():
         raise ValueError(f"{target}: no index there; `xdecoder index` makes one")
-    folder = Path(read_json(target / "index.json")["folder"])
+    about = _about(target)
+    if about.network != digest_of_network(predictor.model):
+        raise ValueError(f"{target}: an index of another network; make one with this one")
+    folder = Path(about.folder)
     last: dict[str, tuple[Path, int]] = {}
     for part in _parts(target):
         last |= {name: (part, place) for place, name in enumerate(_listed(part))}
@@ -118,8 +131,7 @@ def load(target: Path) -> Index:
     names: list[str] = []
     rows: dict[str, list[Tensor]] = {"images": [], "regions": [], "owners": [], "boxes": []}
     for part in _parts(target):
-        with safe_open(part, framework="pt") as file:
-            held = {key: file.get_tensor(key) for key in ("images", "regions", "owners", "boxes", "read")}
+        held = _tensors(part)
         for place, name in enumerate(_listed(part)):
             if there.get(name) != (part, place) or not held["read"][place]:
                 continue
@@ -131,6 +143,8 @@ def load(target: Path) -> Index:
             names.append(name)
     if not names:
         raise ValueError(f"{target}: an index without any picture that is still there")
+    if len({row.shape[1:] for row in rows["images"]}) > 1 or len({row.shape[1:] for row in rows["regions"]}) > 1:
+        raise ValueError(f"{target}: its parts are not of one network; delete them, and make it anew")
     return Index(folder, tuple(names), **{key: torch.cat(held) for key, held in rows.items()})
 
 
@@ -152,26 +166,23 @@ def search(
     if regions and not len(index.regions):
         raise ValueError("the index has no regions; make one with them")
     vectors = index.regions if regions else index.images.mean(dim=1)
-    wanted = min(len(vectors), 8 * count if regions else count)
-    scores, rows = _nearest(vectors, query, wanted, faiss)
-    hits: dict[str, Hit] = {}
-    for score, row in zip(scores, rows, strict=True):
-        name = index.names[int(index.owners[row])] if regions else index.names[row]
-        x, y, width, height = index.boxes[row].tolist() if regions else (0, 0, 0, 0)
-        hits.setdefault(name, Hit(name, index.folder / name, score, (x, y, width, height) if regions else None))
-    return list(hits.values())[:count]
+    wanted = count
+    while True:
+        hits: dict[str, Hit] = {}
+        for score, row in _nearest(vectors, query, min(wanted, len(vectors)), faiss):
+            name = index.names[int(index.owners[row]) if regions else row]
+            x, y, width, height = index.boxes[row].tolist() if regions else (0, 0, 0, 0)
+            hits.setdefault(name, Hit(name, index.folder / name, score, (x, y, width, height) if regions else None))
+        if len(hits) >= count or wanted >= len(vectors):
+            return list(hits.values())[:count]
+        wanted *= 4  # a picture with many fitting regions takes the places of others
 
 
-def network_of(predictor: Predictor) -> str:
-    """A digest of the network's weights: vectors of another one mean something else."""
-    weights = {name: value.cpu() for name, value in predictor.model.state_dict().items()}
-    return digest_of(weights, {})[:32]
-
-
-def _nearest(vectors: Tensor, query: Tensor, count: int, faiss: bool) -> tuple[list[float], list[int]]:
+def _nearest(vectors: Tensor, query: Tensor, count: int, faiss: bool) -> list[tuple[float, int]]:
+    """Cosines and numbers of the vectors (N, D) nearest to a query (D,), the nearest first."""
     if not faiss:
         scores, rows = (vectors @ query).topk(count)
-        return scores.tolist(), rows.tolist()
+        return list(zip(scores.tolist(), rows.tolist(), strict=True))
     try:
         import faiss as library  # type: ignore[import-not-found,import-untyped,unused-ignore]
     except ImportError:
@@ -179,7 +190,7 @@ def _nearest(vectors: Tensor, query: Tensor, count: int, faiss: bool) -> tuple[l
     table = library.IndexFlatIP(vectors.shape[1])
     table.add(vectors.numpy())
     found, places = table.search(query[None].numpy(), count)
-    return found[0].tolist(), places[0].tolist()
+    return list(zip(found[0].tolist(), places[0].tolist(), strict=True))
 
 
 Row = dict[str, Any]
@@ -233,13 +244,41 @@ def _parts(target: Path) -> list[Path]:
     return sorted(target.glob("[0-9]*.safetensors"))
 
 
+def _about(target: Path) -> _About:
+    content = read_json(target / ABOUT)
+    return parse(_About, content if isinstance(content, dict) else {}, str(target / ABOUT))
+
+
 def _listed(part: Path) -> dict[str, list[int]]:
     """Names of a part's pictures, in order, and what their files were like."""
+    with _sound(part), safe_open(part, framework="pt") as file:
+        listed: dict[str, list[int]] = json.loads(file.metadata()["pictures"])
+        # Answers are written below a folder by these names: none may lead out of it.
+        if any(PurePath(name).is_absolute() or ".." in PurePath(name).parts for name in listed):
+            raise ValueError
+    return listed
+
+
+def _tensors(part: Path) -> dict[str, Tensor]:
+    """A part's tensors, which fit each other."""
+    with _sound(part), safe_open(part, framework="pt") as file:
+        held = {key: file.get_tensor(key) for key in ("images", "regions", "owners", "boxes", "read")}
+        images, owners, pictures = held["images"], held["owners"], len(_listed(part))
+        regions = len(held["regions"])
+        fits = held["read"].shape == (pictures,) and images.shape[::2] == (pictures, held["regions"].shape[1])
+        if not fits or owners.shape != (regions,) or held["boxes"].shape != (regions, 4):
+            raise ValueError
+        if not images.isfinite().all() or not held["regions"].isfinite().all():
+            raise ValueError
+    return held
+
+
+@contextmanager
+def _sound(part: Path) -> Iterator[None]:
+    """A damaged file fails in every way there is; all are told by one sentence."""
     try:
-        with safe_open(part, framework="pt") as file:
-            listed: dict[str, list[int]] = json.loads((file.metadata() or {})["pictures"])
-            return listed
-    except Exception:  # a damaged file fails in every way there is
+        yield
+    except Exception:
         raise ValueError(f"{part}: no part of an index, or damaged; delete it, and its pictures are encoded again") from None
 
 
