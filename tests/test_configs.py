@@ -14,6 +14,7 @@ from trainer.experiment import ExperimentConfig
 from trainer.optim import build_optimizer
 from trainer.trainer import Learner, Stream
 from trainer.words import WordsConfig
+from xdecoder import weights
 from xdecoder.config import ConfigError, load
 from xdecoder.model import XDecoder
 from xdecoder.published.architectures import ARCHITECTURES, SEEM
@@ -164,6 +165,23 @@ def test_one_config_per_published_network(root: Path, name: str) -> None:
     for part, settings in ARCHITECTURES[name].items():
         given = getattr(model, part).model_dump(mode="json")
         assert {key: given[key] for key in settings} == settings
+
+
+SIZES = {
+    "xdecoder/focal_t": "focal-t",
+    "xdecoder/focal_l": "focal-l",
+    "seem/focal_t": "seem-focal-t",
+    "seem/focal_l": "seem-focal-l",
+    "seem/sam_b": "seem-sam-b",
+    "seem/sam_l": "seem-sam-l",
+}
+
+
+@pytest.mark.parametrize(("config", "name"), SIZES.items())
+def test_the_list_of_weights_says_how_many_there_are(root: Path, config: str, name: str) -> None:
+    with torch.device("meta"):
+        model = load(ExperimentConfig, root / f"configs/{config}.yaml").model.empty()
+    assert round(sum(parameter.numel() for parameter in model.parameters()) / 1e6) == weights.PUBLISHED[name].millions
 
 
 def test_the_published_command_has_its_file(root: Path) -> None:

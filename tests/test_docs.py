@@ -26,10 +26,12 @@ def attention(table: AttentionTable) -> str:
 
 
 def published() -> str:
-    rows = [["name", "file", "backbone", "queries", "can do", "published"], ["---"] * 6]
+    rows = [["name", "file", "backbone", "queries", "million weights", "can do", "published", "licence"]]
+    rows.append(["---"] * len(rows[0]))
     for each in PUBLISHED.values():
         file = f"[{each.file}]({each.address})"
-        rows.append([f"`{each.name}`", file, each.backbone, str(each.queries), each.tasks, each.numbers or "–"])
+        sizes = [str(each.queries), str(each.millions)]
+        rows.append([f"`{each.name}`", file, each.backbone, *sizes, each.tasks, each.numbers, each.licence])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 import xdecoder
 from tests.tiny import tiny_model
-from xdecoder import checkpoint, cli, shipped
+from xdecoder import checkpoint, cli, shipped, weights
 
 
 @pytest.fixture
@@ -49,3 +49,9 @@ def test_a_file_of_that_name_comes_first(inside: Path, tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     Path("pocket").mkdir()
     assert shipped.named_or_shipped("pocket") == "pocket" and shipped.named_or_shipped(None) == inside
+
+
+def test_it_is_listed_with_the_published_ones(inside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert f"licences of what it learnt from are in {inside.parent / 'MODEL_CARD.md'}" in weights.listing()
+    monkeypatch.setattr(shipped, "FILE", tmp_path / "none.safetensors")
+    assert "pocket" not in weights.listing()
