@@ -10,12 +10,10 @@ import sys
 from common import Predictor, Question, main
 from PIL import Image
 
-THRESHOLD = 0.5
-
 
 def ask(predictor: Predictor, question: Question) -> Image.Image:
     """Instance segmentation with any vocabulary."""
-    return predictor.instances(question.images[0], question.texts, THRESHOLD).draw()
+    return predictor.instances(question.images[0], question.texts).draw()
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import xdecoder
 from trainer import distributed
 from trainer.commands import guarded
 from xdecoder import shipped
+from xdecoder.arguments import whole
 from xdecoder.config import ConfigError
 from xdecoder.inference.predictor import Predictor
 
@@ -74,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         help="networks of ours or published ones, of which visitors may choose (default: the one inside, or quickstart's)",
     )
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in (default: %(default)s)")
-    parser.add_argument("--port", type=_port, default=7860, help="(default: %(default)s)")
+    parser.add_argument("--port", type=whole(1, 65535), default=7860, help="(default: %(default)s)")
     parser.add_argument("--llm", metavar="ADDRESS", help="a server of OpenAI's kind, for a tab to talk in; see demo/chat.py")
     parser.add_argument("--model", metavar="NAME", help="of its language model")
     parser.add_argument(
@@ -90,12 +91,6 @@ def _opened(sources: Sequence[str]) -> dict[str, Predictor]:
     names = [Path(source).name for source in sources]
     distinct = names if len(set(names)) == len(names) else list(sources)
     return {name: xdecoder.load(source, device) for name, source in zip(distinct, sources, strict=True)}
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or not 0 < int(text) < 65536:
-        raise argparse.ArgumentTypeError(f"expected a number from 1 to 65535, not {text!r}")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,11 @@ from typing import Any
 import gradio as gr
 from gradio import FileData
 
-from demo.page.ask_tab import asked
+from demo.page.ask_tab import asked, checked, offered
 from demo.page.desk import Desk, kindly
 from demo.page.find_tab import found
 from demo.page.interactive_tab import prompted
-from demo.page.tasks import Texts
-from demo.page.uploads import FORGED
+from xdecoder.defaults import LEAST_SCORE
 
 Json = dict[str, Any]
 
@@ -25,28 +24,27 @@ def add(desk: Desk) -> None:
 
     async def ask(task: str, picture: Any, network: Any, request: gr.Request, **texts: Any) -> Json:
         async def work() -> Json:
-            right = all(isinstance(text, str) for name, text in texts.items() if name != "threshold")
-            threshold = texts.get("threshold", 0.0)
-            if not right or isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1:
-                raise ValueError(FORGED)
-            content: Json = (await asked(desk, network, task, picture, Texts(**texts), request.session_hash)).content
+            given = checked({name: value for name, value in texts.items() if value is not None})
+            content: Json = (await asked(desk, network, task, picture, given, request.session_hash)).content
             return content
 
         return await kindly(work())
 
     async def panoptic(
-        picture: FileData, things: str, request: gr.Request, stuff: str = "", threshold: float = 0.4, network: str = ""
+        picture: FileData, things: str, request: gr.Request, stuff: str = "", threshold: float | None = None, network: str = ""
     ) -> Json:
-        """Things one by one, and stuff; names are separated by commas."""
+        """Things one by one, and stuff; names are separated by commas. No threshold: the network's own."""
         return await ask("panoptic", picture, network, request, things=things, stuff=stuff, threshold=threshold)
 
     async def semantic(picture: FileData, classes: str, request: gr.Request, network: str = "") -> Json:
         """A class for each pixel; names are separated by commas."""
         return await ask("semantic", picture, network, request, classes=classes)
 
-    async def instances(picture: FileData, things: str, request: gr.Request, threshold: float = 0.4, network: str = "") -> Json:
+    async def instances(
+        picture: FileData, things: str, request: gr.Request, threshold: float = LEAST_SCORE, network: str = ""
+    ) -> Json:
         """Each thing of some classes; names are separated by commas."""
-        return await ask("instances", picture, network, request, things=things, threshold=threshold)
+        return await ask("instances", picture, network, request, things=things, score=threshold)
 
     async def refer(picture: FileData, phrases: str, request: gr.Request, network: str = "") -> Json:
         """What each phrase means, one a line."""
@@ -89,8 +87,6 @@ def add(desk: Desk) -> None:
 
     async def networks() -> Json:
         """What networks there are, and what they can be asked."""
-        from demo.page.ask_tab import offered
-
         return {name: [task for _, task in offered(network)] for name, network in desk.networks.items()}
 
     for endpoint in (panoptic, semantic, instances, refer, caption, caption_region, match, answer, find, prompt, networks):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from demo.page.tasks import MAX_LENGTH, MAX_LETTERS, MAX_TEXTS, TASKS, Texts
 from demo.page.uploads import FORGED, open_upload, uploaded
 from xdecoder.inference.predictor import Predictor
 
-FIELDS = ("things", "stuff", "classes", "phrases", "sentences", "question", "threshold")
+FIELDS = ("things", "stuff", "classes", "phrases", "sentences", "question", "threshold", "score")
+NUMBERS = ("threshold", "score")
+"""Those of them that are no texts."""
 OF_SCENES = Texts(
     things=", ".join(SHAPES),
     stuff=", ".join(STUFF),
@@ -44,17 +47,25 @@ def offered(network: Predictor) -> list[tuple[str, str]]:
 
 
 def words_for(network: Predictor) -> Texts:
-    """What stands in the fields at first: words that the network may know."""
-    return OF_SCENES if network.limits else OF_PHOTOGRAPHS
+    """What stands in the fields at first: words that the network may know, and its own threshold."""
+    words = OF_SCENES if network.limits else OF_PHOTOGRAPHS
+    return replace(words, threshold=network.tasks.segmentation.postprocessing.object_threshold)
 
 
 def texts_of(given: Sequence[Any]) -> Texts:
-    """What stands in the fields, in the order of FIELDS, of which only the threshold is a number."""
-    *texts, threshold = given or [None]
-    number = isinstance(threshold, (int, float)) and not isinstance(threshold, bool) and 0 <= threshold <= 1
-    if len(given) != len(FIELDS) or not number or not all(isinstance(text, str) for text in texts):
+    """What stands in the fields, in the order of FIELDS."""
+    if len(given) != len(FIELDS):
         raise ValueError(FORGED)
-    return Texts(**dict(zip(FIELDS, given, strict=True)))
+    return checked(dict(zip(FIELDS, given, strict=True)))
+
+
+def checked(given: Mapping[str, Any]) -> Texts:
+    """What a visitor, or a program, has sent for some of the fields."""
+    for field, value in given.items():
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
+        if not (number if field in NUMBERS else isinstance(value, str)):
+            raise ValueError(FORGED)
+    return Texts(**given)
 
 
 async def asked(desk: Desk, network: Any, task: Any, upload: Any, texts: Texts, visitor: Any) -> Any:
@@ -92,7 +103,7 @@ def add(desk: Desk, network: gr.Dropdown, scenes: Sequence[Path]) -> None:
                 elem_id="scenes",
             )
             task = gr.Radio(tasks, value=tasks[0][1] if tasks else None, label="Task", elem_id="task")
-            fields = _fields(words_for(first), first.tasks.segmentation.postprocessing.object_threshold)
+            fields = _fields(words_for(first))
             button = gr.Button("Ask", variant="primary", elem_id="ask")
         with gr.Column(scale=7, min_width=300):
             answer = answer_place("answer")
@@ -112,7 +123,7 @@ def add(desk: Desk, network: gr.Dropdown, scenes: Sequence[Path]) -> None:
     def change_network(named: Any) -> list[Any]:
         chosen = desk.networks[desk.network(named)]
         tasks, words = offered(chosen), words_for(chosen)
-        shown = [gr.update(value=getattr(words, field)) for field in FIELDS[:-1]]
+        shown = [gr.update(value=getattr(words, field)) for field in FIELDS]
         return [gr.update(choices=tasks, value=tasks[0][1] if tasks else None), *shown]
 
     def choose(event: gr.EventData) -> str:
@@ -123,14 +134,14 @@ def add(desk: Desk, network: gr.Dropdown, scenes: Sequence[Path]) -> None:
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     task.change(fit, task, every, queue=False, **quiet)
-    network.change(change_network, network, [task, *every[:-1]], queue=False, **quiet)
+    network.change(change_network, network, [task, *every], queue=False, **quiet)
     gallery.choose(choose, None, picture, queue=False, **quiet)
     # Without preprocess, which would open the upload before open_upload has looked at its header.
     inputs = [picture, network, task, *every]
     gr.on([button.click, fields["question"].submit], ask, inputs, answer, preprocess=False, api_visibility="private")
 
 
-def _fields(words: Texts, threshold: float) -> dict[str, Any]:
+def _fields(words: Texts) -> dict[str, Any]:
     """One component a field; those of the first task are visible."""
     names = f"separated by commas, at most {MAX_TEXTS['class name']}"
     letters: dict[str, Any] = {"max_length": MAX_LETTERS + 1000}
@@ -145,7 +156,8 @@ def _fields(words: Texts, threshold: float) -> dict[str, Any]:
             words.sentences, label="Sentences", info=f"one a line, at most {MAX_TEXTS['sentence']}", lines=3, **letters
         ),
         "question": gr.Textbox(words.question, label="Question", max_length=MAX_LENGTH),
-        "threshold": gr.Slider(0.05, 0.95, threshold, step=0.05, label="Threshold", info="how sure the network must be"),
+        "threshold": gr.Slider(0, 1, words.threshold, step=0.05, label="Threshold", info="least score of a segment"),
+        "score": gr.Slider(0, 1, words.score, step=0.05, label="Threshold", info="least score of a thing"),
     }
     for field, component in fields.items():
         component.elem_id = field

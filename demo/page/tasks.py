@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image
 
 from demo.page.replies import Reply, seen
+from xdecoder.defaults import LEAST_SCORE
 from xdecoder.files import lines_in as lines_of
 from xdecoder.inference.picture import Picture
 from xdecoder.inference.predictor import Predictor
@@ -34,7 +35,8 @@ class Texts:
     phrases: str = ""
     sentences: str = ""
     question: str = ""
-    threshold: float = 0.4
+    threshold: float | None = None  # of segments; None = as the network was measured
+    score: float = LEAST_SCORE  # of instances
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def _semantic(image: Image.Image, texts: Texts) -> Asked:
 def _instances(image: Image.Image, texts: Texts) -> Asked:
     """Each thing of some classes, with a score."""
     classes = names_of(names_in(texts.things))
-    return Asked("instances", questions.InstancesQuestion(classes=classes, threshold=texts.threshold), image)
+    return Asked("instances", questions.InstancesQuestion(classes=classes, threshold=texts.score), image)
 
 
 def _refer(image: Image.Image, texts: Texts) -> Asked:
@@ -149,7 +151,7 @@ def _answered(said: Answer, network: Predictor, texts: Texts) -> Reply:
 TASKS: dict[str, Task] = {
     "panoptic": Task("Panoptic", ("things", "stuff", "threshold"), segmentation.DESCRIPTOR, _panoptic, _regions),
     "semantic": Task("Semantic", ("classes",), segmentation.DESCRIPTOR, _semantic, _regions),
-    "instances": Task("Instances", ("things", "threshold"), segmentation.DESCRIPTOR, _instances, _regions),
+    "instances": Task("Instances", ("things", "score"), segmentation.DESCRIPTOR, _instances, _regions),
     "refer": Task("Referring", ("phrases",), referring.DESCRIPTOR, _refer, _regions),
     "caption": Task("Caption", (), captioning.DESCRIPTOR, _caption, _sentence),
     "caption_region": Task("Caption of a region", ("phrases",), captioning.DESCRIPTOR, _caption_region, _region_sentence),

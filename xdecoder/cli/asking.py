@@ -191,9 +191,7 @@ def panoptic(model: Predictor, pictures: list[Picture], options: argparse.Namesp
 
 def instances(model: Predictor, pictures: list[Picture], options: argparse.Namespace) -> list[Answer]:
     found = model.instances(pictures, options.classes, threshold=options.threshold)
-    return [
-        Answer(result.to_json(), partial(result.draw, threshold=options.threshold), result, options.classes) for result in found
-    ]
+    return [Answer(result.to_json(), result.draw, result, options.classes) for result in found]
 
 
 def refer(model: Predictor, pictures: list[Picture], options: argparse.Namespace) -> list[Answer]:

@@ -19,6 +19,7 @@ from xdecoder.cli import asking, completion
 from xdecoder.cli import commands as work
 from xdecoder.cli.asking import Ask
 from xdecoder.cli.terminal import EXIT_ERROR
+from xdecoder.defaults import LEAST_SCORE
 from xdecoder.files import read_lines
 
 NAMING = ("--classes", "--things", "--names", "--labels", "--phrases", "--texts", "--prompts")
@@ -182,7 +183,7 @@ def _segmenting(commands: _Commands) -> None:
 
     added = commands.about_images("instances", "find each thing of some classes", asking.instances)
     added.add_argument("--classes", **NAMES, required=True, help="what to look for")
-    _threshold(added, 0.5, "least score of an instance")
+    _threshold(added, LEAST_SCORE, "least score of an instance")
 
 
 def _finding(commands: _Commands) -> None:

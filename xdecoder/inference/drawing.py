@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from xdecoder.boxes import Box, box_around
+from xdecoder.defaults import LEAST_SCORE
 from xdecoder.language.prompts import clean
 from xdecoder.texts import check_number
 from xdecoder.types import InstanceResult, PanopticResult, Vocabulary
@@ -177,7 +178,7 @@ def draw_instances(
     image: Picture,
     result: InstanceResult,
     vocabulary: Vocabulary,
-    threshold: float = 0.5,
+    threshold: float = LEAST_SCORE,
     overlay_only: bool = False,
     style: Style = PLAIN,
 ) -> Image.Image:

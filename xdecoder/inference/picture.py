@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from xdecoder import postprocessing
+from xdecoder.defaults import LEAST_SCORE
 from xdecoder.editing import EditConfig, Edited, Inpainter, Step, edit
 from xdecoder.images import png
 from xdecoder.inference import places, tiling
@@ -109,7 +110,7 @@ class Picture(Viewed):
         return self._in_tiles(ask, tile, tiling.join_panoptic)
 
     @torch.inference_mode()
-    def instances(self, names: Sequence[str], threshold: float = 0.0) -> Instances:
+    def instances(self, names: Sequence[str], threshold: float = LEAST_SCORE) -> Instances:
         """Things one by one, the surest first; those that score less than the threshold are left out."""
         vocabulary = _vocabulary(checked(names, "names"))
         check_number(threshold, "threshold")

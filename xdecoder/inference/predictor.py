@@ -9,6 +9,7 @@ from typing import Any, TypeVar, overload
 import torch
 from torch import Tensor
 
+from xdecoder.defaults import LEAST_SCORE
 from xdecoder.files import shown
 from xdecoder.images import ImageLike, images_in, open_image
 from xdecoder.inference import places
@@ -131,10 +132,10 @@ class Predictor(Viewer):
         return self._each(image, lambda picture: picture.panoptic(things, stuff, threshold, tile), task)
 
     @overload
-    def instances(self, image: One, names: Sequence[str], threshold: float = 0.0) -> Instances: ...
+    def instances(self, image: One, names: Sequence[str], threshold: float = LEAST_SCORE) -> Instances: ...
     @overload
-    def instances(self, image: Many, names: Sequence[str], threshold: float = 0.0) -> list[Instances]: ...
-    def instances(self, image: Any, names: Sequence[str], threshold: float = 0.0) -> Any:
+    def instances(self, image: Many, names: Sequence[str], threshold: float = LEAST_SCORE) -> list[Instances]: ...
+    def instances(self, image: Any, names: Sequence[str], threshold: float = LEAST_SCORE) -> Any:
         """As `Picture.instances`, of an image or of each of a list."""
         return self._each(image, lambda picture: picture.instances(names, threshold), segmentation.DESCRIPTOR)
 

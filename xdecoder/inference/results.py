@@ -187,9 +187,9 @@ class Instances(Drawable):
         labels: bool = True,
         opacity: float | None = None,
         keep_colors: bool = False,
-        threshold: float = 0.5,
+        threshold: float = 0.0,
     ) -> Image.Image:
-        """As for all results; instances whose score is below the threshold are left out."""
+        """As for all results; those of the instances whose score is below the threshold are left out."""
         sure, style = self.scores >= threshold, drawing.Style(labels, opacity, keep_colors)
         result = InstanceResult(self.small[sure].inside(), self.labels[sure], self.scores[sure])
         return drawing.draw_instances(self.image, result, _vocabulary(self.names), threshold, overlay_only, style)

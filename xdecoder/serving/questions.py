@@ -10,6 +10,7 @@ from PIL import Image
 from pydantic import Field
 
 from xdecoder.config import Config
+from xdecoder.defaults import LEAST_SCORE
 from xdecoder.inference.picture import Picture
 from xdecoder.inference.predictor import Predictor
 from xdecoder.serving.tools import Classes, Cosine, Phrases, Text, Threshold
@@ -30,7 +31,7 @@ class PanopticQuestion(Config):
 
 class InstancesQuestion(Config):
     classes: Classes
-    threshold: Threshold = 0.4
+    threshold: Threshold = LEAST_SCORE
 
 
 class ReferQuestion(Config):

@@ -16,6 +16,7 @@ from pydantic import Field, create_model
 
 from xdecoder import rle
 from xdecoder.config import Config, parse
+from xdecoder.defaults import LEAST_SCORE
 from xdecoder.editing import EditConfig, Inpainter, Step
 from xdecoder.inference.results import Drawable
 from xdecoder.serving.session import Mask, Session
@@ -188,7 +189,7 @@ class Tools:
         """Segment a whole picture: things one by one, and stuff such as sky or grass as one region a kind."""
         return self._seen(image, self.session.picture(image).panoptic(things, stuff, threshold), [*things, *stuff])
 
-    def instances(self, image: ImageHandle, classes: Classes, threshold: Threshold = 0.4) -> Reply[Regions]:
+    def instances(self, image: ImageHandle, classes: Classes, threshold: Threshold = LEAST_SCORE) -> Reply[Regions]:
         """Find each thing of some classes; use it to count."""
         return self._seen(image, self.session.picture(image).instances(classes, threshold), classes)
 

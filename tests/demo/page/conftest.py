@@ -1,4 +1,4 @@
-"""A real browser, one for all tests of the page."""
+"""A real browser for the tests of the page."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Headless Chromium, Debian's or playwright's own; tests that need it are skipped where there is none."""
+    """Headless Chromium, Debian's or playwright's own; tests that need it are skipped where there is none.
+
+    It is led by an event loop that runs in this thread until the module's last test has ended: others need their own then.
+    """
     playwright = pytest.importorskip("playwright.sync_api", reason="a browser is led by playwright, which is not installed")
     names = ("chromium", "chromium-browser", "google-chrome")
     path = next((found for name in names if (found := shutil.which(name))), None)

@@ -18,11 +18,11 @@ from demo.page.service import OwnWords
 from demo.page.tasks import Texts
 from demo.page.uploads import FORGED, uploaded
 
-GIVEN = ["star", "sky", "star", "the star", "a star", "what?", 0.4]
+GIVEN = ["star", "sky", "star", "the star", "a star", "what?", 0.4, 0.5]
 
 
 def test_the_fields_in_their_order() -> None:
-    assert texts_of(GIVEN) == Texts("star", "sky", "star", "the star", "a star", "what?", 0.4)
+    assert texts_of(GIVEN) == Texts("star", "sky", "star", "the star", "a star", "what?", 0.4, 0.5)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ TEXTS = Texts(
     phrases="the left cat\na dog",
     sentences="a cat\na dog\nno dog",
     threshold=0.0,
+    score=0.0,
 )
 
 

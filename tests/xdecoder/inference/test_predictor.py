@@ -86,7 +86,7 @@ def test_answers_are_the_tasks_own(predictor: Predictor) -> None:
         expected = predictor.model.predict(TasksConfig().build(["segmentation"]), Batch((sample,), vocabulary, "test"))
     (result,) = expected["segmentation"]
     assert torch.equal(predictor.segment(pixels, vocabulary.names).labels, result.semantic)
-    instances = predictor.instances(pixels, ["star", "cube"])
+    instances = predictor.instances(pixels, ["star", "cube"], threshold=0.0)
     assert (instances.scores.diff() <= 0).all() and instances.masks.shape[1:] == (64, 96)
     assert torch.allclose(instances.masks.float().mean(dim=(1, 2)), instances.small.inside().float().mean(dim=(1, 2)))
     assert len(predictor.instances(pixels, ["star", "cube"], threshold=float(instances.scores[2])).scores) == 3

@@ -87,7 +87,7 @@ def test_schemas_come_from_the_type_hints() -> None:
     schema = TOOLS["instances"].arguments.model_json_schema()
     assert schema["required"] == ["image", "classes"] and schema["additionalProperties"] is False
     assert schema["properties"]["threshold"] | {"title": ""} == {
-        "default": 0.4,
+        "default": 0.5,
         "description": "least score of what is reported",
         "maximum": 1,
         "minimum": 0,
