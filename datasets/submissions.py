@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from pycocotools import mask as rle
 from safetensors import SafetensorError
 from safetensors.torch import load as from_safetensors
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
+from datasets.evaluators.instance import encode
 from datasets.outlines import outline_mask
 from datasets.predictions import Row, read_rows
 from datasets.readers.classes import numbers
@@ -345,10 +345,7 @@ _READ: dict[type, Callable[[SavedAnswers, str, Sample], Any]] = {
 
 
 def _codes(masks: Tensor) -> list[Row]:
-    if not len(masks):
-        return []
-    codes = rle.encode(np.asfortranarray(masks.cpu().numpy().transpose(1, 2, 0).astype(np.uint8)))
-    return [{"size": list(code["size"]), "counts": code["counts"].decode("ascii")} for code in codes]
+    return [{"size": list(code["size"]), "counts": code["counts"].decode("ascii")} for code, _ in encode(masks)]
 
 
 def _stack(masks: list[np.ndarray], sample: Sample) -> Tensor:

@@ -172,8 +172,10 @@ def instances(
     probabilities: (N, K + 1); is_thing: (K,) bool.
     """
     rows, labels, scores = instance_scores(probabilities, masks, is_thing, detections)
-    chosen = masks[rows]
-    return InstanceResult(chosen.inside() if isinstance(chosen, ResizedMasks) else chosen > 0, labels, scores)
+    distinct, place = rows.unique(return_inverse=True)  # one query may be taken for several classes
+    chosen = masks[distinct]
+    inside = chosen.inside() if isinstance(chosen, ResizedMasks) else chosen > 0
+    return InstanceResult(inside[place], labels, scores)
 
 
 def instance_scores(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from xdecoder.texts import MAX_TEXTS, check_distinct, check_name
+
+Form = Literal["semantic", "instances", "panoptic"]
+"""In which a picture's segmentation can be had."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,7 @@ class Batch:
     source: str  # name of the data set
     seed: int | None = None  # of what training draws for all samples alike
     captions: int = 1  # of each picture, that are learnt from at a time
+    reads: frozenset[Form] | None = None  # which forms of a segmentation somebody reads; None: any
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -144,6 +148,10 @@ class Batch:
     def images(self) -> list[Tensor]:
         """The pictures, each (3, h, w) uint8."""
         return [sample.image for sample in self.samples]
+
+    def asks_for(self, form: Form) -> bool:
+        """Whether this form of a segmentation is worth its time."""
+        return self.reads is None or form in self.reads
 
 
 @dataclass(frozen=True)

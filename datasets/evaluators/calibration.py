@@ -20,6 +20,8 @@ class CalibrationEvaluator(Evaluator[SegmentationResult, tuple[Scored, ...]]):
     where nothing is annotated, counts for nothing.
     """
 
+    reads = "panoptic"
+
     @classmethod
     def of(cls, spec: DatasetSpec, root: Path, vocabulary: Vocabulary | None) -> Self:
         classes_of(spec, vocabulary)

@@ -67,6 +67,8 @@ class CityscapesInstanceEvaluator(Evaluator[InstanceResult | SegmentationResult,
         numbers: category id -> label.
     """
 
+    reads = "instances"
+
     def __init__(self, vocabulary: Vocabulary, annotations: Path, numbers: Mapping[int, int] | None = None) -> None:
         super().__init__()
         self.vocabulary, self._source = vocabulary, annotations
@@ -195,6 +197,8 @@ class InstanceIouEvaluator(Evaluator[SegmentationResult, tuple[Floats, Floats, F
 
     The record of a picture is (C,) pixels that are right, that are missed, both weighted, and that are wrong, of each class.
     """
+
+    reads = "semantic"
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         super().__init__()

@@ -25,6 +25,8 @@ Pairs = tuple[tuple[int, int], ...]  # true and found label of each object; NOTH
 class ObjectConfusion(Evaluator[InstanceResult | SegmentationResult, Pairs]):
     """Pairs the true things of a picture with those found, whatever their classes, the best covered first."""
 
+    reads = "instances"
+
     def __init__(self, vocabulary: Vocabulary) -> None:
         super().__init__()
         self.vocabulary = vocabulary

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from datasets.spec import DatasetSpec
-from xdecoder.types import Sample, SegmentationResult, Vocabulary
+from xdecoder.types import Form, Sample, SegmentationResult, Vocabulary
 
 Result = TypeVar("Result")
 Record = TypeVar("Record")
@@ -28,6 +28,9 @@ class Evaluator(ABC, Generic[Result, Record]):
 
     measures: ClassVar[tuple[str, ...]] = ()
     """Tasks whose results it scores, beside those whose descriptor names it."""
+
+    reads: ClassVar[Form | None] = None
+    """The one form of a segmentation that it reads, None: perhaps all. Forms that no evaluator of a set reads are not made."""
 
     def __init__(self) -> None:
         self._records: dict[ImageId, Record] = {}

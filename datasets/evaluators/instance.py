@@ -51,6 +51,8 @@ class InstanceEvaluator(Evaluator[InstanceResult | SegmentationResult, Record]):
         numbers: category id -> label, for a JSON whose own names do not count.
     """
 
+    reads = "instances"
+
     def __init__(
         self,
         vocabulary: Vocabulary,
@@ -177,7 +179,8 @@ def encode(masks: Tensor) -> list[tuple[Any, float]]:
     """Run lengths and area of each of the masks (N, H, W)."""
     if not len(masks):
         return []
-    codes = rle.encode(np.asfortranarray(masks.cpu().numpy().transpose(1, 2, 0).astype(np.uint8)))
+    columns = np.ascontiguousarray(masks.cpu().numpy().transpose(0, 2, 1))  # mask by mask: a fourth of what one array takes
+    codes = rle.encode(columns.view(np.uint8).transpose(2, 1, 0))
     return list(zip(codes, map(float, rle.area(codes)), strict=True))
 
 

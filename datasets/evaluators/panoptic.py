@@ -45,6 +45,8 @@ class Tally(NamedTuple):
 class PanopticEvaluator(Evaluator[PanopticResult | SegmentationResult, tuple[Row, ...]]):
     """PQ, SQ and RQ over all classes, things and stuff; a class in neither truth nor prediction is left out of the means."""
 
+    reads = "panoptic"
+
     def __init__(self, vocabulary: Vocabulary) -> None:
         super().__init__()
         self.vocabulary = vocabulary

@@ -16,6 +16,7 @@ from pycocotools import mask as coco
 from scipy.optimize import linear_sum_assignment
 
 from datasets.evaluators.evaluator import Evaluator, ImageId, check_finite, check_size
+from datasets.evaluators.instance import encode
 from datasets.outlines import RunLengths
 from datasets.readers.saco import SacoSpec, truths
 from datasets.spec import DatasetSpec
@@ -53,8 +54,7 @@ class SacoEvaluator(Evaluator[ReferringResult, Pair]):
         (found,) = result.instances
         check_size(tuple(found.masks.shape[1:]), sample, "an instance's mask")
         check_finite(found.scores, sample, "an instance's score")
-        masks = found.masks[found.scores >= LEAST_SCORE].cpu().numpy()
-        codes = coco.encode(np.asfortranarray(masks.transpose(1, 2, 0).astype(np.uint8))) if len(masks) else []
+        codes = [code for code, _ in encode(found.masks[found.scores >= LEAST_SCORE])]
         self._records[sample.id] = best_agreement(codes, [held.get(sample.id, []) for held in self._annotations])
 
     def compute(self) -> dict[str, float]:

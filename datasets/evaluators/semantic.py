@@ -29,6 +29,8 @@ class SemanticEvaluator(Evaluator[SegmentationResult, Cells]):
         fold: predicted labels from this one on count as it, which is called "background" in scores.
     """
 
+    reads = "semantic"
+
     def __init__(self, vocabulary: Vocabulary, fold: int | None = None) -> None:
         super().__init__()
         self.vocabulary = vocabulary

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,8 +31,8 @@ from trainer.logging import Progress
 from trainer.protocol import settings_for, settings_of_scores
 from xdecoder.config import ConfigError
 from xdecoder.network import Network
-from xdecoder.tasks import TasksConfig
-from xdecoder.types import Batch, to_device
+from xdecoder.tasks import TasksConfig, descriptor_of
+from xdecoder.types import Batch, Form, SegmentationResult, to_device
 
 Answers = Callable[[Sequence[str], Batch], dict[str, list[Any]]]
 
@@ -197,6 +197,7 @@ class _Entry:
         self.submission = (
             Submission(keeping.predictions / entry.prefix, self.spec, root, vocabulary) if keeping.predictions else None
         )
+        self.reads = None if self.submission else _forms(self.evaluators)
         self.done = len(self.seen) // entry.batch_size // world.size
         if world.is_main:
             for name, keeper in self._keepers().items():
@@ -247,7 +248,7 @@ class _Entry:
         return {"per_class": classes, "per_image": images, "charts": charts, "notes": notes}
 
     def _take(self, batch: Batch) -> None:
-        for name, results in self.answers(self.entry.tasks, batch).items():
+        for name, results in self.answers(self.entry.tasks, replace(batch, reads=self.reads)).items():
             for result, sample in zip(results, batch.samples, strict=True):
                 if not has_truth(sample, name):
                     continue  # a picture may lack what one of the entry's tasks is measured against
@@ -265,6 +266,13 @@ class _Entry:
 
     def _states(self) -> dict[str, Mapping[ImageId, Any]]:
         return {"seen": self.seen, **{name: keeper.state() for name, keeper in self._keepers().items()}}
+
+
+def _forms(evaluators: Mapping[str, Sequence[Evaluator[Any, Any]]]) -> frozenset[Form] | None:
+    """The forms of a segmentation that somebody reads; None if somebody may read any."""
+    segmenting = [group for task, group in evaluators.items() if descriptor_of(task).result is SegmentationResult]
+    read = {evaluator.reads for group in segmenting for evaluator in group}
+    return None if None in read else frozenset(form for form in read if form)
 
 
 def _fingerprint(config: ExperimentConfig, entry: EvaluationConfig, keeping: Keeping) -> str:

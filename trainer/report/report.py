@@ -36,6 +36,7 @@ from xdecoder.resizing import Stretch
 from xdecoder.tasks import descriptor_of
 from xdecoder.types import (
     AnswerResult,
+    Batch,
     CaptionResult,
     ClassificationResult,
     InstanceResult,
@@ -214,7 +215,8 @@ def observe_images(
     seen = []
     with torch.inference_mode():
         for batch in loader:
-            seen += [Seen(s, batch.vocabulary, r) for s, r in zip(batch.samples, answers((task,), batch)[task], strict=True)]
+            found = answers((task,), as_drawn(batch))[task]
+            seen += [Seen(s, batch.vocabulary, r) for s, r in zip(batch.samples, found, strict=True)]
     return seen
 
 
@@ -260,7 +262,7 @@ def observe(settings: ExperimentConfig, model: Network, entry: EvaluationConfig,
     for batch in evaluation_loader(few, settings.data.root):
         names = [name for name in wanted if len(seen[name]) < wanted[name]]
         with torch.inference_mode(), autocast():
-            found = model.predict(own.build(names), to_device(batch, model.device))
+            found = model.predict(own.build(names), to_device(as_drawn(batch), model.device))
         for name in names:
             outcomes = to_device(found[name], "cpu")
             seen[name] += [Seen(s, batch.vocabulary, r) for s, r in zip(batch.samples, outcomes, strict=True)]
@@ -278,6 +280,12 @@ def contact_sheet(section: Section) -> Image.Image:
         images += [_shrunk(panel.image, SHEET_SIDE) for panel in panels]
         captions += [heading + panels[0].caption, *(panel.caption for panel in panels[1:])]
     return grid(images, captions, columns if columns > 1 else 4)
+
+
+def as_drawn(batch: Batch) -> Batch:
+    """Asked only for the form of a segmentation that is drawn: panoptic where anything is countable, else the label map."""
+    countable = batch.vocabulary is not None and any(batch.vocabulary.is_thing)
+    return replace(batch, reads=frozenset({"panoptic" if countable else "semantic"}))
 
 
 def segmentation_figures(seen: Sequence[Seen]) -> list[Figure]:

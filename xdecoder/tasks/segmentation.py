@@ -277,13 +277,14 @@ class Segmentation:
             check_evidence(found, [sample.id])
             masks = found.resized(sample.output_size)
             is_thing = found.countable(vocabulary.is_thing)
-            detections = self.config.postprocessing.detections
-            result = SegmentationResult(
-                semantic=postprocessing.semantic_map(found.probabilities, masks),
-                instances=postprocessing.instances(found.probabilities, masks, is_thing, detections),
-                panoptic=postprocessing.panoptic(found.probabilities, masks, is_thing, self.config.postprocessing),
-            )
-            results.append(postprocessing.relabelled(result, found.labels))
+            config, semantic, instances, panoptic = self.config.postprocessing, None, None, None
+            if batch.asks_for("semantic"):
+                semantic = postprocessing.semantic_map(found.probabilities, masks)
+            if batch.asks_for("instances"):
+                instances = postprocessing.instances(found.probabilities, masks, is_thing, config.detections)
+            if batch.asks_for("panoptic"):
+                panoptic = postprocessing.panoptic(found.probabilities, masks, is_thing, config)
+            results.append(postprocessing.relabelled(SegmentationResult(semantic, instances, panoptic), found.labels))
         return results
 
     def evidence(self, model: XDecoder, features: Encoded, prompts: Sequence[str], image: int = 0) -> Evidence:

@@ -26,7 +26,7 @@ from trainer.evaluation import entry_point
 from trainer.evaluation.evaluation import settings_for
 from trainer.evaluation.suites import GROUPS, choose, entries_of, paper_table
 from trainer.experiment import ExperimentConfig
-from xdecoder import checkpoint
+from xdecoder import checkpoint, postprocessing
 from xdecoder.config import load, parse
 from xdecoder.model import XDecoder
 from xdecoder.tasks import TasksConfig
@@ -134,6 +134,25 @@ def undisturbed(experiment: Path, _one_thread: None) -> dict[str, float]:
     assert {"squares/PQ", "squares/AP", "squares/mIoU", "squares/referring_cIoU", "squares/caption_CIDEr"} < set(found)
     assert 0 < found["squares/mIoU"] < 100 and 0 < found["squares/referring_mIoU"] < 100
     return found
+
+
+@pytest.mark.parametrize(("kind", "score"), [("instance", "AP"), ("panoptic", "PQ"), ("semantic", "mIoU")])
+def test_what_nobody_reads_is_not_made(
+    experiment: Path, undisturbed: dict[str, float], kind: str, score: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unread(*_: object) -> None:
+        raise AssertionError("made for nobody")
+
+    for name, form in {"instance": "instances", "panoptic": "panoptic", "semantic": "semantic_map"}.items():
+        if name != kind:
+            monkeypatch.setattr(postprocessing, form, unread)
+    settings = yaml.safe_load(experiment.read_text())
+    entry = settings["data"]["evaluate"][0]
+    entry["tasks"], entry["dataset"]["evaluators"] = ["segmentation"], [kind]
+    settings["data"]["evaluate"] = [entry]
+    experiment.write_text(yaml.safe_dump(settings))
+    assert measure(experiment, f"output={experiment.parent / 'run'}") == 0
+    assert scores(experiment.parent / "run")[f"squares/{score}"] == undisturbed[f"squares/{score}"]
 
 
 def test_one_two_and_three_processes_write_identical_scores(
