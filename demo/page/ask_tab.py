@@ -17,7 +17,7 @@ from demo.page import viewer
 from demo.page.answer import answer_place
 from demo.page.desk import Desk, kindly
 from demo.page.tasks import MAX_LENGTH, MAX_LETTERS, MAX_TEXTS, TASKS, Texts
-from demo.page.uploads import FORGED, open_upload, uploaded
+from demo.page.uploads import FORGED, uploaded, waiting
 from xdecoder.inference.predictor import Predictor
 
 FIELDS = ("things", "stuff", "classes", "phrases", "sentences", "question", "threshold", "score")
@@ -75,7 +75,7 @@ async def asked(desk: Desk, network: Any, task: Any, upload: Any, texts: Texts, 
     if not isinstance(task, str) or task not in TASKS:
         raise ValueError(f"Choose one of the tasks {', '.join(TASKS)}.")
     name = desk.network(network)
-    image: Image.Image = await asyncio.to_thread(open_upload, uploaded(upload))
+    image = await asyncio.to_thread(waiting, uploaded(upload))
     answer = await desk.ask(name, TASKS[task].ask(image, texts), visitor)
     return await asyncio.to_thread(TASKS[task].show, answer, desk.networks[name], texts)
 
@@ -136,7 +136,7 @@ def add(desk: Desk, network: gr.Dropdown, scenes: Sequence[Path]) -> None:
     task.change(fit, task, every, queue=False, **quiet)
     network.change(change_network, network, [task, *every], queue=False, **quiet)
     gallery.choose(choose, None, picture, queue=False, **quiet)
-    # Without preprocess, which would open the upload before open_upload has looked at its header.
+    # Without preprocess, which would open the upload before `waiting` has looked at its header.
     inputs = [picture, network, task, *every]
     gr.on([button.click, fields["question"].submit], ask, inputs, answer, preprocess=False, api_visibility="private")
 

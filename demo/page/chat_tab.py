@@ -13,7 +13,7 @@ from PIL import Image
 
 from demo.conversation import Conversation, LanguageModel
 from demo.page.desk import kindly
-from demo.page.uploads import FORGED, open_upload, uploaded
+from demo.page.uploads import FORGED, open_shown, uploaded
 from xdecoder.inference.predictor import Predictor
 from xdecoder.serving.session import Limits, Session
 from xdecoder.serving.tools import Tools
@@ -41,7 +41,7 @@ def turn(conversation: Conversation, text: str, upload: str | None) -> Shown:
     said = ""
     try:
         if upload is not None:
-            handle = conversation.tools.session.add(open_upload(upload), "upload")
+            handle = conversation.tools.session.add(open_shown(upload), "upload")
             said = f"(picture {handle}) "
             conversation.note(handle, "upload")
         if text.strip():

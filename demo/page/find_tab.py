@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
 import torch
-from PIL import Image
 
 from demo.page import viewer
 from demo.page.answer import answer_place
 from demo.page.desk import Desk, kindly
 from demo.page.replies import Reply, seen
 from demo.page.tasks import MAX_LENGTH, lines_in
-from demo.page.uploads import FORGED, open_upload, uploaded
+from demo.page.uploads import FORGED, uploaded, waiting
 from xdecoder.inference.predictor import Predictor
 from xdecoder.inference.results import Found
 from xdecoder.tasks.retrieval import shares
@@ -32,19 +30,19 @@ async def found(desk: Desk, network: Any, uploads: Any, text: Any, visitor: Any)
     sentence = lines_in(text, "sentence")[0]
     name = desk.network(network)
     paths = [uploaded(upload) for upload in uploads]
-    images = await asyncio.to_thread(lambda: [open_upload(path) for path in paths])
+    images = await asyncio.to_thread(lambda: [waiting(path) for path in paths])
 
     def find(model: Predictor) -> Found:
         return model.find(images, sentence)
 
-    return await asyncio.to_thread(shown, await desk.ask(name, find, visitor), desk.networks[name], images, sentence)
+    return await asyncio.to_thread(shown, await desk.ask(name, find, visitor), desk.networks[name], sentence)
 
 
-def shown(result: Found, network: Predictor, images: Sequence[Image.Image], text: str) -> Reply:
+def shown(result: Found, network: Predictor, text: str) -> Reply:
     """The best picture with what the text means in it, and how well each fits."""
     trust = shares(network.model, torch.tensor(result.ranking.scores))
     reply = seen(result.region).headed(
-        f"Picture {result.index + 1} of {len(images)} fits best.",
+        f"Picture {result.index + 1} of {len(result.ranking.order)} fits best.",
         text=text,
         best=result.index + 1,
         cosines=list(result.ranking.scores),

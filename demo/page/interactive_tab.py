@@ -17,8 +17,7 @@ from demo.page.answer import SCRIPT, answer_place
 from demo.page.desk import Desk, kindly
 from demo.page.replies import seen
 from demo.page.rounds import Marked, Rounds
-from demo.page.uploads import FORGED, open_upload, uploaded
-from xdecoder.images import read_header
+from demo.page.uploads import FORGED, open_shown, uploaded, waiting
 from xdecoder.inference import formats
 from xdecoder.inference.predictor import Predictor
 from xdecoder.tasks import interactive
@@ -39,30 +38,27 @@ def cannot(network: Predictor) -> str:
 async def prompted(desk: Desk, network: Any, upload: Any, points: Any, labels: Any, box: Any, visitor: Any) -> dict[str, Any]:
     """One object of an uploaded picture by points and a box in its pixels, as JSON; nothing is remembered."""
     name, path = desk.network(network), uploaded(upload)
-    if not all(isinstance(each, list) for each in (points, labels, box)) or len(box) not in (0, 4):
+    right = isinstance(points, list) and isinstance(labels, list) and all(_are_numbers(each) for each in (box, *points))
+    if not right or len(box) not in (0, 4):
         raise ValueError(FORGED)
-    image = await asyncio.to_thread(open_upload, path)
-    scale = image.width / read_header(path).upright[0]  # large pictures are looked at smaller
-
-    def scaled(values: list[Any]) -> list[float]:
-        if not all(isinstance(value, (int, float)) for value in values):
-            raise ValueError(FORGED)
-        return [scale * value for value in values]
-
-    corners = [scaled(point) if isinstance(point, list) else scaled([point, ""]) for point in points]
+    image = await asyncio.to_thread(waiting, path)
 
     def ask(model: Predictor) -> dict[str, Any]:
         session = model.encode(image).interact()
         if box:
-            session.box(*scaled(box))
-        if corners:
-            session.clicks(corners, labels or [1] * len(corners))
+            session.box(*box)
+        if points:
+            session.clicks(points, labels or [1] * len(points))
         elif not box:
             raise ValueError("prompt needs a point on the object or a box around it")
         return session.to_json()
 
     found: dict[str, Any] = await desk.ask(name, ask, visitor)
     return found
+
+
+def _are_numbers(given: Any) -> bool:
+    return isinstance(given, list) and all(isinstance(number, (int, float)) for number in given)
 
 
 class Visit:
@@ -78,7 +74,7 @@ class Visit:
             if upload is None:
                 return board.EMPTY
             name = self._desk.network(named)
-            image = await asyncio.to_thread(open_upload, uploaded(upload))
+            image = await asyncio.to_thread(open_shown, uploaded(upload))
 
             def encode(model: Predictor) -> Marked:
                 picture = model.encode(image)
@@ -117,7 +113,7 @@ class Visit:
             if upload is None:
                 raise ValueError("Choose the other picture first.")
             marked = self._rounds.of(request.session_hash)
-            other = await asyncio.to_thread(open_upload, uploaded(upload))
+            other = await asyncio.to_thread(open_shown, uploaded(upload))
 
             def look(model: Predictor) -> Any:
                 return model.find_like(marked.picture, marked.object_mask(), [other])[0]

@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from PIL import Image
-
 from demo.page.replies import Reply, seen
 from xdecoder.defaults import LEAST_SCORE
 from xdecoder.files import lines_in as lines_of
+from xdecoder.images import ImageLike
 from xdecoder.inference.picture import Picture
 from xdecoder.inference.predictor import Predictor
 from xdecoder.inference.results import Answer, Drawable, Regions
@@ -54,7 +53,7 @@ class Task:
     label: str
     fields: tuple[str, ...]
     needs: Descriptor
-    ask: Callable[[Image.Image, Texts], Asked | Callable[[Predictor], Any]]
+    ask: Callable[[ImageLike, Texts], Asked | Callable[[Predictor], Any]]
     show: Callable[[Any, Predictor, Texts], Reply]
 
     def available(self, network: Predictor) -> bool:
@@ -68,35 +67,35 @@ class Task:
         return True
 
 
-def _panoptic(image: Image.Image, texts: Texts) -> Asked:
+def _panoptic(image: ImageLike, texts: Texts) -> Asked:
     """Things one by one, and stuff."""
     things, stuff = tuple(names_in(texts.things)), tuple(names_in(texts.stuff))
     names_of(things + stuff)
     return Asked("panoptic", questions.PanopticQuestion(things=things, stuff=stuff, threshold=texts.threshold), image)
 
 
-def _semantic(image: Image.Image, texts: Texts) -> Asked:
+def _semantic(image: ImageLike, texts: Texts) -> Asked:
     """A class for each pixel."""
     return Asked("segment", questions.SegmentQuestion(classes=names_of(names_in(texts.classes))), image)
 
 
-def _instances(image: Image.Image, texts: Texts) -> Asked:
+def _instances(image: ImageLike, texts: Texts) -> Asked:
     """Each thing of some classes, with a score."""
     classes = names_of(names_in(texts.things))
     return Asked("instances", questions.InstancesQuestion(classes=classes, threshold=texts.score), image)
 
 
-def _refer(image: Image.Image, texts: Texts) -> Asked:
+def _refer(image: ImageLike, texts: Texts) -> Asked:
     """What each phrase means."""
     return Asked("refer", questions.ReferQuestion(phrases=lines_in(texts.phrases, "phrase")), image)
 
 
-def _caption(image: Image.Image, texts: Texts) -> Asked:
+def _caption(image: ImageLike, texts: Texts) -> Asked:
     """A sentence about the picture."""
     return Asked("caption", questions.CaptionQuestion(), image)
 
 
-def _caption_region(image: Image.Image, texts: Texts) -> Callable[[Predictor], tuple[Regions, str]]:
+def _caption_region(image: ImageLike, texts: Texts) -> Callable[[Predictor], tuple[Regions, str]]:
     """A sentence about what the first phrase means."""
     phrase = lines_in(texts.phrases, "phrase")[0]
 
@@ -108,12 +107,12 @@ def _caption_region(image: Image.Image, texts: Texts) -> Callable[[Predictor], t
     return ask
 
 
-def _match(image: Image.Image, texts: Texts) -> Asked:
+def _match(image: ImageLike, texts: Texts) -> Asked:
     """How well each sentence fits the picture."""
     return Asked("match", questions.MatchQuestion(texts=lines_in(texts.sentences, "sentence")), image)
 
 
-def _answer(image: Image.Image, texts: Texts) -> Asked:
+def _answer(image: ImageLike, texts: Texts) -> Asked:
     """An answer to a question."""
     if not texts.question.strip():
         raise ValueError("Write a question first.")

@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from xdecoder.images import decode, rgb, upright
+from xdecoder.images import decode, read_header, rgb, upright
 
-SHOWN_SIDE = 1280  # larger pictures are made smaller: it is what a screen shows, and more than most networks look at
+SHOWN_SIDE = 1280  # larger pictures are shown smaller
+NAME = "This file"
 FORGED = "This is not what the page sends; reload it and ask again."
 
 
-def open_upload(path: str | Path) -> Image.Image:
-    """An uploaded file as an upright RGB picture of at most SHOWN_SIDE pixels a side.
+def waiting(path: Path) -> BytesIO:
+    """An uploaded file, to be opened when its turn has come: what waits takes no more room than the file.
 
     Raises:
-        ValueError: for a file that is no picture, or whose pixels would fill the memory: its header is read before they are.
+        ValueError: for a file that is no picture, or whose pixels would fill the memory: its header is read.
     """
-    picture = rgb(upright(decode(path, name="This file", draft=SHOWN_SIDE)), "This file")
-    picture.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.LANCZOS)
-    return picture
+    read_header(path, name=NAME)
+    file = BytesIO(path.read_bytes())
+    file.name = NAME
+    return file
+
+
+def open_shown(path: str | Path) -> Image.Image:
+    """An uploaded file as an upright RGB picture of at most SHOWN_SIDE pixels a side; raises ValueError as `waiting` does."""
+    return shown(rgb(upright(decode(path, name=NAME, draft=SHOWN_SIDE)), NAME))
+
+
+def shown(picture: Image.Image) -> Image.Image:
+    """A picture as it is shown."""
+    small = picture.copy()
+    small.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.LANCZOS)
+    return small
 
 
 def uploaded(upload: Any) -> Path:

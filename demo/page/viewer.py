@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+from dataclasses import replace
 from html import escape
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from demo.page.replies import Region, Reply
+from demo.page.uploads import shown
 
 EDGE = 0.45  # brightness of a region's border against its inside
 
@@ -44,6 +46,8 @@ def headline(text: str, look: str = "headline") -> str:
 
 def picture(image: Image.Image, regions: tuple[Region, ...]) -> str:
     """The picture, its regions over it, their legend, and how strongly they are shown."""
+    image = shown(image)
+    regions = tuple(replace(region, mask=_small(region.mask, image.size)) for region in regions)
     numbered = list(enumerate(regions))
     tags = "".join(tag(number, region) for number, region in numbered)
     legend = "".join(_entry(number, region) for number, region in numbered)
@@ -52,6 +56,13 @@ def picture(image: Image.Image, regions: tuple[Region, ...]) -> str:
         f'<img class="ground" src="{jpeg(image)}" alt="The picture that was asked about">{layers(regions)}{tags}</div>'
         f'<figcaption>{tools() if regions else ""}<ul class="legend" aria-label="Regions">{legend}</ul></figcaption></figure>'
     )
+
+
+def _small(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """A mask (H, W) at another width and height."""
+    if mask.shape[::-1] == size:
+        return mask
+    return np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
 
 
 def tools() -> str:

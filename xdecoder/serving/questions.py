@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from PIL import Image
 from pydantic import Field
 
 from xdecoder.config import Config
 from xdecoder.defaults import LEAST_SCORE
+from xdecoder.images import ImageLike
 from xdecoder.inference.picture import Picture
 from xdecoder.inference.predictor import Predictor
 from xdecoder.serving.tools import Classes, Cosine, Phrases, Text, Threshold
@@ -120,7 +120,7 @@ class Asked:
 
     name: str  # of the endpoint
     question: Config
-    image: Image.Image
+    image: ImageLike  # opened when its turn comes
 
 
 def answer_together(predictor: Predictor, asked: Sequence[Asked]) -> list[Any]:
@@ -128,10 +128,15 @@ def answer_together(predictor: Predictor, asked: Sequence[Asked]) -> list[Any]:
 
     Pictures are encoded together whatever is asked of them; those that are asked the same are asked as one.
     """
-    pictures = [predictor.encode(each.image) for each in asked]
+    pictures: dict[int, Picture] = {}
     answers: list[Any] = [None] * len(asked)
-    for task in dict.fromkeys(ENDPOINTS[each.name].task for each in asked):
-        numbers = [n for n, each in enumerate(asked) if ENDPOINTS[each.name].task == task]
+    for n, each in enumerate(asked):
+        try:
+            pictures[n] = predictor.encode(each.image)
+        except Exception as error:
+            answers[n] = error
+    for task in dict.fromkeys(ENDPOINTS[asked[n].name].task for n in pictures):
+        numbers = [n for n in pictures if ENDPOINTS[asked[n].name].task == task]
         try:
             predictor.look([pictures[n] for n in numbers], task)
         except Exception as error:

@@ -15,8 +15,9 @@ from demo.page import viewer
 from demo.page.desk import Desk, Job
 from demo.page.replies import Region, Reply
 from demo.page.tasks import MAX_LENGTH, MAX_LETTERS, MAX_TEXTS, TASKS, Texts, lines_in, names_in
-from demo.page.uploads import SHOWN_SIDE, open_upload
+from demo.page.uploads import SHOWN_SIDE, open_shown, waiting
 from tests.tiny import tiny_model
+from xdecoder.images import ImageLike, open_image
 from xdecoder.inference.predictor import Predictor
 
 TEXTS = Texts(
@@ -40,7 +41,7 @@ def picture() -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8))
 
 
-def reply(task: str, model: Predictor, picture: Image.Image, texts: Texts) -> Reply:
+def reply(task: str, model: Predictor, picture: ImageLike, texts: Texts) -> Reply:
     """A task's answer, by way of the desk."""
     (answer,) = Desk({"tiny": model}).answers([Job("tiny", TASKS[task].ask(picture, texts))])
     if isinstance(answer, Exception):
@@ -142,9 +143,10 @@ def test_uploads_come_upright_opaque_and_small(tmp_path: Path) -> None:
     rotated = Image.Exif()
     rotated[274] = 6  # the camera was held on its side
     Image.new("RGB", (2000, 1000), "red").save(tmp_path / "photo.jpg", exif=rotated)
-    assert open_upload(tmp_path / "photo.jpg").size == (SHOWN_SIDE // 2, SHOWN_SIDE)
+    assert open_shown(tmp_path / "photo.jpg").size == (SHOWN_SIDE // 2, SHOWN_SIDE)
+    assert open_image(waiting(tmp_path / "photo.jpg")).size == (1000, 2000), "it is asked about as it is"
     Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "clear.png")
-    assert open_upload(tmp_path / "clear.png").getpixel((4, 4)) == (255, 255, 255)
+    assert open_shown(tmp_path / "clear.png").getpixel((4, 4)) == (255, 255, 255)
 
 
 def test_a_bomb_is_not_decoded(tmp_path: Path) -> None:
@@ -155,11 +157,32 @@ def test_a_bomb_is_not_decoded(tmp_path: Path) -> None:
     bomb = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
     (tmp_path / "bomb.png").write_bytes(bomb)
     with pytest.raises(ValueError, match="This file: too large a picture, 12000 × 12000; at most 100000000 pixels"):
-        open_upload(tmp_path / "bomb.png")
+        waiting(tmp_path / "bomb.png")
 
 
 @pytest.mark.parametrize("content", [b"text", b"", b"\x89PNG\r\n\x1a\n", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"])
 def test_what_is_no_picture(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_bytes(content)
     with pytest.raises(ValueError, match=r"^This file: the picture is damaged or incomplete, or in none of .*JPEG"):
-        open_upload(tmp_path / "photo.jpg")
+        waiting(tmp_path / "photo.jpg")
+
+
+def test_a_large_picture_is_asked_about_as_it_is_and_shown_small(model: Predictor, tmp_path: Path) -> None:
+    small = np.random.default_rng(1).integers(0, 256, (8, 16, 3), dtype=np.uint8)
+    Image.fromarray(small).resize((1600, 800)).save(tmp_path / "photo.png")
+    found = reply("semantic", model, waiting(tmp_path / "photo.png"), TEXTS)
+    assert json.loads(found.json) == model.segment(tmp_path / "photo.png", ["cat", "dog", "sky"]).to_json()
+    assert sum(region["area"] for region in found.content["regions"]) == 1600 * 800
+    assert 'style="--w:1280;--h:640"' in viewer.answer(found)
+
+
+def test_a_picture_that_is_cut_off_keeps_no_other_from_its_answer(
+    model: Predictor, picture: Image.Image, tmp_path: Path
+) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)).save(tmp_path / "photo.jpg")
+    (tmp_path / "photo.jpg").write_bytes((tmp_path / "photo.jpg").read_bytes()[:5000])
+    ask = TASKS["caption"].ask
+    cut, whole = Desk({"tiny": model}).answers(
+        [Job("tiny", ask(waiting(tmp_path / "photo.jpg"), TEXTS)), Job("tiny", ask(picture, TEXTS))]
+    )
+    assert str(cut).startswith("This file: the picture is damaged or incomplete") and isinstance(whole, str)
