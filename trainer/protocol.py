@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from datasets.spec import DatasetSpec
 from datasets.streams import DataConfig, resolve
 from datasets.transforms import LargeScaleJitter, RandomCrop
-from xdecoder.config import Config
+from xdecoder.config import Config, parse
 from xdecoder.protocol import Protocol
 from xdecoder.tasks import TasksConfig
 
@@ -26,8 +26,9 @@ def settings_for(spec: DatasetSpec, tasks: TasksConfig, fitted: Mapping[str, Map
     settings = _filled(tasks, spec.measured_with.model_dump())
     changed = {}
     for task, values in (fitted or {}).items():
-        said = getattr(tasks, task).model_fields_set
-        changed[task] = getattr(settings, task).model_copy(update={key: values[key] for key in values if key not in said})
+        said, own = getattr(tasks, task).model_fields_set, getattr(settings, task)
+        fresh = {key: value for key, value in values.items() if key not in said}
+        changed[task] = parse(type(own), own.model_dump() | fresh, f"what was fitted for {task} to the network")
     return settings.model_copy(update=changed)
 
 

@@ -8,26 +8,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NotRequired, Required
+from typing import Any, ClassVar, Literal, Required
 
 from pydantic import ConfigDict, TypeAdapter
 from typing_extensions import TypedDict
 
 from datasets import outlines
 from datasets.findings import refuse
-from datasets.readers.classes import renamed
-from datasets.readers.refer import read_instances
+from datasets.readers.refer import Sentence, contents, read_instances, texts_of
 from datasets.readers.schema import MEND, Id, rows_of
-from datasets.records import Contents, Record, Reference
+from datasets.records import Contents, Reference
 from datasets.spec import DatasetSpec, Part, Rename
 from xdecoder.files import read_json
 
 NOTHING = -1
-
-
-class _Sentence(TypedDict):
-    raw: NotRequired[str | None]
-    sent: NotRequired[str | None]
 
 
 class _Ref(TypedDict, total=False):
@@ -37,7 +31,7 @@ class _Ref(TypedDict, total=False):
     image_id: Required[Id]
     ann_id: Required[list[Id] | Id]
     split: Required[str]
-    sentences: Required[list[_Sentence]]
+    sentences: Required[list[Sentence]]
     kind: str
 
 
@@ -79,26 +73,10 @@ class GreferSpec(DatasetSpec):
             if lost:
                 raise refuse(f"{where}: lacks annotation {lost[0]}, which {self.phrases} refers to")
             meant = [annotations[key] for key in ids if key != NOTHING]
-            texts = tuple((each.get("raw") or each.get("sent") or "").strip().lower() for each in ref["sentences"])
-            held = Reference(
-                _united(meant, where), tuple(text for text in texts if text), ref["ref_id"], kind=ref.get("kind", "")
-            )
-            if held.sentences:
+            if texts := texts_of(ref["sentences"]):
+                held = Reference(_united(meant, where), texts, ref["ref_id"], kind=ref.get("kind", ""))
                 references[ref["image_id"]].append(held)
-        return Contents(
-            None,
-            [
-                Record(
-                    id=key,
-                    image=root / self.images / renamed(image["file_name"], self.image_rename),
-                    height=image.get("height"),
-                    width=image.get("width"),
-                    references=tuple(references[key]),
-                )
-                for key, image in images.items()
-                if key in references
-            ],
-        )
+        return contents(images, references, root / self.images, self.image_rename)
 
 
 def _refs(path: Path, split: str) -> list[Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NotRequired, Required
 
@@ -23,7 +24,9 @@ from xdecoder.files import FileError, read_json, regular
 Json = dict[str, Any]
 
 
-class _Sentence(TypedDict):
+class Sentence(TypedDict):
+    """An expression, as it was written or cleaned."""
+
     raw: NotRequired[str | None]
     sent: NotRequired[str | None]
 
@@ -32,7 +35,7 @@ class _Ref(TypedDict, total=False):
     __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
 
     ann_id: Required[Id]
-    sentences: Required[list[_Sentence]]
+    sentences: Required[list[Sentence]]
     split: Required[str]
     ref_id: Id | None
 
@@ -84,27 +87,13 @@ class ReferSpec(DatasetSpec):
             if ref["ann_id"] not in annotations:
                 raise ValueError(f"{path}: lacks annotation {ref['ann_id']}, which {self.phrases} refers to")
             annotation = annotations[ref["ann_id"]]
-            texts = tuple((each.get("raw") or each.get("sent") or "").strip().lower() for each in ref["sentences"])
             references[annotation["image_id"]].append(
-                Reference(annotation["segmentation"], tuple(text for text in texts if text), ref.get("ref_id") or ref["ann_id"])
+                Reference(annotation["segmentation"], texts_of(ref["sentences"]), ref.get("ref_id") or ref["ann_id"])
             )
         lost = set(references) - set(images)
         if lost:
             raise ValueError(f"{path}: lacks image {min(lost, key=str)}, which one of its annotations names")
-        return Contents(
-            None,
-            [
-                Record(
-                    id=key,
-                    image=root / self.images / renamed(image["file_name"], self.image_rename),
-                    height=image.get("height"),
-                    width=image.get("width"),
-                    references=tuple(references[key]),
-                )
-                for key, image in images.items()
-                if key in references
-            ],
-        )
+        return contents(images, references, root / self.images, self.image_rename)
 
 
 def refs(path: Path, split: str) -> list[Json]:
@@ -140,6 +129,32 @@ def _plain_pickle(path: Path) -> Any:
         raise
     except Exception as error:  # a damaged pickle fails in every way there is
         raise ValueError(f"{path}: expected a pickle of plain lists and texts, as RefCOCO's authors made ({error})") from None
+
+
+def texts_of(sentences: Sequence[Sentence]) -> tuple[str, ...]:
+    """The expressions, in small letters, without empty ones."""
+    texts = ((each.get("raw") or each.get("sent") or "").strip().lower() for each in sentences)
+    return tuple(text for text in texts if text)
+
+
+def contents(
+    images: Mapping[Any, Json], references: Mapping[Any, Sequence[Reference]], folder: Path, rename: Rename
+) -> Contents:
+    """Records of those of the pictures, by id, to which something refers; they lie in a folder, under names that follow."""
+    return Contents(
+        None,
+        [
+            Record(
+                id=key,
+                image=folder / renamed(image["file_name"], rename),
+                height=image.get("height"),
+                width=image.get("width"),
+                references=tuple(references[key]),
+            )
+            for key, image in images.items()
+            if key in references
+        ],
+    )
 
 
 def read_instances(path: Path) -> tuple[dict[Any, Json], dict[Any, Json]]:

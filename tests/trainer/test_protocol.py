@@ -19,14 +19,16 @@ from datasets.loader import evaluation_loader
 from datasets.prepare.shapes import prepare
 from datasets.readers import read
 from trainer.experiment import ExperimentConfig
-from trainer.protocol import protocol_of
+from trainer.protocol import protocol_of, settings_for
 from xdecoder import checkpoint
 from xdecoder.cli import main as command
-from xdecoder.config import load, parse
+from xdecoder.config import ConfigError, load, parse
 from xdecoder.inference import export
 from xdecoder.inference.predictor import Predictor
+from xdecoder.postprocessing import PostprocessingConfig
 from xdecoder.protocol import Protocol
 from xdecoder.resizing import Stretch
+from xdecoder.tasks import TasksConfig
 from xdecoder.types import PanopticResult, SegmentationResult
 
 SETTINGS: dict[str, Any] = {
@@ -199,3 +201,13 @@ def test_what_was_fitted_goes_with_the_network(experiment: Path, tmp_path: Path,
     assert "tasks.referring.threshold is set" in capsys.readouterr().err
     assert program.main(["fit", str(experiment)]) == 2
     assert "data.fit: there is nothing to fit on" in capsys.readouterr().err
+
+
+def test_what_was_fitted_is_a_setting_like_any_other() -> None:
+    tasks, spec = parse(TasksConfig, {"segmentation": {"temperature": 2.0}}), find("shapes_val")
+    fitted = {"segmentation": {"temperature": 3.0, "postprocessing": {"object_threshold": 0.3}}}
+    settings = settings_for(spec, tasks, fitted).segmentation
+    assert settings.temperature == 2.0, "what the experiment says goes first"
+    assert settings.postprocessing == PostprocessingConfig(object_threshold=0.3)
+    with pytest.raises(ConfigError, match=r"was fitted for segmentation to the network: key 'postprocessing\.object_threshold'"):
+        settings_for(spec, tasks, {"segmentation": {"postprocessing": {"object_threshold": "high"}}})
