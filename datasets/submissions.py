@@ -31,7 +31,8 @@ from datasets.evaluators.instance import encode
 from datasets.outlines import outline_mask
 from datasets.predictions import Row, read_rows
 from datasets.readers.classes import numbers
-from datasets.readers.coco import CocoSpec, category_ids
+from datasets.readers.coco import CocoSpec
+from datasets.readers.coco_file import category_ids
 from datasets.spec import DatasetSpec
 from xdecoder.files import atomic, regular, shown, write_json
 from xdecoder.images import decode

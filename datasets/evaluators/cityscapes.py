@@ -21,7 +21,8 @@ from datasets.evaluators.instance import found_objects, read_annotations
 from datasets.evaluators.semantic import true_labels
 from datasets.outlines import outline_code
 from datasets.readers.classes import numbers
-from datasets.readers.coco import CocoSpec, File
+from datasets.readers.coco import CocoSpec
+from datasets.readers.coco_file import File
 from datasets.spec import DatasetSpec
 from xdecoder.types import InstanceResult, Sample, SegmentationResult, Vocabulary
 

@@ -17,7 +17,8 @@ from datasets.evaluators.evaluator import Evaluator, ImageId, Table, check_finit
 from datasets.findings import DataError, Findings, fatal
 from datasets.outlines import outline_code
 from datasets.readers.classes import VocabularyKeys, numbers
-from datasets.readers.coco import OBJECTS, Categories, CocoSpec, File, checked_outline
+from datasets.readers.coco import OBJECTS, CocoSpec, checked_outline
+from datasets.readers.coco_file import Categories, File
 from datasets.spec import DatasetSpec
 from xdecoder.types import InstanceResult, Sample, SegmentationResult, Vocabulary
 

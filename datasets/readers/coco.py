@@ -1,26 +1,24 @@
 """COCO's JSONs: panoptic, instances, captions, and referring expressions in RefCOCO's merged form.
 
-Formats: https://cocodataset.org/#format-data and https://github.com/lichengunc/refer. Files are checked against a schema before
-anything is made of them. Two things that exporters disagree about are understood alike everywhere: ids may be numbers or texts
-of numbers, and a category that others name as their supercategory and that no annotation has is no class.
+Formats: https://cocodataset.org/#format-data and https://github.com/lichengunc/refer.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NotRequired
 
-from pydantic import BeforeValidator, Field, TypeAdapter, model_validator
+from pydantic import Field, TypeAdapter, model_validator
 from typing_extensions import TypedDict
 
 from datasets import outlines
 from datasets.findings import Findings, fatal, refuse
-from datasets.readers.classes import LabelImageKeys, VocabularyKeys, checked_names, is_background, numbers, renamed
+from datasets.readers.classes import LabelImageKeys, VocabularyKeys, numbers, renamed
+from datasets.readers.coco_file import MEND_IDS, PANOPTICS, Categories, File, Panoptic, Picture
 from datasets.readers.names import Names
-from datasets.readers.schema import MEND, Id, rows_of
+from datasets.readers.schema import MEND, Id, Sentence, texts_of
 from datasets.readers.vqa import read_questions
 from datasets.records import Contents, Record, Reference, Region, Turn
 from datasets.shapes import pair_named
@@ -30,32 +28,8 @@ from xdecoder.language import vocabularies
 from xdecoder.types import Vocabulary
 
 KINDS = ("panoptic", "instances", "phrases", "captions")
-MOST_CATEGORIES = 100_000
 
-_MEND_IDS = "fetch all annotation files of one release again, or mend the ids"
 _MEND_OUTLINES = "mend these annotations, or leave them out of the JSON"
-
-
-def _named(name: Any) -> Any:
-    return str(name) if isinstance(name, (int, float)) and not isinstance(name, bool) else name
-
-
-Side = Annotated[int, Field(gt=0, le=1_000_000)]
-Name = Annotated[str, BeforeValidator(_named)]  # some exporters write numbers
-
-
-class _Picture(TypedDict):
-    id: Id
-    file_name: NotRequired[Annotated[str, Field(min_length=1, max_length=4096)]]
-    height: NotRequired[Side | None]
-    width: NotRequired[Side | None]
-
-
-class _Category(TypedDict):
-    id: Id
-    name: Name
-    isthing: NotRequired[bool | None]
-    supercategory: NotRequired[Any]
 
 
 class Object(TypedDict):
@@ -69,18 +43,6 @@ class Object(TypedDict):
     area: NotRequired[Annotated[float, Field(allow_inf_nan=False)] | None]
 
 
-class _Segment(TypedDict):
-    id: Annotated[int, Field(ge=0, lt=1 << 24)]
-    category_id: Id
-    iscrowd: NotRequired[bool | None]
-
-
-class _Panoptic(TypedDict):
-    image_id: Id
-    file_name: Annotated[str, Field(min_length=1, max_length=4096)]
-    segments_info: list[_Segment]
-
-
 class _Caption(TypedDict):
     id: NotRequired[Id | None]
     image_id: Id
@@ -88,26 +50,20 @@ class _Caption(TypedDict):
     nouns: NotRequired[list[str]]
 
 
-class _Sentence(TypedDict):
-    raw: NotRequired[str | None]
-    sent: NotRequired[str | None]
-
-
 class _Phrase(TypedDict):
     id: Id
     image_id: Id
     category_id: NotRequired[Id | None]
     segmentation: Any
-    sentences: NotRequired[list[_Sentence]]
+    sentences: NotRequired[list[Sentence]]
 
 
 class _Ref(TypedDict):
     ann_id: Id
-    sentences: list[_Sentence]
+    sentences: list[Sentence]
 
 
-_PICTURES, _CATEGORIES = TypeAdapter(list[_Picture]), TypeAdapter(list[_Category])
-OBJECTS, _PANOPTICS = TypeAdapter(list[Object]), TypeAdapter(list[_Panoptic])
+OBJECTS = TypeAdapter(list[Object])
 _CAPTIONS, _PHRASES, _REFS = TypeAdapter(list[_Caption]), TypeAdapter(list[_Phrase]), TypeAdapter(list[_Ref])
 
 
@@ -202,7 +158,7 @@ class CocoSpec(LabelImageKeys, VocabularyKeys, DatasetSpec):
         home = root / self.images
         names = Names(home) if self.loose_names else None
 
-        def record(picture: _Picture) -> Record:
+        def record(picture: Picture) -> Record:
             key = picture["id"]
             if "file_name" not in picture:
                 raise refuse(f"{files[main].path}: picture {shown(key)} lacks 'file_name'", MEND)
@@ -229,132 +185,6 @@ class CocoSpec(LabelImageKeys, VocabularyKeys, DatasetSpec):
         return Contents(vocabulary, records, found.told())
 
 
-@dataclass(frozen=True)
-class File:
-    """One JSON: its pictures by id, and the rest as it stands."""
-
-    path: Path
-    content: dict[str, Any]
-    pictures: dict[Id, _Picture]
-    twice: tuple[Id, ...]  # ids of several pictures
-    listed: bool  # whether the file lists its pictures; some panoptic ones do not
-
-    @classmethod
-    def read(cls, path: Path) -> File:
-        """Raises ValueError if it is no COCO JSON, or its pictures are not listed as they should be."""
-        content = read_json(path)
-        if not isinstance(content, dict) or not isinstance(content.get("annotations"), list):
-            raise refuse(f"{path}: expected a COCO JSON, an object with a list 'annotations'", MEND)
-        listed = "images" in content
-        rows = rows_of(_PICTURES, content["images"], path, "images") if listed else _pictures_of_pngs(content, path)
-        pictures: dict[Id, _Picture] = {row["id"]: row for row in rows}
-        texts = Counter(str(row["id"]) for row in rows) if len(pictures) < len(rows) else {}
-        twice = tuple(key for key in pictures if texts.get(str(key), 1) > 1)
-        return cls(path, content, pictures, twice, listed)
-
-    @property
-    def is_panoptic(self) -> bool:
-        rows = self.content["annotations"]
-        return bool(rows) and isinstance(rows[0], dict) and "segments_info" in rows[0]
-
-    def rows(self, schema: TypeAdapter[Any], key: str = "annotations") -> list[Any]:
-        """A list of the file, checked; image ids are those of the pictures, whether written as numbers or as texts."""
-        rows = rows_of(schema, self.content.get(key, []), self.path, key)
-        if rows and "image_id" in rows[0] and any(row["image_id"] not in self.pictures for row in rows):
-            by_text = {str(known): known for known in self.pictures}
-            for row in rows:
-                row["image_id"] = by_text.get(str(row["image_id"]), row["image_id"])
-        return rows
-
-    def check_pictures(self, found: Findings, strict: bool) -> None:
-        """Are pictures listed once?"""
-        where = f"{self.path}: "
-        for key in self.twice:
-            what = f"{where}images have the id {shown(key)} more than once"
-            found.add(f"{where}image id", what, _MEND_IDS, strict)
-        names = [row["file_name"] for row in self.pictures.values() if "file_name" in row]
-        if len(set(names)) < len(names):
-            for name, count in Counter(names).items():
-                if count > 1:
-                    what = f"{where}picture {shown(name)} is listed more than once"
-                    found.add(f"{where}file name", what, _MEND_IDS, strict)
-
-    def check_joins(self, rows: Sequence[Mapping[str, Any]], found: Findings, strict: bool) -> None:
-        """Are the pictures of annotations listed, and are annotations told apart by their ids?"""
-        where = f"{self.path}: "
-        if self.listed and not {row["image_id"] for row in rows} <= self.pictures.keys():
-            for row in rows:
-                if row["image_id"] not in self.pictures:
-                    what = f"{where}an annotation is of picture {shown(row['image_id'])}, which 'images' does not list"
-                    found.add(f"{where}lost", what, _MEND_IDS, strict)
-        keys = [key for row in rows if (key := row.get("id")) is not None]
-        if len(set(keys)) < len(keys):
-            for key, count in Counter(keys).items():
-                for _ in range(count - 1):
-                    what = f"{where}annotations have the id {shown(key)} more than once"
-                    found.add(f"{where}annotation id", what, _MEND_IDS, strict)
-
-
-@dataclass(frozen=True)
-class Categories:
-    """The classes of a file by their category ids, in ascending order."""
-
-    names: dict[Id, str]
-    things: dict[Id, bool]
-    background: frozenset[Id]  # what a file calls background is no class
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        return Vocabulary(tuple(self.names.values()), tuple(self.things.values()))
-
-    @classmethod
-    def read(cls, file: File, used: Collection[Any]) -> Categories:
-        """Raises ValueError for none, blank or equal names.
-
-        Args:
-            used: category ids of the annotations.
-        """
-        rows = rows_of(_CATEGORIES, file.content.get("categories"), file.path, "categories")
-        if not 0 < len(rows) <= MOST_CATEGORIES:
-            raise refuse(f"{file.path}: has {len(rows)} categories; expected 1 to {MOST_CATEGORIES}", MEND)
-        twice = [key for key, count in Counter(str(row["id"]) for row in rows).items() if count > 1]
-        if twice:
-            raise refuse(f"{file.path}: categories have the id {twice[0]} more than once", _MEND_IDS)
-        rows.sort(key=lambda row: (isinstance(row["id"], str), row["id"]))
-        seen = set(map(str, used))
-        above = {row.get("supercategory") for row in rows if isinstance(row.get("supercategory"), str)}
-        roots = {row["id"] for row in rows if row["name"] in above and str(row["id"]) not in seen and _is_root(row, rows)}
-        rows = [row for row in rows if row["id"] not in roots]
-        background = frozenset(row["id"] for row in rows if is_background(row["name"]))
-        rows = [row for row in rows if row["id"] not in background]
-        names = checked_names([row["name"] for row in rows], str(file.path))
-        ids = [row["id"] for row in rows]
-        unsaid = [row["name"] for row in rows if row.get("isthing") is None and file.is_panoptic]
-        if unsaid:
-            what = f"{file.path}: category {shown(unsaid[0])} lacks 'isthing' (1: countable things, 0: stuff such as sky)"
-            raise refuse(what, "add it to each category; panoptic scores need to know")
-        things = {row["id"]: row.get("isthing") is not False for row in rows}
-        return cls(dict(zip(ids, names, strict=True)), things, background)
-
-
-def category_ids(path: Path) -> list[int]:
-    """The category ids of a file's classes, in the order of their labels; raises ValueError for ids that are no numbers."""
-    file = File.read(path)
-    rows = [row for row in file.content["annotations"] if isinstance(row, dict)]
-    used = {row.get("category_id") if isinstance(row.get("category_id"), (int, str)) else None for row in rows}
-    used |= {info["category_id"] for row in rows if "segments_info" in row for info in row["segments_info"]}
-    ids = list(Categories.read(file, used).names)
-    strange = [key for key in ids if not str(key).isdecimal()]
-    if strange:
-        raise refuse(f"{path}: category id {shown(strange[0])} is no number, as the formats of predictions need it", _MEND_IDS)
-    return [int(key) for key in ids]
-
-
-def _is_root(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether others name this category as the one above them."""
-    return any(other.get("supercategory") == row["name"] for other in rows if other is not row)
-
-
 def _label_of(file: File, spec: CocoSpec, used: Collection[Any]) -> tuple[Vocabulary, dict[Id, int], frozenset[Id]]:
     """The classes, their labels by category id, and the ids that stand for none."""
     if spec.vocabulary:
@@ -373,7 +203,7 @@ def _by_text(labels: Mapping[Id, int]) -> Callable[[Id], int | None]:
 def _panoptic(
     file: File, spec: CocoSpec, folder: Path, found: Findings
 ) -> tuple[Vocabulary, dict[Id, list[Region]], dict[Id, Path]]:
-    rows: list[_Panoptic] = file.rows(_PANOPTICS)
+    rows: list[Panoptic] = file.rows(PANOPTICS)
     file.check_joins(rows, found, strict=True)
     used = {info["category_id"] for row in rows for info in row["segments_info"]}
     vocabulary, labels, background = _label_of(file, spec, used)
@@ -386,7 +216,7 @@ def _panoptic(
         regions[key] = []
         if len({info["id"] for info in row["segments_info"]}) < len(row["segments_info"]):
             what = f"{file.path}: picture {shown(key)} has two segments of one id"
-            found.add("segments", what, _MEND_IDS)
+            found.add("segments", what, MEND_IDS)
         for info in row["segments_info"]:
             label = label_of(info["category_id"])
             if label is None and str(info["category_id"]) not in left_out:
@@ -443,7 +273,7 @@ def checked_outline(row: Mapping[str, Any], file: File, found: Findings, label: 
 
 def _strange_category(found: Findings, path: Path, image: Id, category: Id) -> None:
     what = f"{path}: picture {shown(image)} has category {shown(category)}, which is none of the set's classes"
-    found.add(f"{path}: category", what, _MEND_IDS)
+    found.add(f"{path}: category", what, MEND_IDS)
 
 
 def _check_learnable(regions: Mapping[Id, Sequence[Region]], path: Path, found: Findings) -> None:
@@ -479,7 +309,7 @@ def _references(file: File, found: Findings, generated: bool) -> dict[Id, tuple[
 
     What an object is, is its category, or in a generated set its colour and shape, which its phrases name first.
     """
-    said: dict[Id, list[_Sentence]] = defaultdict(list)
+    said: dict[Id, list[Sentence]] = defaultdict(list)
     for ref in file.rows(_REFS, "refs") if "refs" in file.content else ():
         said[ref["ann_id"]] += ref["sentences"]
     rows: list[_Phrase] = file.rows(_PHRASES)
@@ -487,8 +317,7 @@ def _references(file: File, found: Findings, generated: bool) -> dict[Id, tuple[
     references: dict[Id, list[Reference]] = defaultdict(list)
     for row in rows:
         sentences = [*row.get("sentences", ()), *said.get(row["id"], ())]
-        texts = tuple((each.get("raw") or each.get("sent") or "").strip().lower() for each in sentences)
-        texts = tuple(text for text in texts if text)
+        texts = texts_of(sentences)
         outline = checked_outline(row, file, found) if texts else []
         if outline:
             kind = row.get("category_id")
@@ -514,15 +343,6 @@ def _captions(file: File, found: Findings) -> tuple[dict[Id, tuple[str, ...]], d
         stated &= "nouns" in row
     by_image = {image: tuple(texts) for image, texts in captions.items()}
     return by_image, {image: tuple(words) for image, words in nouns.items()} if stated else {}
-
-
-def _pictures_of_pngs(content: dict[str, Any], path: Path) -> list[_Picture]:
-    """Some panoptic files carry file names of the PNGs only; others that list no pictures stand beside a file that does."""
-    first = next(iter(content["annotations"]), None)
-    if not (isinstance(first, dict) and "segments_info" in first):
-        return []
-    rows: list[_Panoptic] = rows_of(_PANOPTICS, content["annotations"], path, "annotations")
-    return [{"id": row["image_id"], "file_name": Path(row["file_name"]).stem + ".jpg"} for row in rows]
 
 
 def scenes_of(spec: DatasetSpec) -> str | None:

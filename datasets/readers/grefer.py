@@ -15,8 +15,8 @@ from typing_extensions import TypedDict
 
 from datasets import outlines
 from datasets.findings import refuse
-from datasets.readers.refer import Sentence, contents, read_instances, texts_of
-from datasets.readers.schema import MEND, Id, rows_of
+from datasets.readers.refer import contents, read_instances
+from datasets.readers.schema import MEND, Id, Sentence, rows_of, texts_of
 from datasets.records import Contents, Reference
 from datasets.spec import DatasetSpec, Part, Rename
 from xdecoder.files import read_json

@@ -16,19 +16,12 @@ from pydantic import ConfigDict, TypeAdapter
 from typing_extensions import TypedDict
 
 from datasets.readers.classes import renamed
-from datasets.readers.schema import Id, rows_of
+from datasets.readers.schema import Id, Sentence, rows_of, texts_of
 from datasets.records import Contents, Record, Reference
 from datasets.spec import DatasetSpec, Part, Rename
 from xdecoder.files import FileError, read_json, regular
 
 Json = dict[str, Any]
-
-
-class Sentence(TypedDict):
-    """An expression, as it was written or cleaned."""
-
-    raw: NotRequired[str | None]
-    sent: NotRequired[str | None]
 
 
 class _Ref(TypedDict, total=False):
@@ -129,12 +122,6 @@ def _plain_pickle(path: Path) -> Any:
         raise
     except Exception as error:  # a damaged pickle fails in every way there is
         raise ValueError(f"{path}: expected a pickle of plain lists and texts, as RefCOCO's authors made ({error})") from None
-
-
-def texts_of(sentences: Sequence[Sentence]) -> tuple[str, ...]:
-    """The expressions, in small letters, without empty ones."""
-    texts = ((each.get("raw") or each.get("sent") or "").strip().lower() for each in sentences)
-    return tuple(text for text in texts if text)
 
 
 def contents(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired
 
 from pydantic import AllowInfNan, StrictFloat, StrictInt, StrictStr, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from datasets.findings import refuse
 from xdecoder.files import shown
@@ -45,3 +47,16 @@ def _explained(error: ValidationError, key: str, rows: Any) -> str:
         return f"{where} should be an object, not {shown(fault['input'])}"
     message = fault["msg"][0].lower() + fault["msg"][1:]
     return f"{where}: {'.'.join(map(str, names))!r} is {shown(fault['input'])}; {message}"
+
+
+class Sentence(TypedDict):
+    """An expression, as it was written or cleaned."""
+
+    raw: NotRequired[str | None]
+    sent: NotRequired[str | None]
+
+
+def texts_of(sentences: Sequence[Sentence]) -> tuple[str, ...]:
+    """The expressions, in small letters, without empty ones."""
+    texts = ((each.get("raw") or each.get("sent") or "").strip().lower() for each in sentences)
+    return tuple(text for text in texts if text)

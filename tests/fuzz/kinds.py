@@ -18,7 +18,7 @@ import xdecoder
 from datasets.evaluators.instance import read_annotations
 from datasets.predictions import read_rows
 from datasets.readers import own, read
-from datasets.readers.coco import File
+from datasets.readers.coco_file import File
 from datasets.readers.images import read_image, read_regions
 from datasets.readers.own import OwnSpec
 from tests.datasets.own_cases import LINES, coco, labelme, masks, voc, yolo

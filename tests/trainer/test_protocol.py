@@ -209,5 +209,5 @@ def test_what_was_fitted_is_a_setting_like_any_other() -> None:
     settings = settings_for(spec, tasks, fitted).segmentation
     assert settings.temperature == 2.0, "what the experiment says goes first"
     assert settings.postprocessing == PostprocessingConfig(object_threshold=0.3)
-    with pytest.raises(ConfigError, match=r"was fitted for segmentation to the network: key 'postprocessing\.object_threshold'"):
+    with pytest.raises(ConfigError, match=r"fitted for segmentation to the network: key 'postprocessing\.object_threshold'"):
         settings_for(spec, tasks, {"segmentation": {"postprocessing": {"object_threshold": "high"}}})

@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 from datasets.findings import refuse
-from datasets.readers.coco import File
+from datasets.readers.coco_file import File
 from datasets.readers.names import Names
 from datasets.readers.own.folders import SPLITS, Fields, told
 from xdecoder.files import hidden, shown
