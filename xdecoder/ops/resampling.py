@@ -57,7 +57,7 @@ def _parts(length: int, output: int, mode: str, at_once: int, dtype: torch.dtype
 
 
 def band(matrix: Tensor) -> slice:
-    """The columns of a matrix that are not all zero, and what lies between them; on a GPU, which would be waited for, all."""
+    """Columns of a matrix (N, M) that are not all zero, and those between them; on a GPU, which would be waited for, all."""
     if matrix.device.type != "cpu":
         return slice(None)
     columns = matrix.any(dim=0).nonzero()
