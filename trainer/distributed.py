@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import struct
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -179,13 +180,16 @@ def _not_met(world: World, place: str, error: Exception) -> ConfigError:
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     return ConfigError(
         f"{world.launcher} announces {world.size} processes, but number {world.rank} could not meet the others at {place} "
-        f"({reason}); check that all were started and that MASTER_ADDR and MASTER_PORT are right"
+        f"({reason}); check that all were started, that MASTER_ADDR is right and that no other job has the same MASTER_PORT"
     )
 
 
 def _wait_for_all(store: dist.Store, world: World, environment: Mapping[str, str], timeout: timedelta) -> None:
     attempt = environment.get("TORCHELASTIC_RESTART_COUNT", "0")  # torchrun keeps the store when it starts processes again
-    if store.add(f"arrived {attempt}", 1) == world.size:
+    arrived = store.add(f"arrived {attempt}", 1)
+    if arrived > world.size:
+        raise ValueError("more processes came than were announced, as if another job met there")
+    if arrived == world.size:
         store.set(f"complete {attempt}", "")
     store.wait([f"complete {attempt}"], timeout)
 
@@ -196,25 +200,47 @@ def _rendezvous(world: World, environment: Mapping[str, str]) -> tuple[str, int]
     Raises:
         ConfigError: if nothing tells on which of several machines rank 0 runs.
     """
-    port = _number(environment, "MASTER_PORT") if "MASTER_PORT" in environment else _port(environment)
+    told = _number(environment, "MASTER_PORT") if "MASTER_PORT" in environment else None
     if "MASTER_ADDR" in environment:
-        return environment["MASTER_ADDR"], port
+        return environment["MASTER_ADDR"], told or _port(environment)
+    mine = [launcher.local_size for launcher in LAUNCHERS if launcher.name == world.launcher]
+    sizes, everybody = {environment[name] for name in mine if name in environment}, {str(world.size)}
     nodes = environment.get("SLURM_STEP_NODELIST", environment.get("SLURM_JOB_NODELIST", ""))
-    if nodes:
-        return re.sub(r"\[(\d+).*", r"\1", nodes.split(",")[0]), port  # "gpu[07-09,12]" → "gpu07"
-    sizes = {environment.get(launcher.local_size, str(world.size)) for launcher in LAUNCHERS if launcher.name == world.launcher}
-    if sizes == {str(world.size)}:
-        return "127.0.0.1", port
-    return _agreed_by_mpi(world), port
+    if nodes and (world.launcher == "Slurm" or sizes != everybody):
+        return re.sub(r"\[(\d+).*", r"\1", nodes.split(",")[0]), told or _port(environment)  # "gpu[07-09,12]" → "gpu07"
+    if sizes in (everybody, set()):
+        return "127.0.0.1", told or _port(environment, _starter(environment))
+    address, free = _agreed_by_mpi(world)
+    return address, told or free
 
 
-def _port(environment: Mapping[str, str]) -> int:
-    job = " ".join(environment[name] for name in JOB_NUMBERS if name in environment)
+def _port(environment: Mapping[str, str], starter: str = "") -> int:
+    """The same for all processes of a job, and another one for another job, where something tells the two apart."""
+    numbers = [environment[name] for name in JOB_NUMBERS if name in environment]
+    job = " ".join([*numbers, starter]).strip()
     return 20000 + zlib.crc32(job.encode()) % 10000 if job else 29500
 
 
-def _agreed_by_mpi(world: World) -> str:
-    """The address of rank 0's machine, which MPI tells all; raises ConfigError where mpi4py is not there or disagrees."""
+def _starter(environment: Mapping[str, str]) -> str:
+    """The number of the process by which MPICH or a relative of it has started one job's processes here; "" if unknown.
+
+    These give no job a number, but each of its processes a socket, at whose other end that process is.
+    """
+    try:
+        inherited = socket.socket(fileno=int(environment["PMI_FD"]))
+    except (KeyError, ValueError, OSError):
+        return ""
+    try:
+        process, _, _ = struct.unpack("3i", inherited.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    except (AttributeError, OSError):  # Linux only
+        return ""
+    finally:
+        inherited.detach()
+    return str(process) if process > 0 else ""
+
+
+def _agreed_by_mpi(world: World) -> tuple[str, int]:
+    """Address and a free port of rank 0's machine, which MPI tells all; raises ConfigError where mpi4py fails or disagrees."""
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError):
@@ -228,8 +254,8 @@ def _agreed_by_mpi(world: World) -> str:
             f"{world.launcher} announces process {world.rank} of {world.size}, but mpi4py is number {everybody.Get_rank()} of "
             f"{everybody.Get_size()}: it was built for another MPI; set MASTER_ADDR to the first machine's address"
         )
-    address: str = everybody.bcast(_own_address() if world.is_main else None)
-    return address
+    place: tuple[str, int] = everybody.bcast((_own_address(), _free_port()) if world.is_main else None)
+    return place
 
 
 def _own_address() -> str:
@@ -240,6 +266,12 @@ def _own_address() -> str:
         except OSError:
             return socket.gethostname()
         return str(probe.getsockname()[0])
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("", 0))
+        return int(free.getsockname()[1])
 
 
 def gather(item: Any, world: World) -> list[Any]:

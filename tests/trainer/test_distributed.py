@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -92,8 +93,40 @@ def test_the_address_of_the_first_node() -> None:
     assert rendezvous(slurm, {"MASTER_ADDR": "here", "MASTER_PORT": "7"}) == ("here", 7)
     mpi = World(0, 4, 0, "Open MPI")
     assert rendezvous(mpi, {"OMPI_COMM_WORLD_LOCAL_SIZE": "4"})[0] == "127.0.0.1"
+    hydra = {"MPI_LOCALNRANKS": "4", "SLURM_JOB_NODELIST": "alpha"}
+    assert rendezvous(World(0, 4, 0, "MPI"), hydra)[0] == "127.0.0.1", "in an allocation, but all of them here"
+    assert rendezvous(World(0, 8, 0, "MPI"), hydra)[0] == "alpha"
     one, other = (rendezvous(slurm, {"MASTER_ADDR": "a", "SLURM_JOB_ID": number})[1] for number in ("1", "2"))
     assert one != other, "two jobs of one machine must not meet"
+
+
+OTHER_STARTER = """
+import socket
+pair = socket.socketpair()
+socket.send_fds(socket.socket(fileno=0), [b"."], [pair[0].fileno()])
+"""
+
+
+@pytest.mark.skipif(not hasattr(socket, "SO_PEERCRED"), reason="sockets tell who is at the other end on Linux only")
+def test_two_jobs_of_mpich_on_one_machine_are_told_apart() -> None:
+    """Its hydra starts a job's processes from one of its own, which has a socket to each."""
+    job, world = {"MPI_LOCALNRANKS": "2"}, World(0, 2, 0, "MPI")
+    with ExitStack() as stack:
+        first, second, here, there = (stack.enter_context(each) for _ in "ab" for each in socket.socketpair())
+        places = [{**job, "PMI_FD": str(each.fileno())} for each in (first, second)]
+        assert [distributed._starter(each) for each in places] == [str(os.getpid())] * 2
+        assert first.fileno() >= 0 and first.send(b".") == 1, "MPI may still use it"
+        address, port = distributed._rendezvous(world, places[0])
+        assert (address, port) == distributed._rendezvous(world, places[1]) and address == "127.0.0.1" and port != 29500
+        subprocess.run([sys.executable, "-S", "-c", OTHER_STARTER], stdin=there, check=True)
+        other = stack.enter_context(socket.socket(fileno=socket.recv_fds(here, 1, 1)[1][0]))
+        assert distributed._starter({"PMI_FD": str(other.fileno())}) not in ("", str(os.getpid()))
+
+
+@pytest.mark.parametrize("descriptor", ["", "none", "-1", "999999"])
+def test_a_starter_that_cannot_be_told_is_none(descriptor: str) -> None:
+    assert distributed._starter({"PMI_FD": descriptor}) == ""
+    assert distributed._rendezvous(World(0, 2, 0, "MPI"), {"MPI_LOCALNRANKS": "2"}) == ("127.0.0.1", 29500)
 
 
 class _Mpi:
@@ -102,8 +135,8 @@ class _Mpi:
     def __init__(self, rank: int, size: int) -> None:
         self.Get_rank, self.Get_size = lambda: rank, lambda: size
 
-    def bcast(self, address: str | None) -> str:
-        return address or "10.0.0.7"
+    def bcast(self, place: tuple[str, int] | None) -> tuple[str, int]:
+        return place or ("10.0.0.7", 4711)
 
 
 def test_mpi_tells_the_address_where_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +145,8 @@ def test_mpi_tells_the_address_where_it_can(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(ConfigError, match=r"set MASTER_ADDR to the first one's address, or pip install '\.\[mpi\]'"):
         distributed._rendezvous(world, two_nodes)
     monkeypatch.setitem(sys.modules, "mpi4py", SimpleNamespace(MPI=SimpleNamespace(COMM_WORLD=_Mpi(1, 4))))
-    assert distributed._rendezvous(world, two_nodes)[0] == "10.0.0.7"
+    assert distributed._rendezvous(world, two_nodes) == ("10.0.0.7", 4711)
+    assert distributed._rendezvous(world, {**two_nodes, "MASTER_PORT": "7"}) == ("10.0.0.7", 7)
     monkeypatch.setitem(sys.modules, "mpi4py", SimpleNamespace(MPI=SimpleNamespace(COMM_WORLD=_Mpi(0, 1))))
     with pytest.raises(ConfigError, match="announces process 1 of 4, but mpi4py is number 0 of 1"):
         distributed._rendezvous(world, two_nodes)
