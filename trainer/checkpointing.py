@@ -8,8 +8,8 @@ import os
 import random
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,11 @@ import torch.distributed.checkpoint as dcp
 from torch import Tensor
 from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
 
+from trainer.digesting import Description, DigestingFileSystem
 from trainer.distributed import ALONE, World, barrier, gather, gather_everywhere
 from xdecoder import checkpoint
 from xdecoder.config import ConfigError
-from xdecoder.files import atomic, make_folder, read_json, sweep, sync_folder, write_json
+from xdecoder.files import atomic, forget, make_folder, read_json, sweep, sync_folder, write_json
 from xdecoder.integrity import check_zip, sha256
 
 FORMAT = "xdecoder-training/1"
@@ -33,30 +34,38 @@ WHOLE = frozenset({"model", "optimizer"})
 PLAIN = "plain.pt"  # what a folder of shards holds beside tensors
 MANIFEST = "manifest.json"  # sizes and digests of a folder's shards
 DAMAGED = "damaged"  # where states go that cannot be read
+DIFFERS = "it reads differently than it was written; is the disk failing?"
+Rest = Callable[[], None]
+"""What is left of saving a state once it is written: to wait for the disk, read it back, give it its name and drop older ones.
+It may happen beside the training (`trainer.saving`)."""
 logger = logging.getLogger(__name__)
 
 
-def save(state: dict[str, Any], folder: Path, step: int, keep_last: int) -> Path:
-    """Write `state` as the step's file, atomically, read it back, then drop all but the `keep_last` newest.
+def save(state: dict[str, Any], folder: Path, step: int, keep_last: int) -> Rest:
+    """Write `state` beside the step's file. The rest lets it take its name, then drops all but the `keep_last` newest.
 
     Args:
-        state: tensors and plain values only, so that reading it back runs no code.
+        state: tensors and plain values only, so that reading it back runs no code. They may change before the rest.
 
     Raises:
-        OSError: naming the file, if it cannot be written; older states stay.
+        OSError: naming the file, if it cannot be written; older states stay. The rest may raise it, too.
     """
-    path = folder / f"step_{step:08}.pt"
-    _write(state, path)
-    _drop_all_but(keep_last, folder)
-    return path
+    take_name = _write(state, folder / f"step_{step:08}.pt")
+
+    def rest() -> None:
+        take_name()
+        _drop_all_but(keep_last, folder)
+
+    return rest
 
 
 def save_shards(
     tensors: dict[str, Tensor], plain: dict[str, Any], folder: Path, step: int, keep_last: int, world: World
-) -> Path:
-    """Write the step's state as a folder that takes its name when it is complete: a file of tensors from each process.
+) -> Rest:
+    """`save`, of a folder that takes its name when it is complete: a file of tensors from each process.
 
-    They are written by torch.distributed.checkpoint, in the format of safetensors, so that reading them runs no code.
+    They are written by torch.distributed.checkpoint, in the format of safetensors, so that reading them runs no code. The
+    main process's rest reads all of them back; the others have none.
 
     Args:
         tensors: sharded ones and whole ones, of any shape; all processes must give the same names. If the step's folder is
@@ -64,55 +73,81 @@ def save_shards(
         plain: what is not sharded, from the main process: tensors and plain values.
 
     Raises:
-        OSError: naming the folder, if it cannot be written; older states stay.
+        OSError: naming the folder, if it cannot be written; older states stay. The rest may raise it, too.
     """
     path = folder / f"step_{step:08}"
     if gather_everywhere(path.exists(), world)[0]:
-        if world.is_main:
-            _write(plain, path / PLAIN)
-        barrier(world)
-        return path
+        return _write(plain, path / PLAIN) if world.is_main else nothing
     draft = folder / f".{path.name}.part"
     if world.is_main:
         shutil.rmtree(draft, ignore_errors=True)
         make_folder(draft)
     barrier(world)
+    writer = HuggingFaceStorageWriter(str(draft), save_distributed=True)
+    writer.fs = files = DigestingFileSystem()
+    writer.sync_files = False  # the main process waits for the disk, in the rest
     try:
-        dcp.save(dict(tensors), storage_writer=HuggingFaceStorageWriter(str(draft), save_distributed=True))
+        dcp.save(dict(tensors), storage_writer=writer)
     except dcp.CheckpointException as error:
         reason = next((str(each[0] if isinstance(each, tuple) else each) for each in error.failures.values()), "unknown")
-        raise OSError(errno.EIO, f"{path} could not be written ({reason}); older states stay") from error
-    shares = gather(_described(_shards(draft)[world.rank :: world.size]), world)
-    if world.is_main:
-        _write(plain, draft / PLAIN)
-        write_json(draft / MANIFEST, {name: found for share in shares for name, found in share.items()})
-        os.replace(draft, path)
+        raise _not_written(path, reason) from error
+    shares = gather(files.written, world)
+    if not world.is_main:
+        return nothing
+    manifest = {name: written for share in shares for name, written in share.items()}
+    take_name = _write(plain, draft / PLAIN)
+
+    def rest() -> None:
+        try:
+            take_name()
+            for shard in _shards(draft):
+                with open(shard, "rb") as file:
+                    os.fsync(file.fileno())
+                forget(shard)
+            if _described(_shards(draft)) != manifest:
+                raise OSError(errno.EIO, DIFFERS)
+            write_json(draft / MANIFEST, manifest)
+            os.replace(draft, path)
+        except OSError as error:
+            raise _not_written(path, error.strerror or str(error)) from error
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
         sync_folder(folder)
         _drop_all_but(keep_last, folder)
-    barrier(world)
-    return path
+
+    return rest
 
 
-def _write(state: dict[str, Any], path: Path) -> None:
+def nothing() -> None:
+    """The rest where there is nothing left to do."""
+
+
+def _write(state: dict[str, Any], path: Path) -> Rest:
+    """Write a file; the rest of it reads it back and gives it its name."""
+    with ExitStack() as stack:
+        file = stack.enter_context(atomic(path, check=_check_as_read_back))
+        torch.save({"format": FORMAT, **state}, file)
+        return stack.pop_all().close
+
+
+def _check_as_read_back(draft: Path) -> None:
     try:
-        with atomic(path, check=check_zip) as file:
-            torch.save({"format": FORMAT, **state}, file)
+        check_zip(draft)  # with the checksums that torch made of what it had in memory
     except ValueError:
-        raise OSError(errno.EIO, f"{path} was written, but reads differently; is the disk failing? Older states stay") from None
+        raise OSError(errno.EIO, DIFFERS) from None
+
+
+def _not_written(path: Path, reason: str) -> OSError:
+    return OSError(errno.EIO, f"{path} could not be written ({reason}); nothing was changed")
 
 
 def _shards(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.name not in (PLAIN, MANIFEST))
 
 
-def _described(shards: list[Path]) -> dict[str, dict[str, Any]]:
-    """Of each file its size and digest, as read back; then it is on the disk."""
-    found = {}
-    for path in shards:
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())
-        found[path.name] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
-    return found
+def _described(shards: list[Path]) -> dict[str, Description]:
+    """Of each file its size and digest, as read back."""
+    return {path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in shards}
 
 
 def load_shards(tensors: dict[str, Tensor], path: Path) -> None:

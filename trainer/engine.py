@@ -24,6 +24,7 @@ from torch.optim import Optimizer
 from torch.utils.checkpoint import checkpoint
 
 from trainer import checkpointing
+from trainer.checkpointing import Rest, nothing
 from trainer.distributed import World
 from xdecoder.checkpoint import fill
 from xdecoder.network import Network, RepeatedLayer
@@ -74,18 +75,21 @@ class Engine:
 
     def save(
         self, plain: dict[str, Any], model: nn.Module, optimizer: Optimizer, folder: Path, step: int, keep_last: int
-    ) -> None:
-        """Write the step's training state: `plain` (the main process's) and what model and optimizer hold."""
-        if self.world.is_main:
-            self.write(plain, model, optimizer, folder, step, keep_last)
+    ) -> Rest:
+        """Write the step's training state: `plain` (the main process's) and what model and optimizer hold.
+
+        Returns:
+            What is left of it (`trainer.checkpointing.Rest`).
+        """
+        return self.write(plain, model, optimizer, folder, step, keep_last) if self.world.is_main else nothing
 
     def write(
         self, plain: dict[str, Any], model: nn.Module, optimizer: Optimizer, folder: Path, step: int, keep_last: int
-    ) -> None:
+    ) -> Rest:
         """`save` by this process on its own, where the network is `whole_everywhere`."""
         assert self.whole_everywhere
         state = {**plain, "model": model.state_dict(), "optimizer": optimizer.state_dict()}
-        checkpointing.save(state, folder, step, keep_last)
+        return checkpointing.save(state, folder, step, keep_last)
 
     def load(self, path: Path, state: dict[str, Any], model: nn.Module, optimizer: Optimizer) -> None:
         """Take up the state that `checkpointing.latest` found; raises ValueError for another network's or engine's."""
@@ -132,9 +136,9 @@ class ShardedEngine(Engine):
 
     def save(
         self, plain: dict[str, Any], model: nn.Module, optimizer: Optimizer, folder: Path, step: int, keep_last: int
-    ) -> None:
+    ) -> Rest:
         tensors = _named_tensors(model, get_optimizer_state_dict(model, optimizer))
-        checkpointing.save_shards(tensors, plain, folder, step, keep_last, self.world)
+        return checkpointing.save_shards(tensors, plain, folder, step, keep_last, self.world)
 
     def load(self, path: Path, state: dict[str, Any], model: nn.Module, optimizer: Optimizer) -> None:
         if "model" in state:

@@ -33,6 +33,7 @@ from trainer.meter import Meter, NonFiniteError, Part, summary
 from trainer.mlflow import MlflowConfig
 from trainer.optim import MultiStep, Schedule, build_optimizer, build_schedule
 from trainer.precision import PrecisionName, resolve
+from trainer.saving import Saving
 from trainer.wandb import WandbConfig
 from xdecoder import checkpoint
 from xdecoder.config import Config, ConfigError
@@ -211,7 +212,8 @@ class Trainer:
         self.waited = 0  # evaluations since there was a better one
         self.callbacks: list[Callback] = [build_callback(name) for name in config.callbacks]
         self._at_rest = threading.Lock()  # nobody is changing weights or writing a state
-        self._saved: tuple[int, float, int] | None = None  # step, best result and waited of the newest state on disk
+        self._saved: tuple[int, float, int] | None = None  # step, best result and waited of the newest state that was written
+        self._saving = Saving()
         self._meter = Meter(device, watch_gradient=not self.scaler.is_enabled())
         self._resume()
 
@@ -238,6 +240,7 @@ class Trainer:
             stop_on_signals() as stop,
             Progress(self.config.steps, "training step", self.step, self.world.is_main) as progress,
             log or nullcontext(),
+            self._saving,
             saving_when_lost(self._save_alone),
         ):
             streams = [stream.open(self.consumed) for stream in self.streams]
@@ -253,6 +256,7 @@ class Trainer:
                 if self._must_stop(stop.asked):
                     self.save()
                     break
+            self._saving.finish()
             for callback in self.callbacks:
                 callback.ended(self)
         return self.done
@@ -268,14 +272,19 @@ class Trainer:
         return merged(self.engine.weights(self.model))
 
     def save(self) -> None:
-        """Write the training state, with every process's random generators and unfinished log line. All processes must call."""
+        """Write the training state, with every process's random generators and unfinished log line. All processes must call.
+
+        Training may go on then; that the state is read back and takes its name happens beside it.
+        """
         if self._saved == (self.step, self.best, self.waited):
             return
         self._check()
         own = {"random": checkpointing.random_state(self.device), "meter": self._meter.state_dict()}
         plain = self._plain(distributed.gather(own, self.world))
         with self._at_rest:
-            self.engine.save(plain, self.model, self.optimizer, self.checkpoints, self.step, self.config.keep_last)
+            self._saving.settle()
+            rest = self.engine.save(plain, self.model, self.optimizer, self.checkpoints, self.step, self.config.keep_last)
+            self._saving.begin(rest)
             self._saved = (self.step, self.best, self.waited)
 
     def _plain(self, processes: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
@@ -297,14 +306,18 @@ class Trainer:
         Of the others' random generators nothing is known then. May run beside a main thread that waits for the lost process.
         """
         there = "the same command goes on from the last saved state"
+        self._saving.settle()
         if self.world.rank != int(lost == 0) or not self.engine.whole_everywhere or not self._at_rest.acquire(timeout=60):
             return f"; {there}"
         owned = nullcontext() if self.world.is_main else locked(self.run_folder, ALONE)
         try:
             with owned:
-                if self._saved is None or self._saved[0] != self.step:
+                if self.step not in map(checkpointing.step_of, checkpointing.states(self.checkpoints)):
                     plain = self._plain([None] * self.world.size)
-                    self.engine.write(plain, self.model, self.optimizer, self.checkpoints, self.step, self.config.keep_last)
+                    rest = self.engine.write(
+                        plain, self.model, self.optimizer, self.checkpoints, self.step, self.config.keep_last
+                    )
+                    rest()
         except (OSError, ValueError) as error:
             return f"; step {self.step} could not be saved ({error}), {there}"
         finally:
@@ -398,6 +411,7 @@ class Trainer:
 
     def _after_step(self, log: RunLog | None, progress: Progress) -> None:
         config, done = self.config, self.step == self.config.steps
+        self._saving.settle(wait=False)
         if done or self.step % config.log_every == 0:
             self._check()
             figures = self._meter.flush(self.world)

@@ -8,7 +8,6 @@ import os
 import reprlib
 import stat
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -69,7 +68,7 @@ def atomic(path: str | Path, mode: str = "wb", check: Callable[[Path], None] | N
     """Open a file for writing that takes its name only when the block ends well and all of it is on the disk.
 
     Args:
-        check: looks at what was written while it goes to the disk, and raises if it may not take the name.
+        check: reads what was written, back from the disk, and raises if it may not take the name.
 
     Raises:
         OSError: naming `path`, for example when the disk is full; what stood there before is untouched.
@@ -82,13 +81,10 @@ def atomic(path: str | Path, mode: str = "wb", check: Callable[[Path], None] | N
             _try_to_lock(file)
             yield file
             file.flush()
-            if check is None:
-                os.fsync(file.fileno())
-            else:
-                with ThreadPoolExecutor(1) as beside:
-                    on_disk = beside.submit(os.fsync, file.fileno())
-                    check(draft)
-                    on_disk.result()
+            os.fsync(file.fileno())
+            if check is not None:
+                forget(draft)
+                check(draft)
         os.replace(draft, path)
         sync_folder(path.parent)
     except (OSError, RuntimeError) as error:
@@ -99,6 +95,13 @@ def atomic(path: str | Path, mode: str = "wb", check: Callable[[Path], None] | N
         raise OSError(cause.errno, f"{path} could not be written ({cause.strerror or cause}); nothing was changed") from error
     finally:
         draft.unlink(missing_ok=True)
+
+
+def forget(path: Path) -> None:
+    """Let the system drop what it holds in memory of a file that is on the disk: who reads it next reads the disk."""
+    if hasattr(os, "posix_fadvise"):
+        with suppress(OSError), open(path, "rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def make_folder(path: Path) -> None:

@@ -188,6 +188,7 @@ def outcomes(folder: Path, engine: str, world: World, kind: str = "stand-in") ->
     """For each damage to the newest state, and to all of them, what was wrong with how the run dealt with it."""
     whole = train(folder / "whole", world, engine, kind)
     train(folder / "begun", world, engine, kind, until=STEPS - 2)
+    barrier(world)  # only the main process waits for the last state
     saved = [checkpointing.step_of(path) for path in checkpointing.states(folder / "begun" / "checkpoints")]
     assert len(saved) > 1
     wrong = {}

@@ -115,9 +115,9 @@ def test_the_newest_complete_state_outlasts_a_power_cut_at_any_moment(
             if sharded:
                 plain = {key: value for key, value in state(step).items() if key not in checkpointing.WHOLE}
                 tensors = {"model.a": torch.full((99,), float(step))}
-                checkpointing.save_shards(tensors, plain, root / "checkpoints", step, 2, ALONE)
+                checkpointing.save_shards(tensors, plain, root / "checkpoints", step, 2, ALONE)()
             else:
-                checkpointing.save(state(step), root / "checkpoints", step, 2)
+                checkpointing.save(state(step), root / "checkpoints", step, 2)()
             finished = step
 
     def check(left: Path) -> None:
