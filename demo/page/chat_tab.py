@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Callable
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,9 @@ def turn(conversation: Conversation, text: str, upload: str | None) -> Shown:
 
 
 def spoken(conversation: Conversation) -> list[dict[str, str]]:
-    """What person and language model said, without the tools' part."""
+    """What person and language model said, without the tools' part; gradio reads markup even where it renders no Markdown."""
     return [
-        {"role": message["role"], "content": message["content"]}
+        {"role": message["role"], "content": escape(message["content"], quote=False)}
         for message in conversation.messages
         if message["role"] in ("user", "assistant") and message["content"]
     ]
@@ -65,7 +66,15 @@ def add(begin: Callable[[], Conversation]) -> None:
     state = gr.State(None, time_to_live=KEPT_SECONDS)
     with gr.Row(elem_classes="columns"):
         with gr.Column(scale=5, min_width=300):
-            talk = gr.Chatbot(label="Conversation", height=420, render_markdown=False, sanitize_html=True, elem_id="talk")
+            talk = gr.Chatbot(
+                label="Conversation",
+                height=420,
+                render_markdown=False,
+                sanitize_html=True,
+                buttons=["copy_all"],
+                placeholder="Hand over a picture, and ask.",
+                elem_id="talk",
+            )
             text = gr.Textbox(label="What do you want to know, or to change?", max_length=MOST_LETTERS, elem_id="said")
             button = gr.Button("Say", variant="primary", elem_id="say")
         with gr.Column(scale=4, min_width=300):
@@ -77,7 +86,15 @@ def add(begin: Callable[[], Conversation]) -> None:
                 height=200,
                 elem_id="chat-picture",
             )
-            drawings = gr.Gallery(label="What the tools drew", height=300, format="jpeg", elem_id="drawn")
+            drawings = gr.Gallery(  # seen from the first drawing on; the last ones stay until there are others
+                label="What the tools drew",
+                height=300,
+                columns=1,
+                object_fit="contain",
+                format="jpeg",
+                visible=False,
+                elem_id="drawn",
+            )
 
     async def say(words: Any, upload: Any, conversation: Conversation | None) -> list[Any]:
         async def work() -> list[Any]:
@@ -86,10 +103,15 @@ def add(begin: Callable[[], Conversation]) -> None:
             path = None if upload is None else str(uploaded(upload))
             talking = conversation or begin()
             shown, images = await asyncio.to_thread(turn, talking, words, path)
-            return [shown, images, None, "", talking]
+            return [shown, gr.update(value=images, visible=True) if images else gr.skip(), None, "", talking]
 
         found: list[Any] = await kindly(work())
         return found
 
+    def forget() -> list[Any]:
+        """The button with the bin has emptied what is shown; the language model is to forget it too."""
+        return [gr.update(value=[], visible=False), None]
+
+    talk.clear(forget, None, [drawings, state], api_visibility="private")
     outputs = [talk, drawings, picture, text, state]
     gr.on([button.click, text.submit], say, [text, picture, state], outputs, preprocess=False, api_visibility="private")

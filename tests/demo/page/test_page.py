@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.demo.scripted import Script, call
 from tests.painted import PaintedPredictor, painted_scene
 from tests.tiny import tiny_model, tiny_seem
 from xdecoder.inference.predictor import Predictor
@@ -30,7 +31,8 @@ import httpx  # gradio brings it
 from gradio_client.exceptions import AppError
 
 from demo import web
-from demo.page import layout, service
+from demo.conversation import LanguageModel
+from demo.page import chat_tab, layout, service
 from demo.page.interactive_tab import EXPORTS
 from demo.page.uploads import FORGED
 
@@ -81,8 +83,19 @@ def networks() -> dict[str, Watched]:
 
 
 @pytest.fixture(scope="module")
-def address(networks: dict[str, Watched], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    page = layout.build(networks, tmp_path_factory.mktemp("examples"))
+def script() -> Iterator[Script]:
+    """What the language model of the page's conversations says: a test gives it its answers."""
+    with Script([]) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def address(networks: dict[str, Watched], script: Script, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    looks = cast(Predictor, PaintedPredictor())
+    talk = chat_tab.opener(looks, LanguageModel(script.address, "scripted"), tmp_path_factory.mktemp("talks"))
+    page = layout.build(networks, tmp_path_factory.mktemp("examples"), talk)
     with pytest.MonkeyPatch.context() as elsewhere:
         elsewhere.chdir(tmp_path_factory.mktemp("elsewhere"))  # gradio hands out files of the folder where it was started
         yield service.serve(page, "127.0.0.1", None, block=False)
@@ -95,6 +108,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     for name in ("photo.png", "other.png"):
         Image.fromarray(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)).save(folder / name)
+    painted_scene().save(folder / "scene.png")
     (folder / "text.jpg").write_text("not a picture")
     Image.new("RGB", (10_000, 6_000), "teal").save(folder / "large.jpg")
     return folder
@@ -321,6 +335,40 @@ def test_objects_are_marked(browser: Any, address: str, files: Path, networks: d
         page.locator("#board .stage").scroll_into_view_if_needed()
         page.get_by_role("button", name="Begin again").click()
         headline(page, "^Click on what you mean", "#board")
+
+
+def test_a_conversation(browser: Any, address: str, files: Path, script: Script) -> None:
+    script.answers += [
+        call("refer", {"image": "img_1", "phrases": ["the red square"]}),
+        {"content": "It is on the <b>left</b>."},
+        {"content": "Nothing else."},
+        500,
+        {"content": "Hello."},
+    ]
+    with visitor(browser, address) as page:
+        page.get_by_role("tab", name="Conversation").click()
+        said = page.locator("#talk [data-testid=user], #talk [data-testid=bot]")
+
+        def say(words: str, lines: int) -> list[str]:
+            page.locator("#said textarea").fill(words)
+            page.click("#say")
+            said.nth(lines - 1).wait_for()
+            return [text.strip() for text in said.all_inner_texts()]
+
+        choose(page, files / "scene.png", "#chat-picture")
+        assert say("where is <i>red</i>?", 2) == ["(picture img_1) where is <i>red</i>?", "It is on the <b>left</b>."]
+        assert "img_1: upload" in script.asked[0]["messages"][0]["content"], "the language model is told of the picture"
+        page.locator("#drawn").get_by_text("refer").wait_for()
+        assert page.locator("#drawn img").count() >= 1
+        assert page.locator("#chat-picture img").count() == 0 and page.locator("#said textarea").input_value() == ""
+        assert say("and what else?", 4)[2:] == ["and what else?", "Nothing else."], "the picture was handed over once"
+        assert page.locator("#drawn img").count() >= 1, "drawings stay until there are others"
+        assert say("and now?", 6)[-1].startswith("the language model's server refused with 500")
+        assert serious(page) == []
+        page.locator("#talk").get_by_label("Clear").click()
+        page.locator("#drawn").wait_for(state="hidden")
+        assert say("good day", 2) == ["good day", "Hello."]
+        assert [each["content"] for each in script.asked[-1]["messages"][1:]] == ["good day"], "nothing is left of it"
 
 
 def test_visitors_ask_at_once_get_their_own_answers_one_after_the_other(
