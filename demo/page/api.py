@@ -46,9 +46,11 @@ def add(desk: Desk) -> None:
         """Each thing of some classes; names are separated by commas."""
         return await ask("instances", picture, network, request, things=things, score=threshold)
 
-    async def refer(picture: FileData, phrases: str, request: gr.Request, network: str = "") -> Json:
-        """What each phrase means, one a line."""
-        return await ask("refer", picture, network, request, phrases=phrases)
+    async def refer(
+        picture: FileData, phrases: str, request: gr.Request, threshold: float | None = None, network: str = ""
+    ) -> Json:
+        """What each phrase means, one a line. Threshold: least similarity, -1 to 1; none: the network's own."""
+        return await ask("refer", picture, network, request, phrases=phrases, cosine=threshold)
 
     async def caption(picture: FileData, request: gr.Request, network: str = "") -> Json:
         """A sentence about the picture."""

@@ -20,9 +20,9 @@ from demo.page.tasks import MAX_LENGTH, MAX_LETTERS, MAX_TEXTS, TASKS, Texts
 from demo.page.uploads import FORGED, uploaded, waiting
 from xdecoder.inference.predictor import Predictor
 
-FIELDS = ("things", "stuff", "classes", "phrases", "sentences", "question", "threshold", "score")
-NUMBERS = ("threshold", "score")
-"""Those of them that are no texts."""
+FIELDS = ("things", "stuff", "classes", "phrases", "sentences", "question", "threshold", "score", "cosine")
+LEAST = {"threshold": 0.0, "score": 0.0, "cosine": -1.0}
+"""Of those that are numbers, up to 1."""
 OF_SCENES = Texts(
     things=", ".join(SHAPES),
     stuff=", ".join(STUFF),
@@ -47,9 +47,10 @@ def offered(network: Predictor) -> list[tuple[str, str]]:
 
 
 def words_for(network: Predictor) -> Texts:
-    """What stands in the fields at first: words that the network may know, and its own threshold."""
-    words = OF_SCENES if network.limits else OF_PHOTOGRAPHS
-    return replace(words, threshold=network.tasks.segmentation.postprocessing.object_threshold)
+    """What stands in the fields at first: words that the network may know, and its own thresholds."""
+    words, asked = OF_SCENES if network.limits else OF_PHOTOGRAPHS, network.tasks
+    cosine = -1.0 if asked.referring.threshold is None else asked.referring.threshold
+    return replace(words, threshold=asked.segmentation.postprocessing.object_threshold, cosine=cosine)
 
 
 def texts_of(given: Sequence[Any]) -> Texts:
@@ -62,8 +63,11 @@ def texts_of(given: Sequence[Any]) -> Texts:
 def checked(given: Mapping[str, Any]) -> Texts:
     """What a visitor, or a program, has sent for some of the fields."""
     for field, value in given.items():
-        number = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
-        if not (number if field in NUMBERS else isinstance(value, str)):
+        if field not in LEAST:
+            right = isinstance(value, str)
+        else:
+            right = isinstance(value, (int, float)) and not isinstance(value, bool) and LEAST[field] <= value <= 1
+        if not right:
             raise ValueError(FORGED)
     return Texts(**given)
 
@@ -158,6 +162,14 @@ def _fields(words: Texts) -> dict[str, Any]:
         "question": gr.Textbox(words.question, label="Question", max_length=MAX_LENGTH),
         "threshold": gr.Slider(0, 1, words.threshold, step=0.05, label="Threshold", info="least score of a segment"),
         "score": gr.Slider(0, 1, words.score, step=0.05, label="Threshold", info="least score of a thing"),
+        "cosine": gr.Slider(
+            -1,
+            1,
+            words.cosine,
+            step=0.001,
+            label="Threshold",
+            info="least similarity of a phrase and its region; -1 finds each",
+        ),
     }
     for field, component in fields.items():
         component.elem_id = field

@@ -36,6 +36,7 @@ class Texts:
     question: str = ""
     threshold: float | None = None  # of segments; None = as the network was measured
     score: float = LEAST_SCORE  # of instances
+    cosine: float | None = None  # of a phrase and its region; None = what was fitted to the network
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def _instances(image: ImageLike, texts: Texts) -> Asked:
 
 def _refer(image: ImageLike, texts: Texts) -> Asked:
     """What each phrase means."""
-    return Asked("refer", questions.ReferQuestion(phrases=lines_in(texts.phrases, "phrase")), image)
+    return Asked("refer", questions.ReferQuestion(phrases=lines_in(texts.phrases, "phrase"), threshold=texts.cosine), image)
 
 
 def _caption(image: ImageLike, texts: Texts) -> Asked:
@@ -101,7 +102,7 @@ def _caption_region(image: ImageLike, texts: Texts) -> Callable[[Predictor], tup
 
     def ask(network: Predictor) -> tuple[Regions, str]:
         picture: Picture = network.encode(image)
-        found = picture.refer([phrase])
+        found = picture.refer([phrase], texts.cosine)
         return found, picture.caption(region=found.masks[0]) if found.masks[0].any() else ""
 
     return ask
@@ -151,9 +152,11 @@ TASKS: dict[str, Task] = {
     "panoptic": Task("Panoptic", ("things", "stuff", "threshold"), segmentation.DESCRIPTOR, _panoptic, _regions),
     "semantic": Task("Semantic", ("classes",), segmentation.DESCRIPTOR, _semantic, _regions),
     "instances": Task("Instances", ("things", "score"), segmentation.DESCRIPTOR, _instances, _regions),
-    "refer": Task("Referring", ("phrases",), referring.DESCRIPTOR, _refer, _regions),
+    "refer": Task("Referring", ("phrases", "cosine"), referring.DESCRIPTOR, _refer, _regions),
     "caption": Task("Caption", (), captioning.DESCRIPTOR, _caption, _sentence),
-    "caption_region": Task("Caption of a region", ("phrases",), captioning.DESCRIPTOR, _caption_region, _region_sentence),
+    "caption_region": Task(
+        "Caption of a region", ("phrases", "cosine"), captioning.DESCRIPTOR, _caption_region, _region_sentence
+    ),
     "match": Task("Match texts", ("sentences",), retrieval.DESCRIPTOR, _match, _matched),
     "answer": Task("Question", ("question",), vqa.DESCRIPTOR, _answer, _answered),
 }

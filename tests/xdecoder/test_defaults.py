@@ -9,7 +9,7 @@ from xdecoder.cli.parser import parser_of_all
 from xdecoder.inference import drawing
 from xdecoder.inference.picture import Picture
 from xdecoder.inference.predictor import Predictor
-from xdecoder.serving.questions import InstancesQuestion, PanopticQuestion
+from xdecoder.serving.questions import InstancesQuestion, PanopticQuestion, ReferQuestion
 from xdecoder.serving.tools import Tools
 
 
@@ -34,6 +34,13 @@ def test_panoptic() -> None:
     """The network's own threshold: as it was measured."""
     python = [default_of(f) for f in (Picture.panoptic, Predictor.panoptic, Tools.panoptic)]
     others = [PanopticQuestion(things=("a",)).threshold, Texts().threshold, said_by_nobody("panoptic", "--things", "a")]
+    assert {*python, *others} == {None}
+
+
+def test_refer() -> None:
+    """What was fitted to the network."""
+    python = [default_of(f) for f in (Picture.refer, Predictor.refer, Picture.refer_all, Tools.refer)]
+    others = [ReferQuestion(phrases=("a",)).threshold, Texts().cosine, said_by_nobody("refer", "--phrases", "a")]
     assert {*python, *others} == {None}
 
 

@@ -18,11 +18,11 @@ from demo.page.service import OwnWords
 from demo.page.tasks import Texts
 from demo.page.uploads import FORGED, uploaded
 
-GIVEN = ["star", "sky", "star", "the star", "a star", "what?", 0.4, 0.5]
+GIVEN = ["star", "sky", "star", "the star", "a star", "what?", 0.4, 0.5, -0.2]
 
 
 def test_the_fields_in_their_order() -> None:
-    assert texts_of(GIVEN) == Texts("star", "sky", "star", "the star", "a star", "what?", 0.4, 0.5)
+    assert texts_of(GIVEN) == Texts("star", "sky", "star", "the star", "a star", "what?", 0.4, 0.5, -0.2)
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,7 @@ def test_the_fields_in_their_order() -> None:
         [*GIVEN[:-1], "0.4"],
         [*GIVEN[:-1], float("nan")],
         [*GIVEN[:-1], 2],
+        [*GIVEN[:-2], -0.1, 0],
         [["a"], *GIVEN[1:]],
     ],
 )
