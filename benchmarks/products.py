@@ -9,7 +9,6 @@ each is read once a word. A way that is not taken is shown all the same: on anot
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable
 
 import measure
@@ -24,14 +23,13 @@ _MEMORY = 1 << 26  # bytes of weights that no cache holds
 
 
 def in_turn(repeats: int, *works: Callable[[], object]) -> list[float]:
-    """Median seconds of each; a process with one thread counts the time that it computed, whoever else did."""
-    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    """Median seconds of each, as `measure.clock` counts them."""
     taken: list[list[float]] = [[] for _ in works]
     for _ in range(repeats + 1):
         for work, times in zip(works, taken, strict=True):
-            start = clock()
+            start = measure.clock()
             work()
-            times.append(clock() - start)
+            times.append(measure.clock() - start)
     return [statistics.median(times[1:]) for times in taken]
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # torch takes seconds to import; `xdecoder --help` does witho
 
     from xdecoder.inference.picture import Picture
     from xdecoder.inference.predictor import Predictor
-    from xdecoder.inference.results import Drawable
+    from xdecoder.inference.results import Drawable, Regions, Several
 
 
 @dataclass(frozen=True)
@@ -195,8 +195,11 @@ def instances(model: Predictor, pictures: list[Picture], options: argparse.Names
 
 
 def refer(model: Predictor, pictures: list[Picture], options: argparse.Namespace) -> list[Answer]:
-    ask = model.refer_all if options.all else model.refer
-    found = ask(pictures, options.phrases, options.threshold)
+    found: Sequence[Several | Regions]
+    if options.all:
+        found = model.refer_all(pictures, options.phrases, options.threshold)
+    else:
+        found = model.refer(pictures, options.phrases, options.threshold, together=options.together or None)
     return [Answer(result.to_json(), result.draw, result, options.phrases) for result in found]
 
 

@@ -189,8 +189,10 @@ def _segmenting(commands: _Commands) -> None:
 def _finding(commands: _Commands) -> None:
     added = commands.about_images("refer", "find what phrases mean", asking.refer)
     added.add_argument("--phrases", nargs="+", metavar="TEXT", required=True, help="such as 'the cup on the left'")
-    added.add_argument(
-        "--all", action="store_true", help="find all that a phrase means, one by one, and not the likeliest alone"
+    how = added.add_mutually_exclusive_group()
+    how.add_argument("--all", action="store_true", help="find all that a phrase means, one by one, and not the likeliest alone")
+    how.add_argument(
+        "--together", action="store_true", help="read all phrases in one pass, in which they see each other: faster"
     )
     _threshold(added, None, SIMILARITY, least=-1.0)
 

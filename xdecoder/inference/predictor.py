@@ -140,12 +140,16 @@ class Predictor(Viewer):
         return self._each(image, lambda picture: picture.instances(names, threshold), segmentation.DESCRIPTOR)
 
     @overload
-    def refer(self, image: One, phrases: Sequence[str], threshold: float | None = None) -> Regions: ...
+    def refer(
+        self, image: One, phrases: Sequence[str], threshold: float | None = None, together: bool | None = None
+    ) -> Regions: ...
     @overload
-    def refer(self, image: Many, phrases: Sequence[str], threshold: float | None = None) -> list[Regions]: ...
-    def refer(self, image: Any, phrases: Sequence[str], threshold: float | None = None) -> Any:
+    def refer(
+        self, image: Many, phrases: Sequence[str], threshold: float | None = None, together: bool | None = None
+    ) -> list[Regions]: ...
+    def refer(self, image: Any, phrases: Sequence[str], threshold: float | None = None, together: bool | None = None) -> Any:
         """As `Picture.refer`, of an image or of each of a list."""
-        return self._each(image, lambda picture: picture.refer(phrases, threshold), referring.DESCRIPTOR)
+        return self._each(image, lambda picture: picture.refer(phrases, threshold, together), referring.DESCRIPTOR)
 
     @overload
     def refer_all(self, image: One, phrases: Sequence[str], threshold: float | None = None) -> Several: ...

@@ -138,6 +138,15 @@ def test_phrases_do_not_know_of_each_other(predictor: Predictor, photo: Path) ->
         assert torch.equal(alone.masks[0], together.masks[i])
 
 
+def test_phrases_see_each_other_where_that_is_asked_for(predictor: Predictor, photo: Path) -> None:
+    phrases = ["the red star", "a cube", "the big blue circle"]
+    together, alone = predictor.refer(photo, phrases, together=True), predictor.refer(photo, phrases)
+    assert not torch.allclose(together.scores, alone.scores, rtol=0, atol=1e-4)
+    so_measured = Predictor(predictor.model, tasks=TasksConfig(referring=ReferringConfig(together=True)))
+    assert torch.equal(so_measured.refer(photo, phrases).scores, together.scores)
+    assert torch.equal(so_measured.refer(photo, phrases, together=False).scores, alone.scores)
+
+
 def test_a_list_gets_a_list(predictor: Predictor, encoded: list[int]) -> None:
     pictures = [noise(40, 60, seed) for seed in range(3)] + [noise(60, 40), noise(90, 90)]
     together = predictor.segment(pictures, ["star", "cube"])
