@@ -9,7 +9,7 @@ from contextlib import suppress
 from io import TextIOWrapper
 
 from xdecoder import memory, rooms
-from xdecoder.cli.parser import meant, parser_of_all
+from xdecoder.cli.parser import parser_of_all
 from xdecoder.cli.terminal import EXIT_ERROR, complain
 
 EXIT_INTERRUPTED = 130
@@ -43,7 +43,7 @@ def _main(given: list[str]) -> int:
         return EXIT_ERROR
     options, unknown = parser.parse_known_args(given)
     if unknown:
-        parser.error(f"unknown option {unknown[0]}{meant(unknown[0], options)}")
+        parser.error(f"unknown option {unknown[0]}")
     try:
         status: int = options.run(options)
     except KeyboardInterrupt:

@@ -58,14 +58,6 @@ line can stand in a file, one entry a line: --classes @classes.txt
 """
 
 
-def meant(option: str, options: argparse.Namespace) -> str:
-    """Which option of the command somebody may have meant by one that it has not."""
-    own = [f"--{name.replace('_', '-')}" for name in vars(options)]
-    alike = [other for other in ("--things", "--classes", "--phrases") if other in own]
-    close = alike[:1] if option in NAMING else difflib.get_close_matches(option, own, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
-
-
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One sentence, and where to read on; argparse would print the whole usage."""
@@ -79,7 +71,24 @@ class _Command(_Parser):
             lines = [line for text in args or () for line in (read_lines(text[1:]) if text.startswith("@") else (text,))]
         except ValueError as error:
             self.exit(EXIT_ERROR, f"error: {error}\n")
-        return super().parse_known_args(lines, namespace)
+        found, left = super().parse_known_args(lines, namespace)
+        if isinstance(getattr(found, "images", None), list) and not any(word.startswith("-") for word in left):
+            found.images += left  # pictures that stand behind an option
+        elif left:
+            self.error(self._unexpected(left[0]))
+        return found, []
+
+    def _unexpected(self, word: str) -> str:
+        """What is wrong with a word that the command has no use for, and what somebody may have meant by it."""
+        if not word.startswith("-"):
+            return f"{word!r} is one word too many; put what belongs together in quotes"
+        option = word.partition("=")[0]
+        if any(action.dest == option.strip("-").replace("-", "_") for action in self._get_positional_actions()):
+            return f"unknown option {option}; what it would say is written without it"
+        own = [name for action in self._get_optional_actions() for name in action.option_strings]
+        alike = [name for name in ("--things", "--classes", "--phrases") if name in own]
+        close = alike[:1] if option in NAMING else difflib.get_close_matches(option, own, n=1)
+        return f"unknown option {option}{f'; did you mean {close[0]}?' if close else ''}"
 
 
 def parser_of_all() -> argparse.ArgumentParser:

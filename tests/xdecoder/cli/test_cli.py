@@ -186,6 +186,11 @@ def test_faults_are_told_in_one_sentence(photos: Path, network: str, tmp_path: P
     assert "would both be answered in a.png.json; name their common folder" in refused(twice, capsys)
     meant = ["panoptic", str(photos / "a.png"), "--classes", "cat", *with_network]
     assert "unknown option --classes; did you mean --things?" in refused(meant, capsys)
+    searched = ["search", "photos.index", "a cat", *with_network]
+    assert "unknown option --text; what it would say is written without it; see xdecoder search" in refused(
+        [*searched, "--text", "x"], capsys
+    )
+    assert "'dog' is one word too many; put what belongs together in quotes" in refused([*searched, "dog"], capsys)
     assert "no picture is named" in refused(["panoptic", "--things", "cat", "sofa", *with_network], capsys)
     assert "an exported network ends in .onnx or .pt2" in refused(["export", "--out", "model.bin", *with_network], capsys)
 
