@@ -12,8 +12,11 @@ from pathlib import Path
 from xdecoder import rooms, weights
 from xdecoder.cli import completion
 from xdecoder.cli.network import load
-from xdecoder.cli.terminal import show
-from xdecoder.files import write_json
+from xdecoder.cli.terminal import EXIT_ERROR, complain, show
+from xdecoder.files import read_json, write_json
+
+FAULTS = "faults.json"  # where an index names the pictures that could not be read
+MOST_NAMED = 5  # of these, on the terminal
 
 
 def track(options: argparse.Namespace) -> int:
@@ -86,7 +89,12 @@ def make_index(options: argparse.Namespace) -> int:
     regions = None if options.no_regions else index.WORTH
     count = index.build(load(options), options.folder, options.out, regions, tell)
     print(f"{options.out}: {count} pictures encoded")
-    return 0
+    faults = list(read_json(options.out / FAULTS).values())
+    for sentence in faults[:MOST_NAMED]:
+        complain(ValueError(sentence))
+    if len(faults) > MOST_NAMED:
+        complain(ValueError(f"{options.out / FAULTS} names {len(faults)} pictures that could not be read"))
+    return EXIT_ERROR if faults else 0
 
 
 def search(options: argparse.Namespace) -> int:

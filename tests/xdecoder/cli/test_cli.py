@@ -195,6 +195,16 @@ def test_faults_are_told_in_one_sentence(photos: Path, network: str, tmp_path: P
     assert "an exported network ends in .onnx or .pt2" in refused(["export", "--out", "model.bin", *with_network], capsys)
 
 
+def test_an_index_names_what_it_could_not_read(photos: Path, network: str, tmp_path: Path, capsys: Any) -> None:
+    (photos / "broken.jpg").write_bytes(b"no picture")
+    line = ["index", str(photos), "--out", str(tmp_path / "index"), "--no-regions", "--checkpoint", network]
+    assert cli.main(line) == 2
+    said = capsys.readouterr()
+    assert "pictures encoded" in said.out and said.err.count("broken.jpg: the picture is damaged") == 1
+    (photos / "broken.jpg").unlink()
+    assert cli.main(line) == 0
+
+
 def test_a_picture_behind_a_list_of_names_is_a_picture(photos: Path, network: str, capsys: Any) -> None:
     line = ["panoptic", "--things", "cat", "sofa", str(photos / "a.png"), "--checkpoint", network, "--threshold", "0"]
     assert cli.main(line) == 0
