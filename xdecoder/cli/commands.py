@@ -15,8 +15,7 @@ from xdecoder.cli.network import load
 from xdecoder.cli.terminal import EXIT_ERROR, complain, show
 from xdecoder.files import read_json, write_json
 
-FAULTS = "faults.json"  # where an index names the pictures that could not be read
-MOST_NAMED = 5  # of these, on the terminal
+MOST_NAMED = 5  # pictures that could not be read, on the terminal
 
 
 def track(options: argparse.Namespace) -> int:
@@ -89,11 +88,11 @@ def make_index(options: argparse.Namespace) -> int:
     regions = None if options.no_regions else index.WORTH
     count = index.build(load(options), options.folder, options.out, regions, tell)
     print(f"{options.out}: {count} pictures encoded")
-    faults = list(read_json(options.out / FAULTS).values())
+    faults = list(read_json(options.out / index.FAULTS).values())
     for sentence in faults[:MOST_NAMED]:
         complain(ValueError(sentence))
     if len(faults) > MOST_NAMED:
-        complain(ValueError(f"{options.out / FAULTS} names {len(faults)} pictures that could not be read"))
+        complain(ValueError(f"{options.out / index.FAULTS} names {len(faults)} pictures that could not be read"))
     return EXIT_ERROR if faults else 0
 
 

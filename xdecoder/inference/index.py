@@ -30,6 +30,7 @@ from xdecoder.regions import EverythingConfig
 from xdecoder.tasks import retrieval
 
 ABOUT = "index.json"
+FAULTS = "faults.json"  # names the pictures that could not be read
 PART = 256  # pictures at most
 WORTH = EverythingConfig()  # which regions are indexed
 
@@ -83,7 +84,7 @@ def build(
 
     Raises:
         ValueError: for a folder without pictures, an index of another network or folder, and a network that compares no
-            pictures with texts. Pictures that cannot be read are named in `Index`'s file `faults.json`.
+            pictures with texts. Pictures that cannot be read are named in its file FAULTS.
     """
     predictor.able(retrieval.DESCRIPTOR)
     about = _About(network=digest_of_network(predictor.model), folder=str(folder.absolute()), regions=regions)
@@ -108,7 +109,7 @@ def build(
             tell(start + len(rows), len(waiting))
         _write(target / f"{number:06}.safetensors", rows, {name: now[name] for name in some})
         number += 1
-    write_json(target / "faults.json", faults)
+    write_json(target / FAULTS, faults)
     return len(waiting) - len(faults)
 
 
