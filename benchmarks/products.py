@@ -14,10 +14,9 @@ from collections.abc import Callable
 import measure
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from xdecoder.ops import linear as products
-from xdecoder.ops import resampling, winograd
+from xdecoder.ops import winograd
 
 _MEMORY = 1 << 26  # bytes of weights that no cache holds
 
@@ -68,18 +67,6 @@ def convolution(side: int, repeats: int) -> dict[str, object]:
     return row("Winograd", plain, ours, side >= winograd.SMALLEST)
 
 
-def resizing(side: int, repeats: int) -> dict[str, object]:
-    """Mask features to the sizes of the three maps; torch's own is measured with the copy that it needs to be fast."""
-    x = torch.randn(1, 512, side, side).to(memory_format=torch.channels_last)
-    sizes = [(side // k, side // k) for k in (2, 4, 8)]
-
-    def plain() -> list[Tensor]:
-        copied = x.contiguous()
-        return [resampling._plain(copied, size, "bicubic") for size in sizes]
-
-    return row("resizing", *in_turn(repeats, plain, lambda: [resampling.resize(x, size, "bicubic") for size in sizes]), True)
-
-
 @torch.inference_mode()
 def main() -> None:
     parser = measure.parser(__doc__)
@@ -93,8 +80,6 @@ def main() -> None:
         figures[f"{tokens} x {inputs} -> {outputs}"] = many(tokens, inputs, outputs, options.repeats)
     for side in (32, 64, 128):
         figures[f"3 x 3 on {side} x {side}"] = convolution(side, options.repeats)
-    for side in (64, 128, 256):
-        figures[f"{side} x {side} to 1/2, 1/4, 1/8"] = resizing(side, options.repeats)
     measure.report(figures, convolutions_are_faster=products.convolutions_are_faster())
 
 

@@ -12,7 +12,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from xdecoder.config import Config
-from xdecoder.ops.resampling import band
 from xdecoder.types import InstanceResult, PanopticResult, PanopticSegment, SegmentationResult
 
 _CLASSES = 256  # whose sums are made at a time in the semantic map
@@ -66,12 +65,12 @@ class ResizedMasks:
         small = self.logits.float()
         for x in range(0, self.output[1], broad):
             across = columns[x : x + broad]
-            seen = band(across)
-            wide = small[:, :, seen] @ across[:, seen].T
+            band = _band(across)
+            wide = small[:, :, band] @ across[:, band].T
             for y in range(0, self.output[0], height):
                 down = rows[y : y + height]
-                seen = band(down)
-                yield (slice(y, y + len(down)), slice(x, x + len(across))), down[:, seen] @ wide[:, seen]
+                band = _band(down)
+                yield (slice(y, y + len(down)), slice(x, x + len(across))), down[:, band] @ wide[:, band]
 
     def inside(self) -> Tensor:
         """The masks themselves, (N, *output) bool."""
@@ -265,6 +264,14 @@ def _resampling(length: int, padded: int, size: int, output: int, first: Interpo
     """What `resize_masks` does along one axis, as a matrix (output, length) that is zero but for a band."""
     basis = resize_masks(torch.eye(length, device=device)[:, None], (1, padded), (1, size), (1, output), first)
     return basis[:, 0].T.contiguous()
+
+
+def _band(matrix: Tensor) -> slice:
+    """The columns of a matrix that are not all zero, and what lies between them; on a GPU, which would be waited for, all."""
+    if matrix.device.type != "cpu":
+        return slice(None)
+    columns = matrix.any(dim=0).nonzero()
+    return slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def relabelled(result: SegmentationResult, labels: Tensor) -> SegmentationResult:

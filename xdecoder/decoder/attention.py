@@ -17,7 +17,6 @@ from pydantic import model_validator
 from torch import Tensor
 
 from xdecoder.config import Config
-from xdecoder.ops import resampling
 
 
 class Relation(StrEnum):
@@ -252,9 +251,10 @@ def given_mask(group: TokenGroup, size: tuple[int, int], table: AttentionTable) 
     return places.expand(-1, group.content.shape[1], -1)
 
 
-def resize(maps: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
-    """Maps (B, N, H, W) at another size (h, w), computed in single precision; bicubic with antialiasing, bilinear without."""
-    return resampling.resize(maps.float(), size, interpolation).to(maps.dtype)
+def resize(maps: Tensor, size: tuple[int, ...], interpolation: str) -> Tensor:
+    """Maps (B, N, H, W) at another size (h, w); bicubic with antialiasing, bilinear without."""
+    resized = F.interpolate(maps.float(), size=size, mode=interpolation, antialias=interpolation == "bicubic")
+    return resized.to(maps.dtype)
 
 
 def _or_everywhere(inside: Tensor) -> Tensor:

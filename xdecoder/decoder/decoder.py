@@ -170,6 +170,8 @@ class Decoder(nn.Module):
             maps: three maps (B, C, h, w), coarse to fine.
             keep: remember each layer's keys and values.
         """
+        if not full_size_masks:
+            mask_features = mask_features.contiguous()  # what lies channels last is resized several times slower
         levels: dict[int, Level] = {}
         for i in sorted({self.map_of(layer) for layer in range(len(self.layers))}):
             x = maps[i]
