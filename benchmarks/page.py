@@ -41,6 +41,7 @@ TINY = {
     "caption_image_size": 64,
 }
 WORDS = ("cat", "dog", "star", "sky", "grass", "<b>bold</b>", "ring", "cube")
+INPUTS = 12  # of the page's button: picture, network, task and the fields of demo/page/ask_tab.py
 WARM = 100  # questions after which memory is to stay as it is
 
 
@@ -73,7 +74,7 @@ class Visitor:
         self.picture = {"path": uploaded, "meta": {"_type": "gradio.FileData"}}
         config = self.client.get(f"{address}/config").json()
         self.endpoints = {each["api_name"]: each["id"] for each in config["dependencies"] if each["api_name"]}
-        self.page = next(each["id"] for each in config["dependencies"] if len(each["inputs"]) == 10)
+        self.page = next(each["id"] for each in config["dependencies"] if len(each["inputs"]) == INPUTS)
 
     def ask(self, _: int) -> tuple[str, float]:
         """What became of one question, drawn at random, and the seconds it took."""
@@ -86,10 +87,10 @@ class Visitor:
         if kind == "page":  # as the button does; the answer is a picture with regions
             task = self.rng.choice(("panoptic", "semantic", "instances", "refer", "caption_region"))
             comma, lines = ", ".join(names), "\n".join(f"the {name}" for name in names)
-            return self.page, [self.picture, "", task, comma, "sea", comma, lines, lines, "what?", 0.05]
+            return self.page, [self.picture, "", task, comma, "sea", comma, lines, lines, "what?", 0.05, 0.05, -1]
         if kind == "wrong":
-            return self.endpoints["refer"], [self.rng.choice((None, 3, {"path": "/etc/passwd"})), "x" * 300, ""]
-        texts = {"refer": ["\n".join(names)], "match": ["\n".join(names)], "caption": []}[kind]
+            return self.endpoints["refer"], [self.rng.choice((None, 3, {"path": "/etc/passwd"})), "x" * 300, None, ""]
+        texts = {"refer": ["\n".join(names), None], "match": ["\n".join(names)], "caption": []}[kind]
         return self.endpoints[kind], [self.picture, *texts, ""]
 
     def _asked(self, kind: str, endpoint: int, data: list[Any]) -> str:
