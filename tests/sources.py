@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import ast
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
+
+from xdecoder.memory import without_collector
 
 
 def tree_of(source: str, name: str = "<source>") -> ast.Module:
@@ -15,16 +14,5 @@ def tree_of(source: str, name: str = "<source>") -> ast.Module:
     tree is made, Python code runs in between, such as that of a server thread which prints an error; the count is wrong then,
     and the interpreter says `SystemError: AST constructor recursion depth mismatch`.
     """
-    with _no_collection():
+    with without_collector():
         return ast.parse(source, name)
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

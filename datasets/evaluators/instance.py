@@ -180,7 +180,8 @@ def encode(masks: Tensor) -> list[tuple[Any, float]]:
     """Run lengths and area of each of the masks (N, H, W)."""
     if not len(masks):
         return []
-    columns = np.ascontiguousarray(masks.cpu().numpy().transpose(0, 2, 1))  # mask by mask: a fourth of what one array takes
+    # Mask by mask takes a fourth of the time of all in one array.
+    columns = np.ascontiguousarray(masks.cpu().bool().numpy().transpose(0, 2, 1))
     codes = rle.encode(columns.view(np.uint8).transpose(2, 1, 0))
     return list(zip(codes, map(float, rle.area(codes)), strict=True))
 

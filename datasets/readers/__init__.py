@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from datasets.findings import DataError, Finding, fatal
 from datasets.readers.coco import CocoSpec
 from datasets.records import Record
 from datasets.spec import Counts, DatasetSpec
+from xdecoder.memory import without_collector
 from xdecoder.types import Vocabulary
 
 
@@ -37,7 +36,7 @@ def read(spec: DatasetSpec, root: str | Path) -> Source:
         raise ValueError(f"data root {root} does not exist; set data.root to the folder that holds the data sets{_hint(spec)}")
     if not (root / spec.images).is_dir():
         raise ValueError(f"{root / spec.images}: no such folder; data set {spec.name!r} has its pictures there{_hint(spec)}")
-    with _without_collector():
+    with without_collector():  # objects come by the million, and looking through them takes longer than reading them
         vocabulary, records, findings = spec.read(root)
     if fatal(findings):
         raise DataError([*fatal(findings), *(each for each in findings if not each.fatal)])
@@ -49,18 +48,6 @@ def read(spec: DatasetSpec, root: str | Path) -> Source:
         raise ValueError(f"data set {spec.name!r} under {root} has {len(records)} pictures; expected {spec.count}")
     _check_counts(spec, root, records)
     return Source(spec, vocabulary, records, findings)
-
-
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """Objects come by the million and none is garbage: looking through them over and over takes longer than reading them."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _check_counts(spec: DatasetSpec, root: Path, records: Sequence[Record]) -> None:

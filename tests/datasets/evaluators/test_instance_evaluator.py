@@ -17,6 +17,7 @@ from pycocotools.cocoeval import COCOeval
 
 from datasets.evaluators import InstanceEvaluator
 from datasets.evaluators.average_precision import NAMES, average_precision, match
+from datasets.evaluators.instance import encode
 from xdecoder.types import InstanceResult, Sample, SegmentationResult, Segments, Vocabulary
 
 PAIRS = Path(__file__).resolve().parents[4] / "shared" / "data" / "eval_pairs"
@@ -236,3 +237,11 @@ def test_published_figures() -> None:
         evaluator.update(result, Sample(image["id"], torch.zeros(3, 2, 2, dtype=torch.uint8), size))
     expected = json.loads((folder / "expected.json").read_text())["segm"]
     assert [value / 100 for value in evaluator.compute().values()] == pytest.approx(expected, abs=1e-12)
+
+
+def test_masks_are_encoded_as_pycocotools_does_whatever_their_type() -> None:
+    masks = torch.rand(3, 5, 7, generator=torch.Generator().manual_seed(0)) > 0.5
+    expected = [rle.encode(np.asfortranarray(mask.numpy().astype(np.uint8))) for mask in masks]
+    for given in (masks, masks.float(), masks.to(torch.uint8), masks.transpose(1, 2).contiguous().transpose(1, 2)):
+        assert [code for code, _ in encode(given)] == expected
+    assert [area for _, area in encode(masks)] == masks.flatten(1).sum(1).tolist()
